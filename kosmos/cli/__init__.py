@@ -1,0 +1,1 @@
+"""One executable; one lazily imported file per command."""

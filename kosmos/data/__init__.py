@@ -1,0 +1,1 @@
+"""Documents to batches: sources, packing, mixture and a loader that is a function of the step."""

@@ -1,0 +1,43 @@
+"""Layout: the options in which the paper, the release and the Hugging Face port lay out tokens.
+
+- :data:`TRAINING`: what released training does
+- :data:`INFERENCE`: what released inference and the Hugging Face processor do
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from kosmos.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How a document becomes a row of token ids."""
+
+    num_image_tokens: int = 64
+    """Slots per image; equals the connector's num_queries."""
+    slot_ids: Literal["image", "counting"] = "image"
+    """Ids standing in the slots: the <image> id repeated (released training) or 4, 5, 6, ...
+    (released inference, HF). The model never reads them."""
+    rounding: Literal["release", "hf"] = "release"
+    """How a box corner on a grid line is rounded; see text/locations.py."""
+    spans: Literal["splice", "separate"] = "splice"
+    """splice: tokenize the whole caption, then put the tags between its tokens (training).
+    separate: tokenize each stretch between tags by itself (prompts, HF)."""
+    typed_control: Literal["text", "control"] = "text"
+    """What ``<s>``, ``</s>``, ``<pad>``, ``<image>`` typed in a text mean: plain text, or the
+    control token (HF)."""
+    line_tokens: bool = False
+    """Text corpora: drop empty lines and end every line but the last with </line> (release)."""
+    ground: bool = True
+    """Write boxes and <grounding>; False lays out a grounded caption as a plain one."""
+
+    def __post_init__(self) -> None:
+        if self.num_image_tokens <= 0:
+            raise ConfigError(
+                f"layout.num_image_tokens: expected a positive number, found {self.num_image_tokens}"
+            )
+
+
+TRAINING = Layout()
+INFERENCE = Layout(slot_ids="counting", rounding="hf", spans="separate")

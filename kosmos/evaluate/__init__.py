@@ -1,0 +1,1 @@
+"""Answers to numbers: tasks, metrics, the runner and the report."""

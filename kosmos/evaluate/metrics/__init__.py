@@ -1,0 +1,1 @@
+"""Scores as the official tools compute them."""

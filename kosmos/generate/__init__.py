@@ -1,0 +1,1 @@
+"""A model and documents to answers: generate, score, ground."""

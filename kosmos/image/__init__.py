@@ -1,0 +1,1 @@
+"""Bytes to pixels, what a crop does to a box, and drawing."""

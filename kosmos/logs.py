@@ -1,0 +1,98 @@
+"""Talk goes to stderr: logging, and a progress line that becomes plain text off a terminal.
+
+stdout is data. Nothing here is colour alone, and ``NO_COLOR`` is respected (by rich).
+"""
+
+import logging
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+PLAIN_INTERVAL_S = 5.0
+
+
+def configure(level: int = logging.INFO) -> None:
+    """Send log records to stderr; called by the command line only."""
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(message)s", force=True)
+
+
+class Progress:
+    """Progress of a long act: a bar on a terminal, a line every few seconds elsewhere.
+
+    Args:
+        title: What is being done.
+        total: How many units it takes.
+        unit: What one unit is, in the plural.
+        start: Units already done, when work is resumed.
+    """
+
+    def __init__(self, title: str, *, total: int, unit: str, start: int = 0) -> None:
+        self.title = title
+        self.total = total
+        self.unit = unit
+        self.done = start
+        self._start = start
+        self._began_s = time.monotonic()
+        self._printed_s = self._began_s
+        self._live = None
+        if sys.stderr.isatty():
+            # imported only for a person watching: it takes longer than the rest of this module
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as RichProgress
+
+            self._live = RichProgress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._task = self._live.add_task(title, total=total, completed=start, note="")
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def advance(self, count: int = 1, **fields: str | float) -> None:
+        """Count units as done.
+
+        Args:
+            count: How many.
+            fields: Figures worth showing beside them.
+        """
+        self.done += count
+        note = "  ".join(f"{name} {_short(value)}" for name, value in fields.items())
+        if self._live is not None:
+            self._live.update(self._task, completed=self.done, note=note)
+            return
+        now_s = time.monotonic()
+        if now_s - self._printed_s >= PLAIN_INTERVAL_S or self.done == self.total:
+            self._printed_s = now_s
+            rate = (self.done - self._start) / max(now_s - self._began_s, 1e-9)
+            left_s = (self.total - self.done) / max(rate, 1e-9)
+            line = f"{self.title}  {self.done}/{self.total} {self.unit}  {_duration(left_s)} left"
+            sys.stderr.write(f"{line}  {note}".rstrip() + "\n")
+            sys.stderr.flush()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+
+def _short(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

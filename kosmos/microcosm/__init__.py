@@ -1,0 +1,1 @@
+"""A procedural world about which everything is known: the embedded default of every command."""

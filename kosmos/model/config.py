@@ -1,0 +1,176 @@
+"""The shape of a model, and the table of named ones.
+
+- :class:`DecoderConfig`, :class:`VisionConfig`, :class:`ConnectorConfig`: the three parts
+- :class:`ModelConfig`: a whole model; without vision it is a language-only baseline
+- :data:`PRESETS`: the papers' models, the released one, and small ones
+
+Where the paper and the released checkpoint disagree there is a field, and a preset for each side.
+
+Source: KOSMOS-1 (arXiv:2302.14045) Table 17; KOSMOS-2 (arXiv:2306.14824) Tables 7 and 8;
+microsoft/unilm kosmos-2 for what the release does.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from kosmos.errors import ConfigError
+
+KOSMOS1_VOCAB_SIZE = 64_007
+KOSMOS2_VOCAB_SIZE = 65_037
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderConfig:
+    """A causal MAGNETO decoder: pre-LN and sub-LN, tied output head without bias."""
+
+    vocab_size: int
+    """Rows of the embedding, which is also the output head."""
+    width: int
+    """Features per token."""
+    num_layers: int
+    """Decoder layers."""
+    num_heads: int
+    """Attention heads; the head dimension is width / num_heads."""
+    ffn_width: int
+    """Inner features of the feed-forward block."""
+    positions: Literal["sinusoidal", "xpos"] = "sinusoidal"
+    """Papers: xpos. Released checkpoint: sinusoidal, added once at the input."""
+    max_tokens: int = 2048
+    """Longest sequence the model accepts."""
+    activation: Literal["gelu", "quick_gelu", "relu"] = "gelu"
+    """Feed-forward activation; gelu is the exact (erf) form."""
+    norm_eps: float = 1e-5
+    """Epsilon of every LayerNorm."""
+    scale_embedding: bool = True
+    """Multiply embeddings, of text and image alike, by sqrt(width)."""
+    xpos_scale_base: int = 512
+    """Positions over which xPos decays by one power of zeta."""
+    dropout: float = 0.1
+    """After the embedding, after attention's output projection, after the second FFN layer."""
+    attention_dropout: float = 0.0
+    """On attention weights. Papers: 0.1. Release: 0.1 configured, inactive in its kernel."""
+    pad_id: int = 1
+    """Padding token: its embedding row is zero and it takes no position."""
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "width", "num_layers", "num_heads", "ffn_width", "max_tokens"):
+            value = getattr(self, name)
+            _check(value > 0, f"decoder.{name}: expected a positive number, found {value}")
+        _check(
+            self.width % self.num_heads == 0,
+            f"decoder.width: expected a multiple of num_heads={self.num_heads}, found {self.width}",
+        )
+        _check(
+            self.positions == "sinusoidal" or (self.width // self.num_heads) % 2 == 0,
+            f"decoder.width: xpos rotates pairs and needs an even head dimension, "
+            f"found {self.width // self.num_heads}",
+        )
+        for name in ("dropout", "attention_dropout"):
+            value = getattr(self, name)
+            _check(0.0 <= value < 1.0, f"decoder.{name}: expected [0, 1), found {value}")
+        _check(
+            0 <= self.pad_id < self.vocab_size,
+            f"decoder.pad_id: expected an id below vocab_size={self.vocab_size}, found {self.pad_id}",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisionConfig:
+    """A CLIP vision transformer whose every output token, class token included, is kept."""
+
+    image_size: int
+    """Pixels along each side of the square input."""
+    patch_size: int
+    """Pixels along each side of a patch."""
+    width: int
+    """Features per patch."""
+    num_layers: int
+    """Encoder layers."""
+    num_heads: int
+    """Attention heads."""
+    ffn_width: int
+    """Inner features of the feed-forward block."""
+    activation: Literal["gelu", "quick_gelu", "relu"] = "quick_gelu"
+    """Feed-forward activation."""
+    norm_eps: float = 1e-5
+    """Epsilon of every LayerNorm."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "image_size", "patch_size", "width", "num_layers", "num_heads", "ffn_width"
+        ):  # fmt: skip
+            value = getattr(self, name)
+            _check(value > 0, f"vision.{name}: expected a positive number, found {value}")
+        _check(
+            self.patch_size <= self.image_size,
+            f"vision.patch_size: expected at most image_size={self.image_size}, "
+            f"found {self.patch_size}",
+        )
+        _check(
+            self.width % self.num_heads == 0,
+            f"vision.width: expected a multiple of num_heads={self.num_heads}, found {self.width}",
+        )
+
+    @property
+    def num_patches(self) -> int:
+        """Patches of one image, without the class token."""
+        return (self.image_size // self.patch_size) ** 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectorConfig:
+    """What turns an image's patches into a fixed number of soft tokens."""
+
+    kind: Literal["cross-attention", "perceiver"] = "cross-attention"
+    """Release: one bare cross-attention. Papers: Flamingo's Perceiver resampler."""
+    num_queries: int = 64
+    """Soft tokens per image."""
+    num_layers: int = 1
+    """Perceiver only; Flamingo uses 6. The KOSMOS papers do not state theirs."""
+    num_heads: int = 32
+    """Attention heads."""
+    width: int = 2048
+    """Perceiver: its own width (Flamingo 1536). Cross-attention: must equal the decoder's width."""
+    ffn_multiple: int = 4
+    """Perceiver only: inner features of the feed-forward block over width."""
+    attention_dropout: float = 0.0
+    """On attention weights; 0.1 in the release's training."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_queries", "num_layers", "num_heads", "width", "ffn_multiple"):
+            value = getattr(self, name)
+            _check(value > 0, f"connector.{name}: expected a positive number, found {value}")
+        _check(
+            self.width % self.num_heads == 0,
+            f"connector.width: expected a multiple of num_heads={self.num_heads}, "
+            f"found {self.width}",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """A whole model. Vision and connector come together, or not at all."""
+
+    decoder: DecoderConfig
+    """The language model."""
+    vision: VisionConfig | None = None
+    """The vision tower; None in a language-only baseline."""
+    connector: ConnectorConfig | None = None
+    """Vision tower to decoder; None in a language-only baseline."""
+
+    def __post_init__(self) -> None:
+        _check(
+            (self.vision is None) == (self.connector is None),
+            "model: expected vision and connector together or neither, found only one",
+        )
+        if self.connector is not None and self.connector.kind == "cross-attention":
+            _check(
+                self.connector.width == self.decoder.width,
+                f"connector.width: cross-attention works at the decoder's width "
+                f"{self.decoder.width}, found {self.connector.width}",
+            )

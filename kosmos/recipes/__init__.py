@@ -1,0 +1,1 @@
+"""Experiments are functions returning a whole Run."""

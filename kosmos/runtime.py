@@ -1,0 +1,49 @@
+"""What a process needs to know of where it runs: extras, seeds, memory.
+
+Nothing here imports torch, so that commands that do not need it start at once.
+"""
+
+import hashlib
+import importlib
+import resource
+import sys
+from types import ModuleType
+
+import numpy as np
+
+from kosmos.errors import MissingExtraError
+
+
+def require(module: str, *, extra: str) -> ModuleType:
+    """Import an optional package.
+
+    Args:
+        module: Name to import.
+        extra: The extra of this distribution that installs it.
+
+    Raises:
+        MissingExtraError: With the install line, if it is not there.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{module}: expected to be installed, found {error}",
+            hint=f"pip install 'openkosmos[{extra}]'",
+        ) from error
+
+
+def generator(seed: int, *keys: str | int) -> np.random.Generator:
+    """A random generator that is a pure function of a seed and the names it is asked for.
+
+    Two uses with different keys are independent; adding a use changes no other.
+    """
+    text = "/".join([str(seed), *map(str, keys)])
+    entropy = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")
+    return np.random.Generator(np.random.PCG64(entropy))
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident size of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB

@@ -1,0 +1,1 @@
+"""Words to token ids and back; boxes to location tokens and back."""

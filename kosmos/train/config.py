@@ -1,0 +1,134 @@
+"""Run: everything an experiment is, from the data it reads to the checkpoint it leaves."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from kosmos.document.layout import Layout
+from kosmos.errors import ConfigError
+from kosmos.image.config import ImageConfig
+from kosmos.model.config import ModelConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """One kind of data, and its share of every optimizer step."""
+
+    name: str
+    """Unique in the run; metrics are reported under it."""
+    path: str
+    """Folder of document shards. Empty in a recipe whose data is the user's to name."""
+    sequences_per_step: int
+    """Sequences of this stream in every optimizer step: rows when packed, documents otherwise."""
+    tokens_per_sequence: float
+    """Mean length, image slots included; used by `kosmos plan` until an index has measured it."""
+    packing: Literal["single", "full-sentence", "isolated"] = "single"
+    """single: a document a row. full-sentence: lines fill rows, documents of a row see each other
+    (papers). isolated: documents fill rows without seeing each other."""
+    max_tokens: int = 2048
+    """Longest row; longer documents are cut (full-sentence) or refused."""
+    images_per_sequence: float = 0.0
+    """Mean number of images; used by `kosmos plan`."""
+    ground: bool = True
+    """Whether boxes are written; False reads grounded captions as plain ones."""
+    line_tokens: bool = False
+    """Whether lines end with </line> (text corpora)."""
+    heldout_path: str = ""
+    """Folder of shards whose loss is measured and never trained on; empty: none."""
+
+    def __post_init__(self) -> None:
+        if self.sequences_per_step <= 0:
+            raise ConfigError(
+                f"streams.{self.name}.sequences_per_step: expected a positive number, "
+                f"found {self.sequences_per_step}"
+            )
+        if self.max_tokens < 2:
+            raise ConfigError(
+                f"streams.{self.name}.max_tokens: expected at least 2, found {self.max_tokens}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """How the weights move."""
+
+    steps: int
+    """Optimizer steps."""
+    warmup_steps: int
+    """Steps over which the learning rate rises from zero."""
+    learning_rate: float
+    """Peak; then linear to zero at the last step."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """AdamW moments."""
+    eps: float = 1e-6
+    """AdamW epsilon (KOSMOS-1, Table 18)."""
+    weight_decay: float = 0.01
+    """Decoupled."""
+    decay_all: bool = True
+    """Decay biases, norms and embeddings too, as fairseq does; False leaves them out."""
+    clip_norm: float = 2.0
+    """Global gradient norm limit (release; the papers do not state theirs); 0 turns it off."""
+    vision: Literal["all", "last-layer", "frozen"] = "last-layer"
+    """What of the vision tower trains. KOSMOS-1: last-layer. KOSMOS-2 paper: all. Release: frozen."""
+    start_from: str = ""
+    """Model folder whose weights it starts with; rows of a larger vocabulary stay fresh."""
+    micro_batch_tokens: int = 16_384
+    """A stream's share of a step is cut into micro-batches of at most this many tokens."""
+    checkpoint_every: int = 1000
+    """Steps between checkpoints; the last step always leaves one."""
+    keep_checkpoints: int = 2
+    """How many of the latest checkpoints stay."""
+    heldout_every: int = 0
+    """Steps between held-out losses; 0: only at the end."""
+    heldout_sequences: int = 64
+    """Held-out sequences of each stream that are scored."""
+    log_every: int = 10
+    """Steps between progress lines; metrics.jsonl gets every step."""
+
+    def __post_init__(self) -> None:
+        if self.steps <= 0 or not 0 <= self.warmup_steps <= self.steps:
+            raise ConfigError(
+                f"train: expected 0 <= warmup_steps <= steps and steps > 0, found "
+                f"warmup_steps={self.warmup_steps}, steps={self.steps}"
+            )
+        if self.learning_rate <= 0.0:
+            raise ConfigError(
+                f"train.learning_rate: expected a positive number, found {self.learning_rate}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """An experiment. Recipes make it, `--set` changes it, run.json remembers it."""
+
+    name: str
+    """Name of the recipe it came from."""
+    source: str
+    """Where its numbers are from; empty for our own."""
+    seed: int = 0
+    """Weights, order of the data and dropout follow from it."""
+    model: ModelConfig
+    """Shape of the model."""
+    image: ImageConfig
+    """Preprocessing of pictures."""
+    layout: Layout
+    """Layout of tokens."""
+    tokenizer: str = ""
+    """SentencePiece model file. Empty in a recipe whose tokenizer is the user's to name."""
+    num_cells: int = 32
+    """Cells along each side of the location grid; 0: no grounding tokens (KOSMOS-1)."""
+    streams: tuple[Stream, ...]
+    """What is read, and how much of each in a step."""
+    train: TrainConfig
+    """How the weights move."""
+    stated_tokens_per_step: float = 0.0
+    """What the paper states, for `kosmos plan` to print beside its own sum; 0: not stated."""
+    stated_total_tokens: float = 0.0
+    """What the paper states; 0: not stated."""
+
+    def __post_init__(self) -> None:
+        names = [stream.name for stream in self.streams]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(f"streams: expected unique names, found {name!r} twice")
+        if not names:
+            raise ConfigError("streams: expected at least one, found none")

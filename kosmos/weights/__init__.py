@@ -1,0 +1,1 @@
+"""Our model folder, and the way to and from other people's."""
