@@ -48,7 +48,8 @@ def override(config: Config, assignment: str) -> Config:
         raise ConfigError(
             f"--set: expected name=value, found {assignment!r}", hint="for example train.steps=200"
         )
-    return _set(config, name.split("."), name, lambda kind: _parse(kind, text, name))
+    changed: Config = _set(config, name.split("."), name, lambda kind: _parse(kind, text, name))
+    return changed
 
 
 def to_json(config: object) -> Json:
@@ -100,7 +101,7 @@ def _set(config: Any, names: list[str], whole: str, make: Any) -> Any:  # noqa: 
     else:
         value = make(typing.get_type_hints(type(config))[head])
     try:
-        return dataclasses.replace(config, **{head: value})
+        return dataclasses.replace(typing.cast(Any, config), **{head: value})
     except TypeError as error:
         raise ConfigError(f"{whole}: {error}") from error
 
@@ -145,9 +146,9 @@ def _build(kind: Any, value: Any, where: str) -> Any:  # noqa: ANN401
         return {key: _build(args[1], item, f"{where}.{key}") for key, item in value.items()}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if isinstance(kind, type) and isinstance(value, kind):
-        if not (isinstance(value, bool) and kind is not bool):
-            return value
+    is_bool_as_number = isinstance(value, bool) and kind is not bool
+    if isinstance(kind, type) and isinstance(value, kind) and not is_bool_as_number:
+        return value
     name = kind.__name__ if isinstance(kind, type) and origin is None else str(kind)
     raise ConfigError(f"{where}: expected {name}, found {value!r}")
 

@@ -15,7 +15,7 @@ from typing import IO, TypeAlias
 
 from kosmos.errors import DataError
 
-Json: TypeAlias = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
 
 @contextmanager

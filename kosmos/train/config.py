@@ -3,48 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from kosmos.data.config import Stream
 from kosmos.document.layout import Layout
 from kosmos.errors import ConfigError
 from kosmos.image.config import ImageConfig
 from kosmos.model.config import ModelConfig
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stream:
-    """One kind of data, and its share of every optimizer step."""
-
-    name: str
-    """Unique in the run; metrics are reported under it."""
-    path: str
-    """Folder of document shards. Empty in a recipe whose data is the user's to name."""
-    sequences_per_step: int
-    """Sequences of this stream in every optimizer step: rows when packed, documents otherwise."""
-    tokens_per_sequence: float
-    """Mean length, image slots included; used by `kosmos plan` until an index has measured it."""
-    packing: Literal["single", "full-sentence", "isolated"] = "single"
-    """single: a document a row. full-sentence: lines fill rows, documents of a row see each other
-    (papers). isolated: documents fill rows without seeing each other."""
-    max_tokens: int = 2048
-    """Longest row; longer documents are cut (full-sentence) or refused."""
-    images_per_sequence: float = 0.0
-    """Mean number of images; used by `kosmos plan`."""
-    ground: bool = True
-    """Whether boxes are written; False reads grounded captions as plain ones."""
-    line_tokens: bool = False
-    """Whether lines end with </line> (text corpora)."""
-    heldout_path: str = ""
-    """Folder of shards whose loss is measured and never trained on; empty: none."""
-
-    def __post_init__(self) -> None:
-        if self.sequences_per_step <= 0:
-            raise ConfigError(
-                f"streams.{self.name}.sequences_per_step: expected a positive number, "
-                f"found {self.sequences_per_step}"
-            )
-        if self.max_tokens < 2:
-            raise ConfigError(
-                f"streams.{self.name}.max_tokens: expected at least 2, found {self.max_tokens}"
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +31,7 @@ class TrainConfig:
     clip_norm: float = 2.0
     """Global gradient norm limit (release; the papers do not state theirs); 0 turns it off."""
     vision: Literal["all", "last-layer", "frozen"] = "last-layer"
-    """What of the vision tower trains. KOSMOS-1: last-layer. KOSMOS-2 paper: all. Release: frozen."""
+    """What of the vision tower trains. KOSMOS-1: last-layer. KOSMOS-2: all. Release: frozen."""
     start_from: str = ""
     """Model folder whose weights it starts with; rows of a larger vocabulary stay fresh."""
     micro_batch_tokens: int = 16_384

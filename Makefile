@@ -1,0 +1,17 @@
+# `make` checks everything that a change must pass; `make fast` is the part to run while writing.
+.PHONY: test fast lint types unit
+
+test: lint types
+	python -m pytest
+
+fast: lint types unit
+
+lint:
+	ruff format --check .
+	ruff check .
+
+types:
+	mypy
+
+unit:
+	python -m pytest tests/unit tests/conventions

@@ -1,0 +1,66 @@
+"""openkosmos: the KOSMOS multimodal large language models, whole and working.
+
+>>> import kosmos
+>>> from kosmos import Document, Image, Text
+>>> model = kosmos.load("DIR")
+>>> model.generate(Document([Image("dog.jpg"), Text("An image of")])).text
+
+Names are resolved on first use, so that importing the package imports no torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kosmos.boxes import Box
+    from kosmos.config import replace
+    from kosmos.document.types import Document, Grounded, Image, Text
+    from kosmos.errors import KosmosError
+    from kosmos.generate.generator import Generator, load
+    from kosmos.generate.reply import Reply, Score
+    from kosmos.text.markup import parse_markup
+    from kosmos.train.config import Run
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Box": "kosmos.boxes",
+    "Document": "kosmos.document.types",
+    "Generator": "kosmos.generate.generator",
+    "Grounded": "kosmos.document.types",
+    "Image": "kosmos.document.types",
+    "KosmosError": "kosmos.errors",
+    "Reply": "kosmos.generate.reply",
+    "Run": "kosmos.train.config",
+    "Score": "kosmos.generate.reply",
+    "Text": "kosmos.document.types",
+    "load": "kosmos.generate.generator",
+    "parse_markup": "kosmos.text.markup",
+    "replace": "kosmos.config",
+}
+
+__all__ = [
+    "Box",
+    "Document",
+    "Generator",
+    "Grounded",
+    "Image",
+    "KosmosError",
+    "Reply",
+    "Run",
+    "Score",
+    "Text",
+    "load",
+    "parse_markup",
+    "replace",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'kosmos' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,54 @@
+"""The recipes by name, and how a name or a file becomes a Run."""
+
+import difflib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from kosmos import config
+from kosmos.errors import ConfigError
+from kosmos.files import read_json
+from kosmos.recipes import baseline, instruct, kosmos1, kosmos2, microcosm
+from kosmos.train.config import Run
+
+RECIPES: dict[str, Callable[[], Run]] = {
+    "kosmos1": kosmos1.kosmos1,
+    "kosmos1-instruct": instruct.kosmos1_instruct,
+    "kosmos1-baseline": baseline.kosmos1_baseline,
+    "kosmos2": kosmos2.kosmos2,
+    "kosmos2-instruct": instruct.kosmos2_instruct,
+    "kosmos2-baseline": baseline.kosmos2_baseline,
+    "kosmos2-released": kosmos2.kosmos2_released,
+    "microcosm": microcosm.microcosm,
+    "microcosm-instruct": microcosm.microcosm_instruct,
+    "microcosm-baseline": microcosm.microcosm_baseline,
+}
+# what an issue or a paper calls them
+ALIASES = {"instruct": "kosmos1-instruct", "baseline": "kosmos1-baseline"}
+
+
+def make_run(recipe: str, assignments: Sequence[str] = ()) -> Run:
+    """A recipe by name, or a run.json by path, with ``name=value`` changes applied in order.
+
+    Raises:
+        ConfigError: If there is no such recipe or file, or a change is refused.
+    """
+    name = ALIASES.get(recipe, recipe)
+    if name in RECIPES:
+        run = RECIPES[name]()
+    elif recipe.endswith(".json") or Path(recipe).is_file():
+        if not Path(recipe).is_file():
+            raise ConfigError(f"{recipe}: expected a run file, found nothing there")
+        record = read_json(Path(recipe))
+        # a run folder's record holds facts beside the run; both forms are accepted
+        if isinstance(record, dict) and "run" in record:
+            record = record["run"]
+        run = config.from_json(Run, record, where=recipe)
+    else:
+        near = difflib.get_close_matches(recipe, [*RECIPES, *ALIASES], n=1)
+        raise ConfigError(
+            f"expected a recipe or the path of a run.json, found {recipe!r}",
+            hint=f"did you mean {near[0]!r}?" if near else "kosmos recipe list",
+        )
+    for assignment in assignments:
+        run = config.override(run, assignment)
+    return run
