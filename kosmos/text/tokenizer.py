@@ -1,0 +1,280 @@
+"""Tokenizer: words to ids and back, around one SentencePiece model.
+
+- :class:`Tokenizer`: load, encode words or markup, decode
+- :class:`StreamDecoder`: decode ids as they come, in whole characters and whole tokens
+
+What typed text means is decided here: in :meth:`Tokenizer.encode` nothing is a control token, in
+:meth:`Tokenizer.encode_markup` the grounding tokens are, and every stretch of words between two
+of them is encoded by itself, so each begins with a word boundary.
+
+Source: the released tokenizer, dictionary and loaders; ids as in vocabulary.py.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Self, TypeAlias
+
+import sentencepiece
+
+from kosmos.errors import DataError, MarkupError
+from kosmos.files import atomic_file
+from kosmos.text.markup import lex
+from kosmos.text.streaming import StreamDecoder
+from kosmos.text.vocabulary import Vocabulary, location_token
+
+TypedControl: TypeAlias = Literal["text", "control"]
+
+_CONTROL_PIECES = ("<unk>", "<s>", "</s>")
+# handing a batch over to threads takes up to 4 ms (measured), as long as 1,000 captions
+_PARALLEL_FROM = 1000
+# what SentencePiece prints for an unknown word; the release prints <unk>, which in a text that
+# carries markup would look like a token
+_UNKNOWN = " \u2047 "
+_NAMED_CONTROL = re.compile(
+    "(<s>|<pad>|</s>|<unk>|<mask>|</doc>|<image>|</image>|</chunk>|</line>)"
+)
+
+
+class Tokenizer:
+    """A SentencePiece model with the ids of the release.
+
+    Args:
+        model: Bytes of a ``.model`` file.
+        num_cells: Cells along each side of the location grid; 0 for KOSMOS-1's vocabulary, in
+            which the grounding tokens do not exist and are words like any other.
+        num_pieces: Pieces that the model must have; None takes it as it is.
+        where: Name for error messages.
+
+    Raises:
+        DataError: If the bytes are no SentencePiece model, its control pieces are others, or the
+            number of pieces is not the one given.
+    """
+
+    def __init__(
+        self,
+        model: bytes,
+        *,
+        num_cells: int = 32,
+        num_pieces: int | None = None,
+        where: str = "tokenizer",
+    ) -> None:
+        self.model_bytes = model
+        self._processor = _processor(model, where)
+        found = self._processor.vocab_size()
+        if num_pieces is not None and found != num_pieces:
+            raise DataError(
+                f"{where}: expected {num_pieces} pieces, found {found}",
+                hint="this is not the tokenizer that the model was trained with",
+            )
+        self.vocabulary = Vocabulary(found, num_cells)
+        pieces: list[str] = self._processor.id_to_piece(list(range(3, found)))
+        is_byte: list[bool] = self._processor.is_byte(list(range(3, found)))
+        self._pieces = ["<s>", "<pad>", "</s>", "<unk>", *pieces]
+        # what an id of a piece adds to a text; bytes where it is a byte of a character
+        self._surface: list[str | bytes] = ["", "", "", _UNKNOWN]
+        self._surface += [
+            bytes([int(piece[1:-1], 16)]) if byte else piece.replace("\u2581", " ")
+            for piece, byte in zip(pieces, is_byte, strict=True)
+        ]
+        first_grounding_id = self.vocabulary.line_end_id + 1
+        self._grounding_ids = {
+            self.token(token_id): token_id
+            for token_id in range(first_grounding_id, self.vocabulary.size)
+        }
+
+    @classmethod
+    def load(cls, path: Path | str, *, num_cells: int = 32, num_pieces: int | None = None) -> Self:
+        """Read a ``.model`` file; arguments and errors as of the class.
+
+        Raises:
+            DataError: Also if there is no such file.
+        """
+        try:
+            model = Path(path).read_bytes()
+        except OSError as error:
+            raise DataError(
+                f"{path}: expected a SentencePiece model, found {error.strerror}"
+            ) from error
+        return cls(model, num_cells=num_cells, num_pieces=num_pieces, where=str(path))
+
+    @classmethod
+    def from_bytes(
+        cls, model: bytes, *, num_cells: int = 32, num_pieces: int | None = None
+    ) -> Self:
+        """Build from the bytes of a ``.model`` file; arguments and errors as of the class."""
+        return cls(model, num_cells=num_cells, num_pieces=num_pieces)
+
+    def save(self, path: Path | str) -> None:
+        """Write the ``.model`` file, atomically."""
+        with atomic_file(Path(path)) as file:
+            file.write(self.model_bytes)  # type: ignore[arg-type]
+
+    @property
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of the model file."""
+        return hashlib.sha256(self.model_bytes).hexdigest()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # worker processes get the model's bytes
+        return _restore, (type(self), self.model_bytes, self.vocabulary.num_cells)
+
+    # --- words to ids
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain words; ``<s>`` and its like in the text are words too."""
+        # 0 is <unk>, the only control piece that encoding gives
+        return [index + 1 if index else 3 for index in self._processor.encode(text)]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """:meth:`encode` of each text; many are encoded in parallel where there are cores."""
+        if len(texts) < _PARALLEL_FROM:
+            return [self.encode(text) for text in texts]
+        rows: list[list[int]] = self._processor.encode(list(texts))
+        return [[index + 1 if index else 3 for index in row] for row in rows]
+
+    def encode_markup(self, text: str, *, typed_control: TypedControl = "text") -> list[int]:
+        """Ids of words with grounding tokens among them.
+
+        Args:
+            text: Words and ``<grounding>``, ``<phrase>``, ``<object>`` and so on, in any order;
+                the grammar is not checked here.
+            typed_control: ``"text"``: ``<s>``, ``<image>`` and the other control tokens are words;
+                ``"control"``: they are control tokens, as in the Hugging Face port.
+
+        Raises:
+            MarkupError: If a location token is not in the vocabulary, with its position.
+        """
+        if "<" not in text:
+            return self.encode(text)
+        ids: list[int] = []
+        words: list[str] = []  # of the stretch at hand
+        for kind, token, position, location in lex(text):
+            if kind == "words" or not self._grounding_ids:
+                words.append(token)
+                continue
+            if token not in self._grounding_ids:
+                raise self._unknown_location(token, location, position)
+            ids += self._encode_words("".join(words), typed_control)
+            words.clear()
+            ids.append(self._grounding_ids[token])
+        return ids + self._encode_words("".join(words), typed_control)
+
+    def span_tokens(self, text: str, start: int, end: int) -> tuple[int, int]:
+        """Which tokens of a whole text a span of its characters covers, by the release's rule.
+
+        The first token is the number of tokens of the text before the span, less one if the
+        span changes the last of them; the end is the number of tokens of the text up to its end.
+
+        Args:
+            text: Plain words, encoded as a whole.
+            start: First character of the span.
+            end: Character behind the span.
+
+        Returns:
+            Indices into ``encode(text)``, the second exclusive.
+
+        Raises:
+            MarkupError: If the span is not inside the text, or no whole tokens answer to it. The
+                release skips such a sample, or writes a phrase that does not close.
+
+        Source: the caption loader of the release.
+        """
+        if not 0 <= start < end <= len(text):
+            raise MarkupError(
+                f"expected a span inside {len(text)} characters, found {(start, end)}",
+                position=start,
+            )
+        before, upto, whole = self.encode_batch([text[:start], text[:end], text])
+        first = len(before)
+        if before != upto[:first]:
+            first -= 1
+            if before[:first] != upto[:first]:
+                raise MarkupError(
+                    "expected the words before the span to be tokenized as they are with it, "
+                    f"found {text[:start]!r} to differ",
+                    position=start,
+                )
+        if not first < len(upto) <= len(whole):
+            raise MarkupError(
+                f"expected whole tokens, found none for {text[start:end]!r}", position=start
+            )
+        return first, len(upto)
+
+    # --- ids to words
+
+    def decode(self, ids: Sequence[int], *, markup: bool = True) -> str:
+        """The text of ids, as the release prints it.
+
+        Pieces are joined, word boundaries become spaces and spaces at the ends go. ``<s> </s>
+        <pad> <mask> </doc> </chunk>`` and images from ``<image>`` to ``</image>`` are left out,
+        ``</line>`` is a line break, an unknown word is a double question mark between spaces.
+
+        Args:
+            ids: Token ids.
+            markup: Whether the grounding tokens are written out.
+
+        Raises:
+            DataError: If an id is not in the vocabulary.
+        """
+        stream = self.stream(markup=markup)
+        return "".join([stream.push(token_id) for token_id in ids]) + stream.finish()
+
+    def stream(self, *, markup: bool = True) -> StreamDecoder:
+        """A decoder for ids that come one by one; what it gives adds up to :meth:`decode`."""
+        return StreamDecoder(self._surface, self.vocabulary, markup=markup)
+
+    def token(self, token_id: int) -> str:
+        """How the dictionary writes an id: a piece with its word boundary, or a control token.
+
+        Raises:
+            DataError: If the id is not in the vocabulary.
+        """
+        if 0 <= token_id < self.vocabulary.mask_id:
+            return self._pieces[token_id]
+        token = self.vocabulary.control_token(token_id)
+        if token is None:
+            raise DataError(f"token id: expected 0 to {self.vocabulary.size - 1}, found {token_id}")
+        return token
+
+    def _encode_words(self, words: str, typed_control: TypedControl) -> list[int]:
+        if typed_control == "text" or "<" not in words:
+            return self.encode(words) if words else []
+        ids: list[int] = []
+        for part in _NAMED_CONTROL.split(words):
+            token_id = self.vocabulary.control_id(part)
+            ids += self.encode(part) if token_id is None else [token_id]
+        return ids
+
+    def _unknown_location(self, token: str, location: int, position: int) -> MarkupError:
+        last = self.vocabulary.num_locations - 1
+        if location <= last:
+            expected = location_token(location)
+        else:
+            expected = f"{location_token(0)} to {location_token(last)}"
+        return MarkupError(f"expected {expected}, found {token!r}", position=position)
+
+
+def _restore(kind: type[Tokenizer], model: bytes, num_cells: int) -> Tokenizer:
+    return kind(model, num_cells=num_cells)
+
+
+def _processor(model: bytes, where: str) -> sentencepiece.SentencePieceProcessor:
+    """The model behind bytes, checked to be one that our ids fit."""
+    processor = sentencepiece.SentencePieceProcessor()
+    try:
+        processor.LoadFromSerializedProto(model)
+        controls = tuple(processor.id_to_piece(index) for index in range(len(_CONTROL_PIECES)))
+    except (RuntimeError, ValueError, IndexError, OSError) as error:
+        raise DataError(
+            f"{where}: expected a SentencePiece model, found {len(model)} bytes that are none",
+            hint="the file may be cut short or be a pointer to a large file",
+        ) from error
+    if controls != _CONTROL_PIECES:
+        raise DataError(
+            f"{where}: expected the pieces {' '.join(_CONTROL_PIECES)} first, "
+            f"found {' '.join(controls)}",
+            hint="train one with kosmos tokenizer train",
+        )
+    return processor
