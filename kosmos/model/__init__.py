@@ -1,1 +1,1 @@
-"""Batches to logits: MAGNETO decoder, vision tower, connectors. Torch and the spring, nothing else of ours."""
+"""Batches to logits: decoder, vision tower, connectors. Torch and the spring, nothing else."""

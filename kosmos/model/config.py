@@ -3,6 +3,7 @@
 - :class:`DecoderConfig`, :class:`VisionConfig`, :class:`ConnectorConfig`: the three parts
 - :class:`ModelConfig`: a whole model; without vision it is a language-only baseline
 - :data:`PRESETS`: the papers' models, the released one, and small ones
+- :func:`with_vocabulary`: the same shape for another tokenizer
 
 Where the paper and the released checkpoint disagree there is a field, and a preset for each side.
 
@@ -41,7 +42,7 @@ class DecoderConfig:
     positions: Literal["sinusoidal", "xpos"] = "sinusoidal"
     """Papers: xpos. Released checkpoint: sinusoidal, added once at the input."""
     max_tokens: int = 2048
-    """Longest sequence the model accepts."""
+    """Longest sequence it is trained on. Positions beyond it exist; the model refuses nothing."""
     activation: Literal["gelu", "quick_gelu", "relu"] = "gelu"
     """Feed-forward activation; gelu is the exact (erf) form."""
     norm_eps: float = 1e-5
@@ -75,7 +76,8 @@ class DecoderConfig:
             _check(0.0 <= value < 1.0, f"decoder.{name}: expected [0, 1), found {value}")
         _check(
             0 <= self.pad_id < self.vocab_size,
-            f"decoder.pad_id: expected an id below vocab_size={self.vocab_size}, found {self.pad_id}",
+            f"decoder.pad_id: expected an id below vocab_size={self.vocab_size}, "
+            f"found {self.pad_id}",
         )
 
 
@@ -174,3 +176,94 @@ class ModelConfig:
                 f"connector.width: cross-attention works at the decoder's width "
                 f"{self.decoder.width}, found {self.connector.width}",
             )
+
+
+def with_vocabulary(config: ModelConfig, size: int) -> ModelConfig:
+    """The same model with another number of embedding rows.
+
+    Args:
+        config: Any model.
+        size: Rows; :attr:`kosmos.text.vocabulary.Vocabulary.size` of the tokenizer it is for.
+    """
+    return replace(config, decoder=replace(config.decoder, vocab_size=size))
+
+
+def _language_only(config: ModelConfig) -> ModelConfig:
+    return replace(config, vision=None, connector=None)
+
+
+CLIP_VIT_L14 = VisionConfig(
+    image_size=224, patch_size=14, width=1024, num_layers=24, num_heads=16, ffn_width=4096
+)
+
+# The papers name Flamingo's resampler and its 64 outputs, nothing else. "About 1.6B" parameters
+# in all leaves room for four layers at CLIP's width at the very most; we take two of them.
+_PAPER_CONNECTOR = ConnectorConfig(
+    kind="perceiver", num_layers=2, num_heads=16, width=1024, attention_dropout=0.1
+)
+
+_KOSMOS1 = ModelConfig(
+    decoder=DecoderConfig(
+        vocab_size=KOSMOS1_VOCAB_SIZE,
+        width=2048,
+        num_layers=24,
+        num_heads=32,
+        ffn_width=8192,
+        positions="xpos",
+        attention_dropout=0.1,
+    ),
+    vision=CLIP_VIT_L14,
+    connector=_PAPER_CONNECTOR,
+)
+
+_KOSMOS2 = with_vocabulary(_KOSMOS1, KOSMOS2_VOCAB_SIZE)
+
+_KOSMOS2_RELEASED = replace(
+    _KOSMOS2,
+    # its kernel takes no attention dropout, so the decoder's configured 0.1 never acts
+    decoder=replace(_KOSMOS2.decoder, positions="sinusoidal", attention_dropout=0.0),
+    connector=ConnectorConfig(kind="cross-attention", attention_dropout=0.1),
+)
+
+_MICRO = ModelConfig(
+    decoder=DecoderConfig(
+        vocab_size=2048,
+        width=192,
+        num_layers=4,
+        num_heads=6,
+        ffn_width=768,
+        positions="xpos",
+        max_tokens=512,
+        dropout=0.0,
+    ),
+    vision=VisionConfig(
+        image_size=64, patch_size=8, width=128, num_layers=3, num_heads=4, ffn_width=512
+    ),
+    connector=ConnectorConfig(
+        kind="perceiver", num_queries=16, num_layers=2, num_heads=4, width=128
+    ),
+)
+
+_NANO = ModelConfig(
+    decoder=DecoderConfig(
+        vocab_size=512, width=32, num_layers=2, num_heads=2, ffn_width=64, max_tokens=256
+    ),
+    vision=VisionConfig(
+        image_size=28, patch_size=14, width=24, num_layers=2, num_heads=2, ffn_width=48
+    ),
+    connector=ConnectorConfig(num_queries=4, num_heads=2, width=32),
+)
+
+PRESETS: dict[str, ModelConfig] = {
+    "kosmos1": _KOSMOS1,
+    "kosmos2": _KOSMOS2,
+    "kosmos2-released": _KOSMOS2_RELEASED,
+    "kosmos1-baseline": _language_only(_KOSMOS1),
+    "kosmos2-baseline": _language_only(_KOSMOS2),
+    "micro": _MICRO,
+    "nano": _NANO,
+}
+"""Named shapes. The first three are 1.3B decoders with CLIP ViT-L/14, as in the papers (xPos and
+a Perceiver) or as in the public checkpoint (sinusoids and one cross-attention); a baseline is the
+decoder alone, the papers' LLM; ``micro`` learns the microcosm on a CPU, ``nano`` is for tests.
+The small ones take their tokenizer's size from :func:`with_vocabulary`."""

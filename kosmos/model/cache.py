@@ -1,0 +1,143 @@
+"""Keys and values of the tokens seen so far, in buffers allocated once.
+
+A step writes its own rows and attends to a view of the filled part: nothing is concatenated. Keys
+are stored already rotated (xPos), so no step touches the old ones. Padding is remembered, so a
+left-padded prompt needs telling only once, and positions count real tokens only.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from kosmos.errors import ConfigError
+from kosmos.model.config import DecoderConfig
+
+
+class KVCache:
+    """Attention state of a batch of sequences that grow together.
+
+    Args:
+        config: The decoder it belongs to.
+        batch: Rows.
+        capacity: Most tokens of a row, padding and image slots included.
+        dtype: Of keys and values; the model's.
+        device: The model's.
+    """
+
+    def __init__(
+        self,
+        config: DecoderConfig,
+        *,
+        batch: int,
+        capacity: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        for name, value in (("batch", batch), ("capacity", capacity)):
+            if value <= 0:
+                raise ConfigError(f"cache.{name}: expected a positive number, found {value}")
+        head_dim = config.width // config.num_heads
+        shape = (config.num_layers, batch, config.num_heads, capacity, head_dim)
+        self.keys: Tensor = torch.empty(shape, dtype=dtype, device=device)
+        self.values: Tensor = torch.empty(shape, dtype=dtype, device=device)
+        self.length = 0
+        """Tokens written so far, padding included."""
+        self._start = 0  # where the tokens of the pass under way begin
+        self._valid: Tensor | None = None  # bool [batch capacity]; None while nothing is padding
+
+    @property
+    def batch(self) -> int:
+        """Rows."""
+        return self.keys.shape[1]
+
+    @property
+    def capacity(self) -> int:
+        """Most tokens of a row."""
+        return self.keys.shape[3]
+
+    @property
+    def valid(self) -> Bool[Tensor, "batch length"] | None:
+        """False where a written token is padding; None if none is."""
+        return None if self._valid is None else self._valid[:, : self.length]
+
+    def next_positions(self) -> Int[Tensor, "#batch 1"]:
+        """Position of the next real token of each row: the number of real tokens before it."""
+        if self._valid is None:
+            return torch.full((1, 1), self.length, device=self.keys.device)
+        return self._valid[:, : self.length].sum(dim=1, keepdim=True)
+
+    def extend(self, tokens: int, valid: Bool[Tensor, "batch tokens"] | None = None) -> None:
+        """Make room for the tokens of one forward pass; the decoder calls it before its layers.
+
+        Args:
+            tokens: New tokens of each row.
+            valid: False where a new token is padding.
+
+        Raises:
+            ConfigError: If they do not fit.
+        """
+        if self.length + tokens > self.capacity:
+            raise ConfigError(
+                f"cache: expected at most {self.capacity} tokens, found {self.length} written "
+                f"and {tokens} more",
+                hint="allocate the cache with a larger capacity",
+            )
+        if valid is not None and self._valid is None:
+            self._valid = torch.ones(
+                (self.batch, self.capacity), dtype=torch.bool, device=self.keys.device
+            )
+        self._start, self.length = self.length, self.length + tokens
+        if self._valid is not None:
+            self._valid[:, self._start : self.length] = True if valid is None else valid
+
+    def append(
+        self,
+        layer: int,
+        keys: Float[Tensor, "batch heads tokens head"],
+        values: Float[Tensor, "batch heads tokens head"],
+    ) -> tuple[Float[Tensor, "batch heads length head"], Float[Tensor, "batch heads length head"]]:
+        """Write a layer's keys and values of the pass under way; return all of that layer's."""
+        self.keys[layer, :, :, self._start : self.length] = keys
+        self.values[layer, :, :, self._start : self.length] = values
+        return self.keys[layer, :, :, : self.length], self.values[layer, :, :, : self.length]
+
+    def reorder(self, indices: Int[Tensor, " rows"], *, shared_tokens: int = 0) -> None:
+        """Let row ``i`` continue what row ``indices[i]`` was; the number of rows may change.
+
+        One prompt read once and ``reorder([0, 0, 0, 0])`` is a beam of four.
+
+        Args:
+            indices: Rows to keep, in their new order.
+            shared_tokens: Leading tokens known to be the same in all rows exchanged, a common
+                prompt for one; they are not copied. Ignored if the number of rows changes.
+        """
+        if self._valid is not None:
+            self._valid = self._valid[indices]
+        if len(indices) != self.batch:
+            self.keys, self.values = (
+                self._resized(old, indices) for old in (self.keys, self.values)
+            )
+            return
+        part = slice(shared_tokens, self.length)
+        for old in (self.keys, self.values):
+            for layer in old:  # one layer at a time: the copy stays small
+                layer[:, :, part] = layer[:, :, part].index_select(0, indices)
+
+    def truncate(self, length: int) -> None:
+        """Forget all but the first tokens, to continue a shared prefix in another way.
+
+        Raises:
+            ConfigError: If fewer are there.
+        """
+        if not 0 <= length <= self.length:
+            raise ConfigError(
+                f"cache.truncate: expected a length in [0, {self.length}], found {length}"
+            )
+        self.length = length
+
+    def _resized(self, old: Tensor, indices: Tensor) -> Tensor:
+        layers, _, heads, capacity, head = old.shape
+        new = old.new_empty((layers, len(indices), heads, capacity, head))
+        for source, target in zip(old, new, strict=True):
+            target[:, :, : self.length] = source[:, :, : self.length].index_select(0, indices)
+        return new

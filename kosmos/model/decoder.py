@@ -1,0 +1,127 @@
+"""The language model: a causal MAGNETO transformer, pre-LN with sub-LN.
+
+One layer, on the residual stream ``x``::
+
+    x = x + dropout(out(inner_norm(heads(attention_norm(x)))))
+    x = x + dropout(fc2(norm(gelu(fc1(ffn_norm(x))))))
+
+Dropout acts there and on the input, nowhere else (attention weights have their own rate).
+
+Source: MAGNETO (arXiv:2210.06423); KOSMOS-1 (arXiv:2302.14045) Table 17; torchscale as bundled with
+the KOSMOS-2 release for the order of operations.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from kosmos.model.attention import Pattern, SelfAttention, causal_pattern
+from kosmos.model.cache import KVCache
+from kosmos.model.config import DecoderConfig
+from kosmos.model.positions import sinusoids, xpos
+
+
+def _quick_gelu(hidden: Tensor) -> Tensor:
+    return hidden * (1.702 * hidden).sigmoid()
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "quick_gelu": _quick_gelu,
+    "relu": F.relu,
+}
+"""Feed-forward activations by the name a config gives them; ``gelu`` is the exact, erf form."""
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with an activation and MAGNETO's extra norm between them."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.width, config.ffn_width)
+        self.norm = nn.LayerNorm(config.ffn_width, eps=config.norm_eps)
+        self.fc2 = nn.Linear(config.ffn_width, config.width)
+        self.activation = ACTIVATIONS[config.activation]
+
+    def forward(
+        self, hidden: Float[Tensor, "batch tokens width"]
+    ) -> Float[Tensor, "batch tokens width"]:
+        """Apply the block to each token by itself."""
+        output: Tensor = self.fc2(self.norm(self.activation(self.fc1(hidden))))
+        return output
+
+
+class DecoderLayer(nn.Module):
+    """Attention and feed-forward, each added to the residual stream."""
+
+    def __init__(self, config: DecoderConfig, layer_index: int) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.attention = SelfAttention(config, layer_index)
+        self.ffn_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.ffn = FeedForward(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "batch tokens width"],
+        pattern: Pattern,
+        cache: KVCache | None = None,
+    ) -> Float[Tensor, "batch tokens width"]:
+        """One step of the residual stream."""
+        hidden = hidden + self.dropout(self.attention(self.attention_norm(hidden), pattern, cache))
+        output: Tensor = hidden + self.dropout(self.ffn(self.ffn_norm(hidden)))
+        return output
+
+
+class Decoder(nn.Module):
+    """Token embedding, layers and final norm; its embedding is also the output head."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        # the padding row gets no gradient as an input; as an output it does, as in the release
+        self.embedding = nn.Embedding(config.vocab_size, config.width, padding_idx=config.pad_id)
+        self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.num_layers))
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
+        self.embedding_scale = math.sqrt(config.width) if config.scale_embedding else 1.0
+
+    def forward(
+        self,
+        embeddings: Float[Tensor, "batch tokens width"],
+        *,
+        positions: Int[Tensor, "#batch tokens"],
+        segments: Int[Tensor, "batch tokens"] | None = None,
+        valid: Bool[Tensor, "batch tokens"] | None = None,
+        cache: KVCache | None = None,
+    ) -> Float[Tensor, "batch tokens width"]:
+        """Hidden states after the final norm, of unscaled embeddings; see :class:`Kosmos`."""
+        config = self.config
+        past, tokens = 0, embeddings.shape[1]
+        if cache is not None:
+            past = cache.length
+            cache.extend(tokens, valid)
+            valid = cache.valid
+        hidden = embeddings * self.embedding_scale
+        rotation = None
+        if config.positions == "sinusoidal":
+            hidden = hidden + sinusoids(positions, config.width).to(hidden.dtype)
+        else:
+            rotation = xpos(
+                positions,
+                head_dim=config.width // config.num_heads,
+                scale_base=config.xpos_scale_base,
+                center=config.max_tokens // 2,
+            )
+        pattern = causal_pattern(
+            tokens, segments=segments, valid=valid, past=past, rotation=rotation, like=hidden
+        )
+        hidden = self.dropout(hidden)
+        for layer in self.layers:
+            hidden = layer(hidden, pattern, cache)
+        output: Tensor = self.norm(hidden)
+        return output

@@ -1,0 +1,150 @@
+"""The whole model: images become soft tokens, soft tokens stand among words, one decoder reads all.
+
+Source: KOSMOS-1 (arXiv:2302.14045) section 2; microsoft/unilm kosmos-2 for the released details.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from kosmos.errors import ConfigError, DataError
+from kosmos.model.cache import KVCache
+from kosmos.model.config import ModelConfig
+from kosmos.model.decoder import Decoder
+from kosmos.model.resampler import CrossAttentionConnector, PerceiverConnector
+from kosmos.model.vision import VisionTower
+
+
+class Kosmos(nn.Module):
+    """A KOSMOS model, or its language-only baseline if the config has no vision.
+
+    Fresh weights are PyTorch's defaults; :func:`kosmos.model.initialize.initialize` sets the
+    papers'. Written for one device; precision, sharding and compilation are applied from outside.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.decoder = Decoder(config.decoder)
+        self.vision: VisionTower | None = None
+        self.connector: CrossAttentionConnector | PerceiverConnector | None = None
+        if config.vision is not None and config.connector is not None:
+            self.vision = VisionTower(config.vision)
+            if config.connector.kind == "cross-attention":
+                self.connector = CrossAttentionConnector(config.connector, config.vision.width)
+            else:
+                self.connector = PerceiverConnector(
+                    config.connector, config.vision.width, config.decoder.width
+                )
+
+    @property
+    def head_weight(self) -> Float[Tensor, "vocab width"]:
+        """The output head, which is the embedding table."""
+        return self.decoder.embedding.weight
+
+    def encode_images(
+        self, pixels: Float[Tensor, "images 3 height width"]
+    ) -> Float[Tensor, "images queries width"]:
+        """Turn images into soft tokens.
+
+        Returns:
+            Embeddings of the decoder's width, not scaled yet: :meth:`forward` scales them.
+
+        Raises:
+            ConfigError: If the model is a language-only baseline.
+            DataError: If the images do not have the size the model is made for.
+        """
+        if self.vision is None or self.connector is None:
+            raise ConfigError("model: expected a vision tower for images, found a language model")
+        embeddings: Tensor = self.connector(self.vision(pixels))
+        return embeddings
+
+    def forward(
+        self,
+        token_ids: Int[Tensor, "batch tokens"],
+        *,
+        image_slots: Bool[Tensor, "batch tokens"] | None = None,
+        image_embeddings: Float[Tensor, "images queries width"] | None = None,
+        positions: Int[Tensor, "batch tokens"] | None = None,
+        segments: Int[Tensor, "batch tokens"] | None = None,
+        valid: Bool[Tensor, "batch tokens"] | None = None,
+        cache: KVCache | None = None,
+    ) -> Float[Tensor, "batch tokens width"]:
+        """Read rows of tokens.
+
+        Args:
+            token_ids: What to read; ids in image slots are not looked at.
+            image_slots: True where a soft token stands.
+            image_embeddings: From :meth:`encode_images`; fill the slots in order, row by row.
+            positions: Counted from 0 in each sequence, -1 on padding. None: counted here, over
+                valid tokens, from where the cache ends.
+            segments: Sequence each token belongs to; tokens attend within theirs. None: a row is
+                one sequence. Not with a cache.
+            valid: False on padding, left or right, which nothing attends to. None: all are valid.
+                Padding on the right of plain rows needs no saying, since nothing before it can
+                look ahead; leaving it out keeps the fast kernel.
+            cache: What came before; the tokens are added to it.
+
+        Returns:
+            Hidden states after the final norm; what stands at padding is finite and means nothing.
+
+        Raises:
+            DataError: If slots and soft tokens differ in number.
+            ConfigError: If segments come with a cache, or the cache does not fit.
+        """
+        if cache is not None and segments is not None:
+            raise ConfigError("model: expected segments or a cache, found both")
+        if cache is not None and cache.batch != len(token_ids):
+            raise ConfigError(
+                f"cache: expected {len(token_ids)} rows as in token_ids, found {cache.batch}"
+            )
+        embeddings: Tensor = self.decoder.embedding(token_ids)
+        if image_slots is not None or image_embeddings is not None:
+            embeddings = _splice(embeddings, image_slots, image_embeddings)
+        if positions is None:
+            positions = _positions(token_ids, valid, cache)
+        hidden: Tensor = self.decoder(
+            embeddings, positions=positions, segments=segments, valid=valid, cache=cache
+        )
+        return hidden
+
+    def logits(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch vocab"]:
+        """Scores of every token of the vocabulary as the next one."""
+        return F.linear(hidden, self.head_weight)
+
+
+def _splice(
+    embeddings: Tensor, slots: Tensor | None, soft_tokens: Tensor | None
+) -> Float[Tensor, "batch tokens width"]:
+    """Put soft tokens into their slots, in order."""
+    width = embeddings.shape[-1]
+    soft = embeddings.new_empty((0, width)) if soft_tokens is None else soft_tokens.flatten(0, 1)
+    if slots is None:
+        raise DataError(f"image_slots: expected {len(soft)} slots for soft tokens, found none")
+    if not torch.compiler.is_compiling():  # a compiled graph cannot stop to look at a number
+        num_slots = int(slots.sum())
+        if num_slots != len(soft):
+            raise DataError(
+                f"image_slots: expected as many slots as soft tokens, found {num_slots} slots "
+                f"and {len(soft)} soft tokens of {0 if soft_tokens is None else len(soft_tokens)} "
+                f"images"
+            )
+    if soft.shape[0] == 0:
+        return embeddings
+    order = slots.flatten().cumsum(0).sub_(1).clamp_(min=0).view(slots.shape)
+    return torch.where(slots.unsqueeze(-1), soft.to(embeddings.dtype)[order], embeddings)
+
+
+def _positions(
+    token_ids: Tensor, valid: Tensor | None, cache: KVCache | None
+) -> Int[Tensor, "#batch tokens"]:
+    """Positions that count real tokens only, on from where the cache ends."""
+    if valid is None:
+        positions = torch.arange(token_ids.shape[1], device=token_ids.device).unsqueeze(0)
+    else:
+        positions = (valid.cumsum(1) - 1).masked_fill(~valid, -1)
+    if cache is None:
+        return positions
+    past = cache.next_positions()
+    return positions + past if valid is None else torch.where(valid, positions + past, -1)
