@@ -1,0 +1,179 @@
+"""``kosmos weights``: other people's model folders into ours and back, with proof."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from kosmos.weights.loaded import LoadedModel
+
+_FOLDER = click.Path(path_type=Path)
+
+
+@click.group()
+def command() -> None:
+    """Import, export and verify model folders."""
+
+
+@command.command("import")
+@click.argument("source", type=_FOLDER)
+@click.argument("target", type=_FOLDER)
+@click.option(
+    "--format", "kind", type=click.Choice(["hf", "clip"]), default="hf", show_default=True
+)
+@click.option("--tokenizer", type=_FOLDER, help="hf: SentencePiece model, if SOURCE has none.")
+@click.option("--recipe", default="kosmos1", show_default=True, help="clip: what to put CLIP into.")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="clip: change it.")
+@click.option("--force", is_flag=True, help="Replace an existing folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def import_(
+    source: Path,
+    target: Path,
+    kind: str,
+    tokenizer: Path | None,
+    recipe: str,
+    assignments: tuple[str, ...],
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Write SOURCE as a model folder of ours at TARGET, weights in their own type.
+
+    hf: a Hugging Face Kosmos-2 folder. clip: a Hugging Face CLIP folder, as the vision tower of
+    an otherwise fresh model of a recipe.
+
+    Example: kosmos weights import kosmos-2-patch14-224 kosmos2
+
+    Example: kosmos weights import clip-vit-l14 start --format clip --set tokenizer=my.model
+    """
+    from kosmos.weights.folder import save_model
+    from kosmos.weights.huggingface import import_huggingface
+
+    _refuse(target, force=force)
+    if kind == "clip":
+        loaded = _from_clip(source, recipe, assignments)
+    else:
+        loaded = import_huggingface(source, dtype="stored", tokenizer=tokenizer)
+    save_model(
+        target,
+        model=loaded.model,
+        tokenizer=loaded.tokenizer,
+        image=loaded.image,
+        layout=loaded.layout,
+        provenance=loaded.provenance,
+    )
+    _tell(target, loaded, as_json=as_json)
+
+
+@command.command("export")
+@click.argument("source", type=_FOLDER)
+@click.argument("target", type=_FOLDER)
+@click.option("--format", "kind", type=click.Choice(["hf"]), default="hf", show_default=True)
+@click.option("--max-shard-gb", default=5.0, show_default=True, help="Largest weight file, in GB.")
+@click.option("--force", is_flag=True, help="Replace an existing folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def export(
+    source: Path, target: Path, kind: str, max_shard_gb: float, force: bool, as_json: bool
+) -> None:
+    """Write the model folder SOURCE as a Hugging Face Kosmos-2 folder at TARGET.
+
+    Example: kosmos weights export runs/kosmos2/model kosmos2-hf
+    """
+    from kosmos.weights.folder import load_model
+    from kosmos.weights.huggingface import export_huggingface
+
+    del kind  # one so far
+    _refuse(target, force=force)
+    loaded = load_model(source, dtype="stored")
+    export_huggingface(loaded, target, max_shard_bytes=int(max_shard_gb * 1e9))
+    _tell(target, loaded, as_json=as_json)
+
+
+@command.command("verify")
+@click.argument("source", type=_FOLDER)
+@click.argument("target", type=_FOLDER)
+@click.option("--seed", default=0, show_default=True, help="Of the random tokens and pictures.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def verify(source: Path, target: Path, seed: int, as_json: bool) -> None:
+    """Compare two model folders: every tensor, and the logits of random inputs.
+
+    Exits with 1 if they are not the same model.
+
+    Example: kosmos weights verify kosmos2 kosmos-2-patch14-224
+    """
+    from kosmos.weights.verify import verify as compare
+
+    found = compare(source, target, seed=seed)
+    if as_json:
+        facts = {
+            "passed": found.passed,
+            "num_tensors": len(found.tensor_differences),
+            "max_tensor_difference": found.max_tensor_difference,
+            "worst_tensor": found.worst_tensor,
+            "max_logit_difference": found.max_logit_difference,
+            "max_logit": found.max_logit,
+            "damaged": list(found.damaged),
+        }
+        click.echo(json.dumps(facts))
+    else:
+        click.echo(
+            f"tensors  {len(found.tensor_differences)}, largest difference "
+            f"{found.max_tensor_difference:.3g} in {found.worst_tensor}\n"
+            f"logits   largest difference {found.max_logit_difference:.3g} "
+            f"of values up to {found.max_logit:.3g}"
+        )
+        for problem in found.damaged:
+            click.echo(f"damaged  {problem}")
+        click.echo("same model" if found.passed else "not the same model")
+    if not found.passed:
+        raise click.exceptions.Exit(1)
+
+
+def _from_clip(source: Path, recipe: str, assignments: tuple[str, ...]) -> "LoadedModel":
+    """A fresh model of a recipe with CLIP's weights in its vision tower."""
+    from kosmos.errors import ConfigError
+    from kosmos.model.config import with_vocabulary
+    from kosmos.model.initialize import initialize
+    from kosmos.model.kosmos import Kosmos
+    from kosmos.recipes.table import make_run
+    from kosmos.text.tokenizer import Tokenizer
+    from kosmos.weights.clip import load_clip
+    from kosmos.weights.loaded import LoadedModel
+
+    run = make_run(recipe, assignments)
+    if not run.tokenizer:
+        raise ConfigError("tokenizer: expected a file", hint="--set tokenizer=my.model")
+    tokenizer = Tokenizer.load(run.tokenizer, num_cells=run.num_cells)
+    model = Kosmos(with_vocabulary(run.model, tokenizer.vocabulary.size))
+    if model.vision is None:
+        raise ConfigError(f"{recipe}: expected a recipe with a vision tower, found a baseline")
+    initialize(model, run.seed)
+    left_out = load_clip(model.vision, source)
+    return LoadedModel(
+        model=model,
+        tokenizer=tokenizer,
+        image=run.image,
+        layout=run.layout,
+        provenance={
+            "initialized_as": recipe,
+            "seed": run.seed,
+            "vision_from": source.resolve().name,
+            "left_out": list(left_out),
+        },
+    )
+
+
+def _refuse(target: Path, *, force: bool) -> None:
+    from kosmos.errors import ConfigError
+
+    if target.exists() and not force:
+        raise ConfigError(f"{target}: expected nothing there", hint="--force replaces it")
+
+
+def _tell(target: Path, loaded: "LoadedModel", *, as_json: bool) -> None:
+    parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
+    dtype = str(loaded.model.head_weight.dtype).removeprefix("torch.")
+    facts = {"folder": str(target), "num_parameters": parameters, "dtype": dtype}
+    words = f"{target}  {parameters:,} parameters, {dtype}"
+    click.echo(json.dumps(facts) if as_json else words)

@@ -1,0 +1,268 @@
+"""Model folders: a model, its tokenizer and its configs, in files that belong together.
+
+::
+
+    model/
+    ├── config.json          format version, configs, checksums, provenance
+    ├── model.safetensors    weights by our names; above 5 GB in shards with an index
+    ├── tokenizer.model      the SentencePiece model
+    └── README.md            the model card, written from config.json
+
+A folder appears under its name only when it is whole. Loading checks that its parts fit each
+other; every refusal names the file and what was expected.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kosmos.config import from_json, to_json
+from kosmos.document.layout import Layout
+from kosmos.errors import CheckpointError, ConfigError, DataError
+from kosmos.files import Json, atomic_folder, read_json, sha256_file, write_json, write_text
+from kosmos.image.config import ImageConfig
+from kosmos.model.config import ModelConfig
+from kosmos.model.kosmos import Kosmos
+from kosmos.text.tokenizer import Tokenizer
+from kosmos.weights.card import model_card
+from kosmos.weights.huggingface import import_huggingface, is_huggingface
+from kosmos.weights.loaded import (
+    LoadedModel,
+    as_path,
+    check_replaceable,
+    check_vocabulary,
+    load_weights,
+    tensors_of,
+)
+from kosmos.weights.tensors import MAX_SHARD_BYTES, list_tensors, write_tensors
+
+FORMAT = "openkosmos"
+FORMAT_VERSION = 1
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.model"
+CARD = "README.md"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizerRecord:
+    """Which tokenizer the folder holds."""
+
+    num_pieces: int
+    """Pieces of the SentencePiece model, control pieces included."""
+    num_cells: int
+    """Cells along each side of the location grid."""
+    sha256: str
+    """Of tokenizer.model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsRecord:
+    """Which weights the folder holds."""
+
+    dtype: str
+    """Type of the tensors."""
+    num_parameters: int
+    """Numbers in them."""
+    sha256: dict[str, str]
+    """Of each weight file, by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderConfig:
+    """What ``config.json`` says, but for the provenance, which is free JSON beside it."""
+
+    format: str
+    """Always ``openkosmos``."""
+    format_version: int
+    """Raised when older readers could not read a folder."""
+    model: ModelConfig
+    """Shape of the model."""
+    image: ImageConfig
+    """Preprocessing of pictures."""
+    layout: Layout
+    """Layout of tokens."""
+    tokenizer: TokenizerRecord
+    """Which tokenizer."""
+    weights: WeightsRecord
+    """Which weights."""
+
+
+def save_model(
+    folder: str | Path,
+    *,
+    model: Kosmos,
+    tokenizer: Tokenizer,
+    image: ImageConfig,
+    layout: Layout,
+    provenance: Json,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> None:
+    """Write a model folder; one that is there is replaced when the new one is complete.
+
+    Args:
+        folder: Where to.
+        model: Saved in the type its weights have.
+        tokenizer: Its vocabulary must fit the model.
+        image: How pictures become pixels.
+        layout: How documents become tokens when the model is used.
+        provenance: Where the weights come from: run, data, parents. Goes into the card.
+        max_shard_bytes: Larger weights are written as several files.
+
+    Raises:
+        CheckpointError: If the parts do not fit each other, or something else is in the way.
+        DataError: If the disk refuses.
+    """
+    path = Path(folder)
+    check_vocabulary(tokenizer, model.config, where=str(path))
+    _check_parts(model.config, image, layout, where=str(path))
+    check_replaceable(path)
+    tensors = tensors_of(model)
+    with atomic_folder(path) as scratch:
+        files = write_tensors(scratch, tensors, max_shard_bytes=max_shard_bytes)
+        tokenizer.save(scratch / TOKENIZER)
+        config = FolderConfig(
+            format=FORMAT,
+            format_version=FORMAT_VERSION,
+            model=model.config,
+            image=image,
+            layout=layout,
+            tokenizer=TokenizerRecord(
+                num_pieces=tokenizer.vocabulary.num_pieces,
+                num_cells=tokenizer.vocabulary.num_cells,
+                sha256=tokenizer.digest,
+            ),
+            weights=WeightsRecord(
+                dtype=str(model.head_weight.dtype).removeprefix("torch."),
+                num_parameters=sum(tensor.numel() for tensor in tensors.values()),
+                sha256={file.name: sha256_file(file) for file in files},
+            ),
+        )
+        record = to_json(config)
+        assert isinstance(record, dict)
+        record["provenance"] = provenance
+        write_json(scratch / CONFIG, record)
+        write_text(scratch / CARD, model_card(path.name, record))
+
+
+def load_model(
+    folder: str | Path,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    tokenizer: Tokenizer | Path | None = None,
+) -> LoadedModel:
+    """Load a model folder, ours or a Hugging Face Kosmos-2 one.
+
+    Args:
+        folder: Where it is.
+        device: A torch device.
+        dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, ``"float64"``, or ``"stored"`` for
+            the file's own.
+        tokenizer: Used instead of the folder's, or a SentencePiece model to use instead; for
+            Hugging Face folders that have none. Its vocabulary must fit.
+
+    Raises:
+        CheckpointError: If a file is missing, damaged or disagrees with another.
+        ConfigError: If the device or the type is unknown or not there.
+    """
+    path = as_path(folder, what="a model")
+    if not (path / CONFIG).is_file():
+        raise CheckpointError(
+            f"{path / CONFIG}: expected the config of a model folder, found nothing there",
+            hint="a model folder is what kosmos train leaves in model/, or a Hugging Face folder",
+        )
+    if is_huggingface(path):
+        return import_huggingface(path, device=device, dtype=dtype, tokenizer=tokenizer)
+    config, provenance = read_config(path)
+    if tokenizer is None:
+        tokenizer = _read_tokenizer(path, config.tokenizer)
+    elif isinstance(tokenizer, Path):
+        tokenizer = Tokenizer.load(tokenizer, num_cells=config.tokenizer.num_cells)
+    check_vocabulary(tokenizer, config.model, where=str(path))
+    return LoadedModel(
+        model=load_weights(
+            config.model, list_tensors(path), where=str(path), device=device, dtype=dtype
+        ),
+        tokenizer=tokenizer,
+        image=config.image,
+        layout=config.layout,
+        provenance=provenance,
+    )
+
+
+def read_config(folder: Path) -> tuple[FolderConfig, Json]:
+    """What our ``config.json`` says, and the provenance.
+
+    Raises:
+        CheckpointError: If it is not ours, is of a newer version, or has unknown fields.
+    """
+    file = folder / CONFIG
+    try:
+        fields = read_json(file)
+    except DataError as error:
+        raise CheckpointError(error.message, hint=error.hint) from error
+    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+        kind = fields.get("model_type") if isinstance(fields, dict) else None
+        raise CheckpointError(
+            f"{file}: expected 'format': {FORMAT!r} or 'model_type': 'kosmos-2', found "
+            + (f"'model_type': {kind!r}" if kind else "neither")
+        )
+    if fields.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{file}: expected format_version {FORMAT_VERSION}, found "
+            f"{fields.get('format_version')!r}",
+            hint="a newer version of this package wrote it; upgrade",
+        )
+    provenance = fields.pop("provenance", None)
+    try:
+        config = from_json(FolderConfig, fields, where=f"{file}")
+    except ConfigError as error:
+        raise CheckpointError(error.message, hint=error.hint) from error
+    _check_parts(config.model, config.image, config.layout, where=str(file))
+    return config, provenance
+
+
+def check_files(folder: Path) -> list[str]:
+    """Compare the files of our folder with the checksums in its config, reading all of them.
+
+    Returns:
+        What is wrong, a sentence each.
+    """
+    config, _ = read_config(folder)
+    expected = {**config.weights.sha256, TOKENIZER: config.tokenizer.sha256}
+    return [
+        f"{folder / name}: expected sha256 {digest}, found another"
+        for name, digest in expected.items()
+        if not (folder / name).is_file() or sha256_file(folder / name) != digest
+    ]
+
+
+def _read_tokenizer(folder: Path, record: TokenizerRecord) -> Tokenizer:
+    file = folder / TOKENIZER
+    if not file.is_file():
+        raise CheckpointError(
+            f"{file}: expected the folder's SentencePiece model, found nothing there",
+            hint="copy it from where the folder came from, or pass tokenizer=",
+        )
+    tokenizer = Tokenizer.load(file, num_cells=record.num_cells)
+    if tokenizer.digest != record.sha256:
+        raise CheckpointError(
+            f"{file}: expected sha256 {record.sha256} as in {CONFIG}, found {tokenizer.digest}",
+            hint="the tokenizer was replaced or damaged; ids would mean other words",
+        )
+    return tokenizer
+
+
+def _check_parts(model: ModelConfig, image: ImageConfig, layout: Layout, *, where: str) -> None:
+    """Fail unless pictures and slots are what the model expects."""
+    if model.vision is None or model.connector is None:
+        return
+    if image.size != model.vision.image_size:
+        raise CheckpointError(
+            f"{where}: expected image.size {model.vision.image_size} as the vision tower reads, "
+            f"found {image.size}"
+        )
+    if layout.num_image_tokens != model.connector.num_queries:
+        raise CheckpointError(
+            f"{where}: expected layout.num_image_tokens {model.connector.num_queries} as the "
+            f"connector has queries, found {layout.num_image_tokens}"
+        )

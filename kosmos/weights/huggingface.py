@@ -1,0 +1,236 @@
+"""Hugging Face Kosmos-2 folders, in and out.
+
+- :func:`import_huggingface` reads ``config.json``, the weights, ``sentencepiece.bpe.model`` and,
+  where there are such files, ``preprocessor_config.json`` and ``generation_config.json``
+- :func:`export_huggingface` writes a folder that transformers loads offline, model and processor
+
+Importing needs no transformers. Values pass unchanged in both directions; only names differ.
+"""
+
+from pathlib import Path
+
+from kosmos.config import replace
+from kosmos.document.layout import INFERENCE
+from kosmos.errors import CheckpointError, DataError
+from kosmos.files import Json, atomic_folder, read_json, write_json
+from kosmos.image.config import ImageConfig
+from kosmos.model.config import ModelConfig
+from kosmos.text.tokenizer import Tokenizer
+from kosmos.weights.convert import rename
+from kosmos.weights.huggingface_config import (
+    FIXED_TEXT,
+    MODEL_TYPE,
+    image_fields,
+    model_fields,
+    read_image_config,
+    read_model_config,
+)
+from kosmos.weights.huggingface_tokenizer import write_tokenizer
+from kosmos.weights.loaded import (
+    LoadedModel,
+    as_path,
+    check_replaceable,
+    check_vocabulary,
+    load_weights,
+    num_cells_for,
+    tensors_of,
+)
+from kosmos.weights.names import (
+    HUGGINGFACE,
+    HUGGINGFACE_EMBEDDING,
+    HUGGINGFACE_HEAD,
+    HUGGINGFACE_IGNORED,
+)
+from kosmos.weights.tensors import (
+    MAX_SHARD_BYTES,
+    StoredTensor,
+    list_tensors,
+    read_tensor,
+    write_tensors,
+)
+
+TOKENIZER = "sentencepiece.bpe.model"
+
+
+def is_huggingface(folder: Path) -> bool:
+    """Whether a folder's ``config.json`` says it is a Hugging Face Kosmos-2."""
+    fields = _fields(folder / "config.json")
+    return fields.get("model_type") == MODEL_TYPE
+
+
+def import_huggingface(
+    folder: str | Path,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    tokenizer: Tokenizer | Path | None = None,
+) -> LoadedModel:
+    """Load a Hugging Face Kosmos-2 folder.
+
+    Args:
+        folder: Where it is.
+        device: A torch device.
+        dtype: ``"float32"`` and so on, or ``"stored"`` for the file's own.
+        tokenizer: For a folder without ``sentencepiece.bpe.model``, or such a file elsewhere; its
+            vocabulary must fit.
+
+    Raises:
+        CheckpointError: If a file is missing, damaged or disagrees with another, or if the model
+            is one that ours cannot be.
+    """
+    path = as_path(folder, what="a Hugging Face Kosmos-2 model")
+    fields = _fields(path / "config.json")
+    config = read_model_config(fields, where=str(path / "config.json"))
+    assert config.vision is not None
+    assert config.connector is not None
+    if not isinstance(tokenizer, Tokenizer):
+        tokenizer = _read_tokenizer(tokenizer or _tokenizer_file(path), config)
+    check_vocabulary(tokenizer, config, where=str(path))
+    return LoadedModel(
+        model=load_weights(
+            config,
+            read_stored(path),
+            where=str(path),
+            table=HUGGINGFACE,
+            ignored=HUGGINGFACE_IGNORED,
+            device=device,
+            dtype=dtype,
+        ),
+        tokenizer=tokenizer,
+        image=_read_image(path, config.vision.image_size),
+        layout=replace(INFERENCE, {"num_image_tokens": config.connector.num_queries}),
+        provenance={
+            "imported_from": "huggingface",
+            "folder": path.resolve().name,
+            "transformers_version": fields.get("transformers_version"),
+            "generation": _read_generation(path, fields),
+        },
+    )
+
+
+def export_huggingface(
+    loaded: LoadedModel, folder: str | Path, *, max_shard_bytes: int = MAX_SHARD_BYTES
+) -> None:
+    """Write a folder that ``Kosmos2ForConditionalGeneration`` and ``AutoProcessor`` load.
+
+    The processor's number of image slots is not in any file: call it with
+    ``num_image_tokens=`` if the model's differs from 64.
+
+    Args:
+        loaded: Model, tokenizer and preprocessing.
+        folder: Where to; a model folder that is there is replaced.
+        max_shard_bytes: Larger weights are written as several files.
+
+    Raises:
+        CheckpointError: If Hugging Face's Kosmos-2 cannot be this model.
+        MissingExtraError: If transformers is not installed; it makes the tokenizer's files.
+    """
+    model, target = loaded.model, Path(folder)
+    fields = model_fields(model.config)
+    check_replaceable(target)
+    with atomic_folder(target) as scratch:
+        dtype = str(model.head_weight.dtype).removeprefix("torch.")
+        write_json(scratch / "config.json", {**fields, "dtype": dtype})
+        write_json(scratch / "generation_config.json", _generation_fields(loaded.provenance))
+        write_json(scratch / "preprocessor_config.json", image_fields(loaded.image))
+        cells = loaded.tokenizer.vocabulary.num_cells
+        write_json(
+            scratch / "processor_config.json",
+            {"processor_class": "Kosmos2Processor", "num_patch_index_tokens": cells * cells},
+        )
+        loaded.tokenizer.save(scratch / TOKENIZER)
+        write_tokenizer(scratch, loaded.tokenizer)
+        write_tensors(
+            scratch,
+            {rename(name, HUGGINGFACE): tensor for name, tensor in tensors_of(model).items()},
+            max_shard_bytes=max_shard_bytes,
+        )
+
+
+def read_stored(folder: Path) -> dict[str, StoredTensor]:
+    """The tensors of a folder with the output head, which is the embedding again, taken out.
+
+    Raises:
+        CheckpointError: If there is a head and it is not the embedding.
+    """
+    stored = list_tensors(folder)
+    head = stored.pop(HUGGINGFACE_HEAD, None)
+    if head is None:
+        return stored
+    embedding = stored.setdefault(HUGGINGFACE_EMBEDDING, head)
+    if head.shape == embedding.shape and head.dtype == embedding.dtype:
+        difference = (read_tensor(head) - read_tensor(embedding)).abs().max().item()
+        if difference == 0.0:
+            return stored
+        found = f"values up to {difference:.3g} apart"
+    else:
+        found = f"{list(head.shape)} {head.dtype} beside {list(embedding.shape)} {embedding.dtype}"
+    raise CheckpointError(
+        f"{head.file}: {HUGGINGFACE_HEAD}: expected the embedding again, found {found}",
+        hint="the output head of a KOSMOS is its embedding; models with an untied one do not fit",
+    )
+
+
+def _tokenizer_file(folder: Path) -> Path:
+    if not (folder / TOKENIZER).is_file():
+        other = (folder / "tokenizer.json").is_file()
+        raise CheckpointError(
+            f"{folder}: expected {TOKENIZER}, found "
+            + ("only tokenizer.json" if other else "no tokenizer"),
+            hint=f"copy {TOKENIZER} from the model this one was made from, or pass tokenizer=",
+        )
+    return folder / TOKENIZER
+
+
+def _read_tokenizer(file: Path, config: ModelConfig) -> Tokenizer:
+    """A SentencePiece model with the grid that the model's vocabulary leaves room for."""
+    plain = Tokenizer.load(file, num_cells=0)
+    num_pieces = plain.vocabulary.num_pieces
+    cells = num_cells_for(num_pieces, config.decoder.vocab_size)
+    if cells is None:
+        raise CheckpointError(
+            f"{file}: expected a vocab_size that its {num_pieces} pieces lead to "
+            f"({num_pieces + 7}, or {num_pieces + 13} and the cells of a square grid), "
+            f"found {config.decoder.vocab_size}",
+            hint="the tokenizer belongs to another model, or the embedding was padded",
+        )
+    return plain if cells == 0 else Tokenizer.load(file, num_cells=cells)
+
+
+def _read_image(folder: Path, image_size: int) -> ImageConfig:
+    """From the newer processor_config.json if it says, else from preprocessor_config.json."""
+    file = folder / "processor_config.json"
+    fields = _fields(file).get("image_processor") if file.is_file() else None
+    if not isinstance(fields, dict):
+        file = folder / "preprocessor_config.json"
+        fields = _fields(file) if file.is_file() else {}
+    return read_image_config(fields, where=str(file), image_size=image_size)
+
+
+def _read_generation(folder: Path, config: dict[str, Json]) -> Json:
+    """How the folder says to generate; kept so that an export says the same."""
+    file = folder / "generation_config.json"
+    settings = _fields(file) if file.is_file() else {}
+    text = config.get("text_config")
+    # older folders keep this one in the text config, where newer versions no longer look
+    if isinstance(text, dict) and text.get("no_repeat_ngram_size"):
+        settings.setdefault("no_repeat_ngram_size", text["no_repeat_ngram_size"])
+    return {name: value for name, value in settings.items() if not name.startswith("_")}
+
+
+def _generation_fields(provenance: Json) -> dict[str, Json]:
+    kept = provenance.get("generation") if isinstance(provenance, dict) else None
+    return {
+        **(kept if isinstance(kept, dict) else {}),
+        **{name: FIXED_TEXT[name] for name in ("bos_token_id", "pad_token_id", "eos_token_id")},
+    }
+
+
+def _fields(file: Path) -> dict[str, Json]:
+    try:
+        fields = read_json(file)
+    except DataError as error:
+        raise CheckpointError(error.message, hint=error.hint) from error
+    if not isinstance(fields, dict):
+        raise CheckpointError(f"{file}: expected a JSON object, found {type(fields).__name__}")
+    return fields

@@ -1,0 +1,178 @@
+"""A model with everything needed to use it, and how it gets its weights without a second copy."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kosmos.document.layout import Layout
+from kosmos.errors import CheckpointError, ConfigError
+from kosmos.files import Json
+from kosmos.image.config import ImageConfig
+from kosmos.model.config import ModelConfig
+from kosmos.model.kosmos import Kosmos
+from kosmos.text.tokenizer import Tokenizer
+from kosmos.weights.convert import match
+from kosmos.weights.names import Table
+from kosmos.weights.tensors import DTYPES, StoredTensor, read_tensors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """What a model folder holds."""
+
+    model: Kosmos
+    """In evaluation mode."""
+    tokenizer: Tokenizer
+    """Its vocabulary has as many ids as the model's embedding has rows."""
+    image: ImageConfig
+    """How pictures become pixels."""
+    layout: Layout
+    """How documents become tokens when the model is used."""
+    provenance: Json = None
+    """Where the weights come from, in the words of who saved them."""
+
+
+def load_weights(
+    config: ModelConfig,
+    stored: Mapping[str, StoredTensor],
+    *,
+    where: str,
+    table: Table | None = None,
+    ignored: Sequence[str] = (),
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> Kosmos:
+    """Build a model around stored tensors.
+
+    The model is shaped on the meta device, given memory that is not yet written to, and the file's
+    bytes are read into that memory: the peak is the size of the weights.
+
+    Args:
+        config: Shape of the model.
+        stored: Everything the file or folder holds.
+        where: Its name, for messages.
+        table: Renames our tensors to theirs; None where the names are the same.
+        ignored: Patterns of their names that hold none of our weights.
+        device: A torch device.
+        dtype: A key of :data:`kosmos.weights.tensors.DTYPES`, or ``"stored"`` for the file's own.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        CheckpointError: If the tensors are not exactly those of the config.
+        ConfigError: If the device or the type is unknown or not there.
+    """
+    place = _device(device)
+    with torch.device("meta"):
+        model = Kosmos(config)
+    wanted = dict(model.named_parameters())
+    pairs = match(
+        {name: tuple(parameter.shape) for name, parameter in wanted.items()},
+        {name: tensor.shape for name, tensor in stored.items()},
+        where=where,
+        table=table,
+        ignored=ignored,
+    )
+    chosen = {ours: stored[theirs] for ours, theirs in pairs.items()}
+    model = model.to(_dtype(dtype, chosen)).to_empty(device=place)
+    read_tensors(chosen, dict(model.named_parameters()))
+    return model.eval()
+
+
+def check_vocabulary(tokenizer: Tokenizer, config: ModelConfig, *, where: str) -> None:
+    """Fail unless the tokenizer has one id for each row of the embedding.
+
+    Raises:
+        CheckpointError: If they disagree, naming both numbers.
+    """
+    size, rows = tokenizer.vocabulary.size, config.decoder.vocab_size
+    if size != rows:
+        vocabulary = tokenizer.vocabulary
+        raise CheckpointError(
+            f"{where}: expected a tokenizer of {rows} ids as the model has, found {size} "
+            f"({vocabulary.num_pieces} pieces, {vocabulary.num_cells} cells a side)",
+            hint="the tokenizer belongs to another model",
+        )
+
+
+def num_cells_for(num_pieces: int, vocab_size: int) -> int | None:
+    """Cells along a side of the location grid, from the size of the vocabulary.
+
+    >>> num_cells_for(64_000, 65_037)
+    32
+
+    Returns:
+        None if no grid gives that size.
+    """
+    # <pad>, <mask> and five tags of the documents; with a grid, six more and a token per cell
+    rest = vocab_size - num_pieces - 7
+    if rest == 0:
+        return 0
+    cells = round(max(rest - 6, 0) ** 0.5)
+    return cells if cells > 0 and cells * cells == rest - 6 else None
+
+
+def tensors_of(model: Kosmos) -> dict[str, Tensor]:
+    """The model's weights by name, to be written."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"device: expected one that torch has here, found {name!r}: "
+            f"{str(error).splitlines()[0]}",
+            hint="device='cpu' always works",
+        ) from error
+    return device
+
+
+def _dtype(name: str, stored: Mapping[str, StoredTensor]) -> torch.dtype:
+    if name == "stored":
+        found = {tensor.dtype for tensor in stored.values()}
+        # a file of several types is loaded in the one that holds them all
+        return torch.float32 if len(found) > 1 else found.pop()
+    if name not in DTYPES:
+        raise ConfigError(
+            f"dtype: expected one of {', '.join(map(repr, DTYPES))} or 'stored', found {name!r}"
+        )
+    return DTYPES[name]
+
+
+def as_path(folder: str | Path, *, what: str) -> Path:
+    """A folder that exists.
+
+    Raises:
+        CheckpointError: If it does not, or is a file.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise CheckpointError(
+            f"{path}: expected a folder with {what}, found "
+            + ("a file" if path.exists() else "nothing there")
+        )
+    return path
+
+
+def check_replaceable(folder: Path) -> None:
+    """Fail if writing a model folder would remove something that is not one.
+
+    Raises:
+        CheckpointError: If there is a file, or a folder with other things than a model.
+    """
+    if folder.is_dir():
+        if (folder / "config.json").is_file() or not any(folder.iterdir()):
+            return
+    elif not folder.exists():
+        return
+    raise CheckpointError(
+        f"{folder}: expected nothing, an empty folder or a model folder, found something else",
+        hint="choose another name",
+    )

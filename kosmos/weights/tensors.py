@@ -1,0 +1,258 @@
+"""Tensors in safetensors files: what is there, reading into place, writing in shards.
+
+- :func:`list_tensors`: names, shapes and types in a file or a folder, checked against its index
+- :func:`read_tensors`: read into tensors that already exist; never holds a second copy
+- :func:`write_tensors`: one file, or several with an index when it would be too large
+
+The layout is Hugging Face's: ``model.safetensors``, or ``model-00001-of-00003.safetensors`` and so
+on with ``model.safetensors.index.json``, so that other tools find the weights as well.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from kosmos.errors import CheckpointError, DataError
+from kosmos.files import Json, read_json, write_json
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+MAX_SHARD_BYTES = 5_000_000_000
+CHUNK_BYTES = 64 * 2**20  # of a tensor that is converted on the way in
+
+DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+"""Types that weights may be loaded as."""
+
+_CODES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """Where a tensor lies on disk.
+
+    Args:
+        file: The safetensors file.
+        dtype: Element type in the file.
+        shape: Its shape.
+        start: Offset of its first byte.
+        num_bytes: How many bytes it takes.
+    """
+
+    file: Path
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    num_bytes: int
+
+
+def list_tensors(source: Path) -> dict[str, StoredTensor]:
+    """The tensors of one safetensors file, or of a folder that holds one or an index of several.
+
+    Raises:
+        CheckpointError: If a file is missing, truncated or not safetensors, or if the index and
+            the files disagree.
+    """
+    if source.is_file():
+        return _list_file(source)
+    if (source / INDEX).is_file():
+        return _list_shards(source)
+    if not (source / WEIGHTS).is_file():
+        pickled = sorted(source.glob("pytorch_model*.bin"))
+        raise CheckpointError(
+            f"{source}: expected {WEIGHTS} or {INDEX}, found "
+            + (f"only {pickled[0].name}" if pickled else "neither"),
+            hint="save it again with safe serialization; pickled weights run code when they load"
+            if pickled
+            else None,
+        )
+    return _list_file(source / WEIGHTS)
+
+
+def _list_shards(folder: Path) -> dict[str, StoredTensor]:
+    try:
+        index = read_json(folder / INDEX)
+    except DataError as error:
+        raise CheckpointError(error.message, hint=error.hint) from error
+    homes = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(homes, dict):
+        raise CheckpointError(f"{folder / INDEX}: expected an object with 'weight_map'")
+    tensors: dict[str, StoredTensor] = {}
+    for file in sorted({str(home) for home in homes.values()}):
+        if Path(file).name != file:
+            raise CheckpointError(f"{folder / INDEX}: expected names of files, found {file!r}")
+        found = _list_file(folder / file)
+        listed = {name for name, home in homes.items() if home == file}
+        if listed != set(found):
+            name = min(listed ^ set(found))
+            raise CheckpointError(
+                f"{folder / file}: expected the {len(listed)} tensors in {INDEX}, found "
+                f"{len(found)}; {name!r} is only in the {'index' if name in listed else 'file'}"
+            )
+        tensors.update(found)
+    return tensors
+
+
+def _list_file(file: Path) -> dict[str, StoredTensor]:
+    if not file.is_file():
+        raise CheckpointError(f"{file}: expected a safetensors file, found nothing there")
+    try:
+        # the library checks that the header is sound and that the file is as long as it says
+        with safetensors.safe_open(file, framework="pt"):
+            pass
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{file}: expected a whole safetensors file, found {error}",
+            hint="the file is truncated or damaged; copy or download it again",
+        ) from error
+    with open(file, "rb") as stream:
+        header_bytes = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(header_bytes))
+    header.pop("__metadata__", None)
+    tensors = {}
+    for name, entry in header.items():
+        if entry["dtype"] not in _CODES:
+            raise CheckpointError(
+                f"{file}: {name}: expected a type among {', '.join(_CODES)}, "
+                f"found {entry['dtype']!r}",
+                hint="quantized folders are not supported; use the original weights",
+            )
+        start, stop = entry["data_offsets"]
+        tensors[name] = StoredTensor(
+            file=file,
+            dtype=_CODES[entry["dtype"]],
+            shape=tuple(entry["shape"]),
+            start=8 + header_bytes + start,
+            num_bytes=stop - start,
+        )
+    return tensors
+
+
+def read_tensors(stored: Mapping[str, StoredTensor], targets: Mapping[str, Tensor]) -> None:
+    """Read stored tensors into existing ones, changing type and device on the way.
+
+    Where the type is the same and the target is in main memory the bytes go straight into place;
+    otherwise through a buffer of 64 MiB. A memory map would count as a second copy until the
+    system reclaims it, and weights left in one cannot use large pages.
+
+    Args:
+        stored: What to read, by the name of the target.
+        targets: Contiguous tensors of the stored shapes; all are overwritten.
+    """
+    order = sorted(stored, key=lambda name: (stored[name].file, stored[name].start))
+    files = sorted({tensor.file for tensor in stored.values()})
+    for file in files:
+        with open(file, "rb", buffering=0) as stream:
+            for name in order:
+                if stored[name].file == file:
+                    stream.seek(stored[name].start)
+                    _read_tensor(stream, stored[name], targets[name].detach())
+
+
+def read_tensor(stored: StoredTensor) -> Tensor:
+    """One stored tensor, in its own type."""
+    target = torch.empty(stored.shape, dtype=stored.dtype)
+    read_tensors({"": stored}, {"": target})
+    return target
+
+
+def _read_tensor(stream: FileIO, stored: StoredTensor, target: Tensor) -> None:
+    flat = target.view(-1)
+    if stored.dtype == target.dtype and target.device.type == "cpu":
+        _fill(stream, stored, flat)
+        return
+    chunk = min(max(CHUNK_BYTES // stored.dtype.itemsize, 1), max(flat.numel(), 1))
+    buffer = torch.empty(chunk, dtype=stored.dtype)
+    for start in range(0, flat.numel(), chunk):
+        part = buffer[: min(chunk, flat.numel() - start)]
+        _fill(stream, stored, part)
+        flat[start : start + part.numel()].copy_(part)
+
+
+def _fill(stream: FileIO, stored: StoredTensor, flat: Tensor) -> None:
+    """Fill a flat tensor in main memory from the stream's position."""
+    # numpy knows no bfloat16, but bytes are bytes
+    view = memoryview(flat.view(torch.uint8).numpy())  # type: ignore[arg-type]
+    while view:
+        count = stream.readinto(view)
+        if not count:
+            raise CheckpointError(
+                f"{stored.file}: expected {len(view)} more bytes, found the end of the file",
+                hint="the file changed while it was read; load it again",
+            )
+        view = view[count:]
+
+
+def write_tensors(
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    *,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+    metadata: Mapping[str, str] | None = None,
+) -> list[Path]:
+    """Write tensors as one safetensors file, or as shards with an index.
+
+    Args:
+        folder: Where; it must exist.
+        tensors: By name. A tensor larger than a shard gets a shard of its own.
+        max_shard_bytes: Largest sum of tensor bytes in a file.
+        metadata: Words for each file's header; ``format: pt`` is added, other tools ask for it.
+
+    Returns:
+        The weight files, without the index.
+    """
+    words = {**(metadata or {}), "format": "pt"}
+    shards = _divide(tensors, max_shard_bytes)
+    if len(shards) == 1:
+        _save(folder / WEIGHTS, shards[0], words)
+        return [folder / WEIGHTS]
+    files = [
+        folder / f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        for number in range(1, len(shards) + 1)
+    ]
+    homes: dict[str, Json] = {}
+    for file, shard in zip(files, shards, strict=True):
+        _save(file, shard, words)
+        homes.update(dict.fromkeys(shard, file.name))
+    total: Json = sum(tensor.nbytes for tensor in tensors.values())
+    write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": homes})
+    return files
+
+
+def _divide(tensors: Mapping[str, Tensor], max_bytes: int) -> list[dict[str, Tensor]]:
+    shards: list[dict[str, Tensor]] = [{}]
+    room = max_bytes
+    for name, tensor in tensors.items():
+        if tensor.nbytes > room and shards[-1]:
+            shards.append({})
+            room = max_bytes
+        shards[-1][name] = tensor.detach()
+        room -= tensor.nbytes
+    return shards
+
+
+def _save(file: Path, tensors: dict[str, Tensor], words: dict[str, str]) -> None:
+    try:
+        save_file({name: t.contiguous() for name, t in tensors.items()}, file, metadata=words)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{file}: could not be written: {error}",
+            hint="free some space or choose another folder",
+        ) from error
