@@ -14,6 +14,7 @@ the KOSMOS-2 release for the order of operations.
 import math
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -116,6 +117,7 @@ class Decoder(nn.Module):
                 head_dim=config.width // config.num_heads,
                 scale_base=config.xpos_scale_base,
                 center=config.max_tokens // 2,
+                dtype=torch.float64 if hidden.dtype == torch.float64 else torch.float32,
             )
         pattern = causal_pattern(
             tokens, segments=segments, valid=valid, past=past, rotation=rotation, like=hidden

@@ -1,0 +1,112 @@
+"""The training loss: negative log-likelihood where it counts, and all logits nowhere.
+
+Image slots, prompts and padding carry no loss, so their rows never meet the vocabulary. The rest
+goes through the head a chunk at a time, and each chunk leaves its gradient behind instead of its
+logits: one pass through the head forward and two back, as without chunks, and no recomputation.
+
+The price: the gradient of the head exists from the forward pass on, and there is no second
+derivative. ``benchmarks/head_loss.py`` prints time and memory against all logits at once.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+CHUNK_TOKENS = 512
+"""Positions that go through the head together; 127 MiB of logits for 65,037 tokens."""
+
+
+def token_loss(
+    hidden: Float[Tensor, "*batch width"],
+    head_weight: Float[Tensor, "vocab width"],
+    targets: Int[Tensor, "*batch"],
+    weights: Float[Tensor, "*batch"],
+    *,
+    chunk_tokens: int = CHUNK_TOKENS,
+) -> Float[Tensor, ""]:
+    """Sum of the weighted negative log-likelihoods of the targets, in nats.
+
+    Divide by the sum of weights over all workers and micro-batches for the mean per token, as the
+    release does. The products run in the dtype of ``hidden`` (or autocast's), everything after
+    them in float32 at least.
+
+    Args:
+        hidden: After the final norm.
+        head_weight: The output head.
+        targets: Token that follows each position; read only where the weight is positive.
+        weights: How much each position counts; 0 for not at all.
+        chunk_tokens: Positions that go through the head together.
+
+    Returns:
+        A scalar, 0 with zero gradients if no weight is positive.
+    """
+    rows = (weights.flatten() > 0).nonzero().squeeze(1)
+    chosen = hidden.flatten(0, -2).index_select(0, rows)
+    loss: Tensor = _ChunkedLoss.apply(  # type: ignore[no-untyped-call]
+        chosen,
+        head_weight,
+        targets.flatten()[rows],
+        weights.flatten()[rows],
+        chunk_tokens,
+    )
+    return loss
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    """Loss of selected rows, whose gradients are computed on the way forward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        hidden: Tensor,
+        head: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        chunk_tokens: int,
+    ) -> Tensor:
+        wants_hidden, wants_head = ctx.needs_input_grad[:2]
+        device = hidden.device.type
+        dtype = hidden.dtype
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+        exact = torch.float64 if dtype == torch.float64 else torch.float32
+        grad_hidden = torch.empty_like(hidden) if wants_hidden else None
+        grad_head = torch.zeros_like(head, dtype=exact) if wants_head else None
+        total = hidden.new_zeros((), dtype=exact)
+        with torch.autocast(device, enabled=False):
+            matrix = head.to(dtype)
+            for start in range(0, len(hidden), chunk_tokens):
+                chunk = slice(start, start + chunk_tokens)
+                states, weight = hidden[chunk].to(dtype), weights[chunk].to(exact)
+                logits = (states @ matrix.T).to(exact)
+                target = targets[chunk].unsqueeze(1)
+                norms = logits.logsumexp(dim=1, keepdim=True)
+                total += torch.dot((norms - logits.gather(1, target)).squeeze(1), weight)
+                if not wants_hidden and not wants_head:
+                    continue
+                # d loss / d logits = weight * (softmax - onehot), in place of the logits
+                slopes = logits.sub_(norms).exp_()
+                slopes.scatter_add_(1, target, slopes.new_full((), -1.0).expand_as(target))
+                slopes = slopes.mul_(weight.unsqueeze(1)).to(dtype)
+                if grad_hidden is not None:
+                    grad_hidden[chunk] = slopes @ matrix
+                if grad_head is not None and dtype == exact:
+                    grad_head.addmm_(slopes.T, states)
+                elif grad_head is not None:
+                    grad_head += slopes.T @ states
+        ctx.save_for_backward(grad_hidden, grad_head)
+        ctx.head_dtype = head.dtype
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        grad_hidden, grad_head = ctx.saved_tensors
+        if grad_hidden is not None:
+            grad_hidden = (grad_hidden * slope).to(grad_hidden.dtype)
+        if grad_head is not None:
+            grad_head = (grad_head * slope).to(ctx.head_dtype)
+        return grad_hidden, grad_head, None, None, None
