@@ -35,7 +35,13 @@ class Layout:
     def __post_init__(self) -> None:
         if self.num_image_tokens <= 0:
             raise ConfigError(
-                f"layout.num_image_tokens: expected a positive number, found {self.num_image_tokens}"
+                "layout.num_image_tokens: expected a positive number, "
+                f"found {self.num_image_tokens}"
+            )
+        if self.typed_control == "control" and self.spans == "splice":
+            raise ConfigError(
+                "layout.typed_control: expected 'text' where spans='splice', found 'control'",
+                hint="the Hugging Face behavior goes with spans='separate'",
             )
 
 
