@@ -1,0 +1,65 @@
+"""``kosmos microcosm``: make the procedural world that is the default of every command."""
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def command() -> None:
+    """Make the procedural world that is the default of every command."""
+
+
+@command.command("make")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--num-scenes", type=int, help="Training pictures.  [default: 20000]")
+@click.option("--seed", type=int, help="Which scenes and words are drawn.  [default: 0]")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change a field.")
+@click.option("--workers", type=int, help="Processes.  [default: one for each core]")
+@click.option("--force", is_flag=True, help="Replace a microcosm of another config.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def make(
+    folder: Path,
+    num_scenes: int | None,
+    seed: int | None,
+    assignments: tuple[str, ...],
+    workers: int | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Write document shards to train on, to hold out and to evaluate with into FOLDER.
+
+    What is already there from the same config is kept, so that a killed run goes on.
+
+    Example: kosmos microcosm make world --num-scenes 5000 --set image_size=96
+    """
+    from kosmos import config as configs
+    from kosmos.microcosm import dataset
+    from kosmos.microcosm.config import MicrocosmConfig
+
+    config = MicrocosmConfig()
+    for name, value in (("num_scenes", num_scenes), ("seed", seed)):
+        if value is not None:
+            config = configs.replace(config, {name: value})
+    for assignment in assignments:
+        config = configs.override(config, assignment)
+    made = dataset.make(config, folder, force=force, workers=workers)
+    if as_json:
+        summary = {
+            "folder": str(made.folder),
+            "digest": made.digest,
+            "documents": made.total("documents"),
+            "pictures": made.total("pictures"),
+            "dropped": made.total("dropped"),
+            "kept": list(made.kept),
+            "parts": configs.to_json(made.parts),
+        }
+        click.echo(json.dumps(summary, indent=2))
+        return
+    width = max(map(len, made.parts))
+    for part, counts in made.parts.items():
+        note = "  (already there)" if part in made.kept else ""
+        click.echo(
+            f"{part:<{width}}  {counts.documents:>6} documents  {counts.pictures:>6} pictures{note}"
+        )
