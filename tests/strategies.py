@@ -3,6 +3,8 @@
 from hypothesis import strategies as st
 
 from kosmos.boxes import Box
+from kosmos.text.locations import locations_to_box
+from kosmos.text.markup import Markup, Span
 
 # --- boxes
 
@@ -10,7 +12,59 @@ from kosmos.boxes import Box
 @st.composite
 def boxes(draw: st.DrawFn, *, min_side: float = 1e-3) -> Box:
     """Ordered boxes inside the image."""
-    x0, y0 = (draw(st.floats(0.0, 1.0 - min_side, width=32)) for _ in range(2))
-    x1 = draw(st.floats(x0 + min_side, 1.0)) if x0 + min_side < 1.0 else 1.0
-    y1 = draw(st.floats(y0 + min_side, 1.0)) if y0 + min_side < 1.0 else 1.0
+    x0, y0 = (draw(st.floats(0.0, 1.0 - min_side)) for _ in range(2))
+    x1, y1 = (draw(st.floats(min(low + min_side, 1.0), 1.0)) for low in (x0, y0))
     return Box(x0, y0, x1, y1)
+
+
+# --- grounding markup
+
+_MARKUP_TOKENS = (
+    "<grounding>",
+    "<phrase>",
+    "</phrase>",
+    "<object>",
+    "</object>",
+    "</delimiter_of_multi_objects/>",
+)
+
+
+def location_pairs(num_cells: int = 32) -> st.SearchStrategy[tuple[int, int]]:
+    """Pairs of location indices, in any order."""
+    index = st.integers(0, num_cells**2 - 1)
+    return st.tuples(index, index)
+
+
+@st.composite
+def markups(draw: st.DrawFn) -> Markup:
+    """Markup that the grammar can write: clean text, phrases in order, some without boxes."""
+    words = st.text("ab c.,<>/\u00e9\n", max_size=8)
+    num_spans = draw(st.integers(0, 4))
+    between = draw(st.lists(words, min_size=num_spans + 1, max_size=num_spans + 1))
+    between[0] = between[0].lstrip()
+    between[-1] = between[-1].rstrip()
+    text, spans = between[0], []
+    for after in between[1:]:
+        phrase = draw(words.map(str.strip).filter(bool))
+        pairs = tuple(draw(st.lists(location_pairs(), max_size=3)))
+        found = tuple(locations_to_box(*pair) for pair in pairs)
+        spans.append(Span(phrase, len(text), len(text) + len(phrase), found, pairs))
+        text += phrase + after
+    return Markup(text, tuple(spans), grounding=draw(st.booleans()))
+
+
+def markup_soup(words: str = "ab .\n", num_locations: int = 1024) -> st.SearchStrategy[str]:
+    """Words and grounding tokens in any order, well formed or not; often nearly well formed."""
+    location = st.integers(0, num_locations - 1).map(lambda index: f"<patch_index_{index:04d}>")
+    pair = st.tuples(location, location).map("".join)
+    piece = st.one_of(
+        st.text(words, min_size=1, max_size=4),
+        st.sampled_from(_MARKUP_TOKENS),
+        location,
+        pair.map(lambda inside: f"<object>{inside}</object>"),
+        st.text(words, min_size=1, max_size=4).map(lambda inside: f"<phrase>{inside}</phrase>"),
+        st.tuples(pair, pair).map(
+            lambda both: f"<object>{both[0]}</delimiter_of_multi_objects/>{both[1]}</object>"
+        ),
+    )
+    return st.lists(piece, max_size=12).map("".join)
