@@ -19,6 +19,10 @@ from kosmos.errors import ConfigError
 KOSMOS1_VOCAB_SIZE = 64_007
 KOSMOS2_VOCAB_SIZE = 65_037
 
+CHUNK_TOKENS = 512
+"""Positions that go through the output head together in the loss; with 65,037 tokens that is
+127 MiB of logits."""
+
 
 def _check(condition: bool, message: str) -> None:
     if not condition:

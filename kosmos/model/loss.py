@@ -15,8 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK_TOKENS = 512
-"""Positions that go through the head together; 127 MiB of logits for 65,037 tokens."""
+from kosmos.model.config import CHUNK_TOKENS
 
 
 def token_loss(
