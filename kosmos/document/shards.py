@@ -1,0 +1,400 @@
+"""Documents in files: WebDataset tar shards, a manifest of checksums, an index of offsets.
+
+::
+
+    folder/
+        manifest.json      format, counts, a SHA-256 for every file, where the documents came from
+        index.npy          int64 [documents, 4]: shard, offset, JSON bytes, bytes to the end
+        00000.tar          000000000.json        see document/serialize.py
+                           000000000.0.jpg       its first image, the file as it came
+                           000000000.1.png       its second
+                           000000001.json
+        00001.tar          ...
+
+A member's key is the document's running number in the folder; the document's own id, which may
+hold anything, is in the JSON. The tars are plain ustar and have no dates or owners in them, so the
+same documents make the same bytes. Any WebDataset reader takes them.
+
+A document is contiguous, hence one read: the index says where its JSON begins and where its last
+image ends, and the JSON says how large each image is.
+
+- :class:`ShardWriter` writes a folder that appears only when it is complete
+- :class:`ShardReader` gives documents by number, and verifies
+"""
+
+import array
+import json
+import operator
+import os
+import sys
+import tarfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from kosmos.document import manifest as manifests
+from kosmos.document.manifest import (
+    INDEX,
+    IndexFile,
+    Manifest,
+    Shard,
+    read_manifest,
+    write_manifest,
+)
+from kosmos.document.serialize import (
+    ImageFile,
+    checked_json,
+    document_from_json,
+    document_to_json,
+    image_files,
+)
+from kosmos.document.tar import TarWriter, gap, read_at
+from kosmos.document.types import Document, ImageSource
+from kosmos.errors import ConfigError, DataError, ImageError, KosmosError
+from kosmos.files import Json, atomic_folder, sha256_file
+from kosmos.image.codec import decode, encode_png, image_format
+
+_EXTENSIONS = {
+    "JPEG": "jpg",
+    "PNG": "png",
+    "GIF": "gif",
+    "WEBP": "webp",
+    "BMP": "bmp",
+    "TIFF": "tif",
+    "PPM": "ppm",
+    "AVIF": "avif",
+    "JPEG2000": "jp2",
+}
+
+
+class ShardWriter:
+    """Write documents to a folder of shards; use it in a ``with`` statement.
+
+    Documents stream to disk as they come. The folder appears, or replaces the one that was there,
+    when the block ends; if the block or the disk fails, what was there before stays.
+
+    Args:
+        folder: Where the shards will be.
+        documents_per_shard: Documents in each tar but the last.
+        provenance: What made the documents, for the manifest: any JSON.
+
+    Raises:
+        DataError: If the disk refuses, naming the file.
+    """
+
+    def __init__(
+        self, folder: Path | str, *, documents_per_shard: int = 1000, provenance: Json = None
+    ) -> None:
+        if documents_per_shard <= 0:
+            raise ConfigError(
+                f"documents_per_shard: expected a positive number, found {documents_per_shard}"
+            )
+        self.folder = Path(folder)
+        self._documents_per_shard = documents_per_shard
+        self._provenance = checked_json(provenance, f"{folder}, provenance")
+        self._index = array.array("q")
+        self._ids: set[str] = set()
+        self._shards: list[Shard] = []
+        self._num_documents = 0
+        self._tar: TarWriter | None = None
+        self._refusal: DataError | None = None
+        self._atomic: AbstractContextManager[Path] = atomic_folder(self.folder)
+        self._scratch: Path | None = None
+
+    def __enter__(self) -> Self:
+        self._scratch = self._atomic.__enter__()
+        return self
+
+    def __len__(self) -> int:
+        """Documents written so far."""
+        return self._num_documents
+
+    def write(self, doc: Document) -> None:
+        """Append a document, its images read and checked by their headers.
+
+        Image files and bytes are stored as they are; PIL images and arrays as PNG. A document
+        that is refused leaves no trace, so that a caller may count it and go on.
+
+        Raises:
+            DataError: If the id was written before, the document cannot be stored, an image is
+                not one, or the disk refuses.
+        """
+        if self._scratch is None:
+            raise DataError(f"{self.folder}: expected write() inside the writer's with block")
+        if self._refusal is not None:
+            raise self._refusal
+        where = f"document {doc.id!r}" if doc.id else f"document {self._num_documents}"
+        if doc.id and doc.id in self._ids:
+            raise DataError(f"{self.folder}: expected unique document ids, found {doc.id!r} twice")
+        names, images = [], []
+        for number, image in enumerate(doc.images):
+            data, extension = _image_bytes(image.source, f"{where}, image {number}")
+            names.append(ImageFile(f"{number}.{extension}", len(data)))
+            images.append(data)
+        value = document_to_json(doc, names, where=where)
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        self._append(text.encode("utf-8"), names, images)
+        if doc.id:
+            self._ids.add(doc.id)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            try:
+                self._finish()
+            except BaseException as failure:
+                self._abandon(failure)
+                raise
+            self._scratch = None
+            self._atomic.__exit__(None, None, None)
+        else:
+            self._abandon(error)
+
+    def _append(self, text: bytes, names: list[ImageFile], images: list[bytes]) -> None:
+        key = f"{self._num_documents:09d}"
+        if self._tar is None:
+            self._tar = self._open_shard()
+        tar = self._tar
+        try:
+            begin = tar.add(f"{key}.json", text)
+            end = begin + len(text)
+            for file, data in zip(names, images, strict=True):
+                end = tar.add(f"{key}.{file.name}", data) + len(data)
+        except OSError as error:
+            raise self._refused(tar.name, error) from error
+        self._index.extend((len(self._shards), begin, len(text), end - begin))
+        self._num_documents += 1
+        if self._num_documents % self._documents_per_shard == 0:
+            self._close_shard()
+
+    def _open_shard(self) -> TarWriter:
+        assert self._scratch is not None
+        name = manifests.shard_name(len(self._shards))
+        try:
+            return TarWriter(self._scratch / name)
+        except OSError as error:
+            raise self._refused(name, error) from error
+
+    def _close_shard(self) -> None:
+        tar, self._tar = self._tar, None
+        if tar is None:
+            return
+        try:
+            tar.close()
+        except OSError as error:
+            raise self._refused(tar.name, error) from error
+        num_before = len(self._shards) * self._documents_per_shard
+        self._shards.append(
+            Shard(
+                file=tar.name,
+                sha256=tar.sha256,
+                num_documents=self._num_documents - num_before,
+                bytes=tar.num_bytes,
+            )
+        )
+
+    def _finish(self) -> None:
+        """Close the last shard, write the index and describe the folder in the manifest."""
+        assert self._scratch is not None
+        self._close_shard()
+        if self._refusal is not None:
+            raise self._refusal
+        path = self._scratch / INDEX
+        index = np.array(self._index, np.int64).reshape(-1, 4)
+        try:
+            with open(path, "wb") as file:
+                np.lib.format.write_array(file, index, allow_pickle=False)
+                file.flush()
+                os.fsync(file.fileno())
+            manifest = Manifest(
+                num_documents=self._num_documents,
+                index=IndexFile(sha256=sha256_file(path)),
+                shards=tuple(self._shards),
+            )
+            write_manifest(self._scratch, manifest, self._provenance)
+        except OSError as error:
+            raise self._refused(path.name, error) from error
+
+    def _abandon(self, error: BaseException) -> None:
+        """Throw the scratch folder away without a second error."""
+        if self._tar is not None:
+            self._tar.discard()
+        self._scratch = None
+        # atomic_folder takes every OSError for the disk's; one of the caller's own is not
+        reason = error if isinstance(error, KosmosError) else KosmosError("abandoned")
+        self._atomic.__exit__(type(reason), reason, None)
+
+    def _refused(self, name: str, error: OSError) -> DataError:
+        """What the disk's refusal means; nothing can be written after half a document."""
+        self._refusal = DataError(
+            f"{self.folder / name}: could not be written: {error.strerror or error}",
+            hint="earlier results are untouched; free some space or choose another folder",
+        )
+        return self._refusal
+
+
+class ShardReader:
+    """Documents of a folder that :class:`ShardWriter` wrote, by number.
+
+    Holds no open files, so that it can be shared by threads, inherited by forks and pickled.
+    Opening looks at the manifest, the index and the sizes of the shards; :meth:`verify` reads all.
+
+    Args:
+        folder: The folder of shards.
+
+    Raises:
+        DataError: If the folder is not one, or a file is missing or of another size than the
+            manifest says.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        self._manifest, self.manifest = read_manifest(self.folder)
+        for shard in self._manifest.shards:
+            path = self.folder / shard.file
+            num_bytes = path.stat().st_size if path.is_file() else None
+            if num_bytes != shard.bytes:
+                found = "no file" if num_bytes is None else f"{num_bytes}"
+                raise DataError(
+                    f"{path}: expected {shard.bytes} bytes as in the manifest, found {found}"
+                )
+        self._index = self._read_index()
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, number: int) -> Document:
+        """The document with this number; its images are bytes.
+
+        Raises:
+            IndexError: If there is no such document.
+            DataError: If its bytes are not those of a document.
+        """
+        number = operator.index(number)
+        if not -len(self) <= number < len(self):
+            raise IndexError(
+                f"{self.folder}: expected a document below {len(self)}, found {number}"
+            )
+        number %= len(self)
+        shard, offset, json_bytes, num_bytes = (int(v) for v in self._index[number])
+        path = self.folder / self._manifest.shards[shard].file
+        where = f"{path}, document {number}"
+        data = read_at(path, offset, num_bytes)
+        try:
+            value: Json = json.loads(data[:json_bytes])
+        except ValueError as error:  # not JSON, or not UTF-8
+            raise DataError(f"{where}: expected JSON, found {error}") from error
+        images, begin = {}, json_bytes
+        for file in image_files(value, where=where):
+            begin += gap(begin)
+            images[file.name] = data[begin : begin + file.num_bytes]
+            begin += file.num_bytes
+        if begin != len(data):
+            raise DataError(f"{where}: expected {begin} bytes, found {len(data)}")
+        return document_from_json(value, images, where=where)
+
+    def __iter__(self) -> Iterator[Document]:
+        return (self[number] for number in range(len(self)))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what is in the folder, the provenance left out: equal documents, equal digest.
+
+        It is that of the recorded checksums; :meth:`verify` compares those with the files.
+        """
+        return self._manifest.digest
+
+    def verify(self) -> None:
+        """Read every byte and compare it with the manifest and the index.
+
+        Raises:
+            DataError: At the first file that is missing, unknown or not as recorded.
+        """
+        recorded = self._manifest.checksums
+        known = {manifests.FILE, *recorded}
+        for path in sorted(self.folder.iterdir()):
+            if path.name not in known:
+                raise DataError(f"{path}: expected only the files in the manifest, found this one")
+        for name, expected in recorded.items():
+            found = sha256_file(self.folder / name)
+            if found != expected:
+                raise DataError(
+                    f"{self.folder / name}: expected SHA-256 {expected} as in the manifest, "
+                    f"found {found}",
+                    hint="the file was changed or damaged; make or copy the folder again",
+                )
+        self._verify_members()
+
+    def _verify_members(self) -> None:
+        """Compare the members of the tars, as any other reader sees them, with the index."""
+        number = 0
+        for shard, row in enumerate(self._manifest.shards):
+            path = self.folder / row.file
+            try:
+                with tarfile.open(path, "r:") as tar:
+                    offsets = [m.offset_data for m in tar if m.name.endswith(".json")]
+            except tarfile.TarError as error:
+                raise DataError(f"{path}: expected a tar file, found {error}") from error
+            if len(offsets) != row.num_documents:
+                raise DataError(
+                    f"{path}: expected {row.num_documents} documents, found {len(offsets)}"
+                )
+            for offset in offsets:
+                if (int(self._index[number, 0]), int(self._index[number, 1])) != (shard, offset):
+                    raise DataError(
+                        f"{self.folder / INDEX}: expected document {number} in shard {shard} "
+                        f"at {offset}, found {self._index[number, :2].tolist()}"
+                    )
+                _ = self[number]
+                number += 1
+
+    def _read_index(self) -> np.ndarray:
+        path = self.folder / INDEX
+        count = self._manifest.num_documents
+        try:
+            with open(path, "rb") as file:
+                index = np.lib.format.read_array(file, allow_pickle=False)
+        except FileNotFoundError:
+            raise DataError(f"{path}: expected the index of the shards, found no file") from None
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: expected a numpy array, found {error}") from error
+        if index.dtype != np.int64 or index.shape != (count, 4):
+            raise DataError(
+                f"{path}: expected int64 ({count}, 4) as in the manifest, "
+                f"found {index.dtype} {index.shape}"
+            )
+        sizes = np.array([row.bytes for row in self._manifest.shards], np.int64)
+        shard, offset, json_bytes, num_bytes = index.T
+        if count and not (
+            (index >= 0).all()
+            and (shard < len(sizes)).all()
+            and (json_bytes <= num_bytes).all()
+            and (offset + num_bytes <= sizes[shard]).all()
+        ):
+            raise DataError(f"{path}: expected places inside the shards, found others")
+        return np.asarray(index)
+
+
+def _image_bytes(source: ImageSource, where: str) -> tuple[bytes, str]:
+    """The file of a picture and the extension it deserves, whatever it was called."""
+    if isinstance(source, str | Path):
+        try:
+            data, where = Path(source).read_bytes(), f"{where}: {source}"
+        except OSError as error:
+            raise ImageError(
+                f"{where}: {source}: expected a picture, found {error.strerror}"
+            ) from error
+    elif isinstance(source, bytes):
+        data = source
+    else:
+        # these are in memory already: too late to refuse them for their size
+        return encode_png(decode(source, max_pixels=sys.maxsize, where=where)), "png"
+    return data, _EXTENSIONS[image_format(data, where=where)]
