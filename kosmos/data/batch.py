@@ -25,14 +25,14 @@ class Batch:
     loss_weights: np.ndarray
     """float32 [batch tokens]."""
     positions: np.ndarray
-    """int64 [batch tokens], counted from 0 in each sequence; restart where sequences are isolated."""
+    """int64 [batch tokens], counted from 0; they restart where sequences are isolated."""
     segments: np.ndarray | None
     """int64 [batch tokens], number of the sequence within the row, -1 on padding; tokens attend
     within their segment. None: plain causal attention, documents of a row see each other."""
     image_slots: np.ndarray
     """bool [batch tokens], true where a soft image token stands."""
     pixels: np.ndarray | None
-    """float32 [images 3 height width], in the order of their slots, row by row; None if no image."""
+    """float32 [images 3 height width], in the order of their slots, row by row; None if none."""
     document_ids: tuple[str, ...]
     """Ids of the documents in it, in order."""
 

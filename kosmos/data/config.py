@@ -1,9 +1,11 @@
-"""Stream: one kind of data, how it fills rows, and its share of every optimizer step."""
+"""Stream: one kind of data, and its share of every optimizer step."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from kosmos.errors import ConfigError
+
+Packing: TypeAlias = Literal["single", "full-sentence", "isolated"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +20,7 @@ class Stream:
     """Sequences of this stream in every optimizer step: rows when packed, documents otherwise."""
     tokens_per_sequence: float
     """Mean length, image slots included; used by `kosmos plan` until an index has measured it."""
-    packing: Literal["single", "full-sentence", "isolated"] = "single"
+    packing: Packing = "single"
     """single: a document a row. full-sentence: lines fill rows, documents of a row see each other
     (papers). isolated: documents fill rows without seeing each other."""
     max_tokens: int = 2048
@@ -31,6 +33,9 @@ class Stream:
     """Whether lines end with </line> (text corpora)."""
     heldout_path: str = ""
     """Folder of shards whose loss is measured and never trained on; empty: none."""
+    max_unusable: float = 0.01
+    """Fraction of the documents that may be unusable (too long, unreadable image, ...) before the
+    run refuses to start; what was left out is listed beside the index."""
 
     def __post_init__(self) -> None:
         if self.sequences_per_step <= 0:
@@ -41,4 +46,8 @@ class Stream:
         if self.max_tokens < 2:
             raise ConfigError(
                 f"streams.{self.name}.max_tokens: expected at least 2, found {self.max_tokens}"
+            )
+        if not 0.0 <= self.max_unusable <= 1.0:
+            raise ConfigError(
+                f"streams.{self.name}.max_unusable: expected [0, 1], found {self.max_unusable}"
             )

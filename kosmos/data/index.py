@@ -1,0 +1,205 @@
+"""Index: a folder of document shards, tokenized and laid out in rows once, before training.
+
+It is made offline and keyed by everything that made it (shards, tokenizer, layout, packing), so
+that the same data under the same settings is never indexed twice and never mistaken for another.
+The folder ``index-<digest>``::
+
+    index.json       what made it, how many of everything, how many documents under each reason
+                     for being left out
+    unusable.jsonl   {"document", "id", "reason", "message"} of each of those
+    tokens.bin       uint32 little endian, one per token of the usable documents, in order:
+                     bit 31 loss falls on it, bit 30 it is an image slot, bits 0-29 its id
+    *.npy            see :data:`ARRAYS`
+
+Tokens are kept, four bytes each, because a row may hold a few lines of a whole book: encoding the
+book again for each of its rows would cost more than training on it. Pictures stay in the shards.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from kosmos import config
+from kosmos.data.config import Packing
+from kosmos.document.layout import Layout
+from kosmos.errors import DataError
+from kosmos.files import Json, read_json
+from kosmos.image.config import ImageConfig
+
+VERSION = 1
+ARRAYS = {
+    "numbers": "int64 [documents], place of each usable document in its shards",
+    "offsets": "int64 [documents + 1], its tokens",
+    "ids": "uint8, ids of the usable documents in UTF-8, one after another",
+    "id_offsets": "int64 [documents + 1], bytes of each id",
+    "piece_documents": "int64 [pieces], document of each piece of a row",
+    "piece_starts": "int64 [pieces], its first token",
+    "piece_stops": "int64 [pieces], past its last token",
+    "row_offsets": "int64 [rows + 1], pieces of each row",
+    "token_counts": "int64 [vocabulary], how often loss falls on each token",
+}
+"""The arrays of an index, each a file of its own that is mapped, not read."""
+
+LOSS_BIT = np.uint32(1 << 31)
+SLOT_BIT = np.uint32(1 << 30)
+ID_BITS = np.uint32((1 << 30) - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexKey:
+    """Everything an index follows from; its digest names the index."""
+
+    shards: str
+    """Digest of the document shards."""
+    tokenizer: str
+    """Digest of the SentencePiece model."""
+    num_cells: int
+    """Cells along each side of the location grid."""
+    layout: Layout
+    """Layout of tokens."""
+    image: ImageConfig
+    """Preprocessing, which moves boxes."""
+    packing: Packing
+    """How documents fill rows."""
+    max_tokens: int
+    """Longest row."""
+    version: int = VERSION
+    """Of the format and of the rules."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row of an index."""
+
+    token_ids: Int64[np.ndarray, " tokens"]
+    """Ids."""
+    image_slots: Bool[np.ndarray, " tokens"]
+    """True where a soft image token stands."""
+    loss_mask: Bool[np.ndarray, " tokens"]
+    """True at tokens whose prediction counts."""
+    segments: Int64[np.ndarray, " tokens"]
+    """Number of the document within the row."""
+    documents: tuple[int, ...]
+    """Documents of the index it holds parts of, in order."""
+    images: tuple[tuple[int, int], ...]
+    """Document and number within the document of each picture, in the order of the slots."""
+
+
+class Index:
+    """An index that is there. Reading is safe from any number of threads.
+
+    Args:
+        folder: Where it is.
+
+    Raises:
+        DataError: If a file is missing or has another size than the report says.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        report = read_json(folder / "index.json")
+        assert isinstance(report, dict)
+        self.report: dict[str, Json] = report
+        self.key = config.from_json(IndexKey, report["made_by"], where=str(folder))
+        self._bos_id, self._num_slots = int(report["bos_id"]), self.key.layout.num_image_tokens  # type: ignore[arg-type]
+        self._arrays = {name: _map_array(folder / f"{name}.npy") for name in ARRAYS}
+        tokens, num_tokens = folder / "tokens.bin", int(self._arrays["offsets"][-1])
+        found = tokens.stat().st_size if tokens.is_file() else -1
+        if found != 4 * num_tokens:
+            raise _damaged(tokens, "nothing there" if found < 0 else f"{found} bytes")
+        # an empty file cannot be mapped
+        self._tokens = (
+            np.memmap(tokens, dtype="<u4", mode="r") if num_tokens else np.empty(0, dtype="<u4")
+        )
+
+    @property
+    def digest(self) -> str:
+        """Of everything that made it."""
+        return config.digest(self.key)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows, which are the sequences of an epoch."""
+        return len(self._arrays["row_offsets"]) - 1
+
+    @property
+    def unusable(self) -> dict[str, int]:
+        """Documents that were left out, by reason."""
+        reasons = self.report["unusable"]
+        assert isinstance(reasons, dict)
+        return {reason: int(number) for reason, number in reasons.items()}  # type: ignore[arg-type]
+
+    @property
+    def token_counts(self) -> Int64[np.ndarray, " vocab"]:
+        """How often loss falls on each token of the vocabulary in the usable documents."""
+        return self._arrays["token_counts"]
+
+    @cached_property
+    def row_lengths(self) -> Int64[np.ndarray, " rows"]:
+        """Tokens of each row."""
+        lengths = self._arrays["piece_stops"] - self._arrays["piece_starts"]
+        sums = np.concatenate([[0], np.cumsum(lengths)])[self._arrays["row_offsets"]]
+        row_lengths: Int64[np.ndarray, " rows"] = np.diff(sums)
+        return row_lengths + (self.key.packing == "full-sentence")
+
+    def number(self, document: int) -> int:
+        """Place in the shards of a document of the index."""
+        return int(self._arrays["numbers"][document])
+
+    def id(self, document: int) -> str:
+        """Id of a document of the index."""
+        start, stop = self._arrays["id_offsets"][document : document + 2]
+        return self._arrays["ids"][start:stop].tobytes().decode("utf-8")
+
+    def row(self, row: int) -> Row:
+        """The tokens of a row, and which pictures stand in it."""
+        pieces = slice(*self._arrays["row_offsets"][row : row + 2])
+        documents = self._arrays["piece_documents"][pieces].tolist()
+        starts = self._arrays["piece_starts"][pieces].tolist()
+        stops = self._arrays["piece_stops"][pieces].tolist()
+        parts = [self._tokens[start:stop] for start, stop in zip(starts, stops, strict=True)]
+        lengths = [len(part) for part in parts]
+        if self.key.packing == "full-sentence":
+            parts.insert(0, np.array([self._bos_id], dtype=np.uint32))
+            lengths[0] += 1
+        tokens = np.concatenate(parts)
+        image_slots = (tokens & SLOT_BIT) > 0
+        images: list[tuple[int, int]] = []
+        if image_slots.any():
+            for document, start, stop in zip(documents, starts, stops, strict=True):
+                first, last = (
+                    self._image_number(document, start),
+                    self._image_number(document, stop),
+                )
+                images += [(document, image) for image in range(first, last)]
+        return Row(
+            token_ids=(tokens & ID_BITS).astype(np.int64),
+            image_slots=image_slots,
+            loss_mask=(tokens & LOSS_BIT) > 0,
+            segments=np.repeat(np.arange(len(lengths), dtype=np.int64), lengths),
+            documents=tuple(documents),
+            images=tuple(images),
+        )
+
+    def _image_number(self, document: int, token: int) -> int:
+        """Pictures of a document that stand before a token."""
+        before = self._tokens[self._arrays["offsets"][document] : token]
+        return int(np.count_nonzero(before & SLOT_BIT)) // self._num_slots
+
+
+def _map_array(path: Path) -> np.ndarray:
+    try:
+        array: np.ndarray = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(path, str(error)) from error
+    return array
+
+
+def _damaged(path: Path, found: str) -> DataError:
+    return DataError(
+        f"{path}: expected a file of an index, found {found}",
+        hint=f"delete {path.parent} and it is made again",
+    )

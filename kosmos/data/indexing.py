@@ -1,0 +1,228 @@
+"""Making an index: every document encoded once, its pictures decoded once, then the packing.
+
+A document that cannot be used is left out under a named reason and listed with its error:
+
+- *unreadable image*: a picture does not decode
+- *cannot be encoded*: boxes outside their image, markup that does not parse, no words
+- *too long*: more tokens than a row; in full-sentence rows a line with pictures, which is not cut
+- *nothing to learn*: loss falls on no token
+
+More of them than the stream allows is an error before the first step. Damaged shards are one
+whatever their number: those are not documents but files that are not what was written.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64
+
+from kosmos import config
+from kosmos.data.config import Packing
+from kosmos.data.index import ARRAYS, ID_BITS, LOSS_BIT, SLOT_BIT, Index, IndexKey
+from kosmos.data.packing import Rows, pack
+from kosmos.document.encode import Encoded, encode
+from kosmos.document.layout import Layout
+from kosmos.document.shards import ShardReader
+from kosmos.document.types import Document
+from kosmos.errors import DataError, ImageError, MarkupError
+from kosmos.files import Json, atomic_folder, write_json, write_jsonl
+from kosmos.image.codec import decode
+from kosmos.image.config import ImageConfig
+from kosmos.logs import Progress
+from kosmos.text.tokenizer import Tokenizer
+
+_CHUNK_TOKENS = 1 << 22
+
+
+def open_index(
+    reader: ShardReader,
+    tokenizer: Tokenizer,
+    *,
+    layout: Layout,
+    image: ImageConfig,
+    packing: Packing,
+    max_tokens: int,
+    max_unusable: float,
+    cache_folder: Path,
+    title: str,
+) -> Index:
+    """The index of a folder of shards, from the cache or made now.
+
+    Args:
+        reader: The shards.
+        tokenizer: Words to ids.
+        layout: Layout of tokens.
+        image: Preprocessing of pictures.
+        packing: How documents fill rows.
+        max_tokens: Longest row.
+        max_unusable: Fraction of the documents that may be unusable.
+        cache_folder: Where indices are kept.
+        title: What the documents are, for progress and messages.
+
+    Raises:
+        DataError: If no document is usable or too many are not; they are listed in the cache
+            folder all the same.
+    """
+    key = IndexKey(
+        shards=reader.digest,
+        tokenizer=tokenizer.digest,
+        num_cells=tokenizer.vocabulary.num_cells,
+        layout=layout,
+        image=image,
+        packing=packing,
+        max_tokens=max_tokens,
+    )
+    folder = cache_folder / f"index-{config.digest(key)[:32]}"
+    if not folder.is_dir():
+        with atomic_folder(folder) as scratch:
+            _Builder(reader, tokenizer, key, scratch).build(title)
+    index = Index(folder)
+    _check_budget(index, len(reader), max_unusable, title)
+    return index
+
+
+def _check_budget(index: Index, num_documents: int, max_unusable: float, title: str) -> None:
+    reasons = index.unusable
+    count = sum(reasons.values())
+    told = ", ".join(f"{number} {reason}" for reason, number in reasons.items())
+    hint = f"they are listed with their errors in {index.folder / 'unusable.jsonl'}"
+    if index.num_rows == 0:
+        raise DataError(f"{title}: expected documents to train on, found none ({told})", hint=hint)
+    if count > max_unusable * num_documents:
+        raise DataError(
+            f"{title}: expected at most {max_unusable:.1%} of {num_documents} documents unusable, "
+            f"found {count} ({told})",
+            hint=f"{hint}; streams.NAME.max_unusable allows more",
+        )
+
+
+class _Builder:
+    """Encodes every document once, writes the tokens as they come, then packs the lengths."""
+
+    def __init__(
+        self, reader: ShardReader, tokenizer: Tokenizer, key: IndexKey, folder: Path
+    ) -> None:
+        self.reader = reader
+        self.tokenizer = tokenizer
+        self.key = key
+        self.folder = folder
+        self.unusable: list[Json] = []
+        self.reasons: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
+        self.num_images = 0
+
+    def build(self, title: str) -> None:
+        numbers, lengths, ids, line_ends = [], [0], [], []
+        total = 0
+        with (
+            open(self.folder / "tokens.bin", "wb") as file,
+            Progress(f"index {title}", total=len(self.reader), unit="documents") as progress,
+        ):
+            for number in range(len(self.reader)):
+                progress.advance()
+                doc = self.reader[number]
+                encoded = self._encode(number, doc)
+                if encoded is None:
+                    continue
+                flags = encoded.loss_mask * LOSS_BIT | encoded.image_slots * SLOT_BIT
+                (encoded.token_ids.astype("<u4") | flags).tofile(file)
+                numbers.append(number)
+                ids.append(doc.id.encode("utf-8"))
+                line_ends.append(total + self._line_ends(encoded))
+                total += len(encoded)
+                lengths.append(len(encoded))
+                self.num_images += len(encoded.images)
+                self.dropped["boxes"] += encoded.num_dropped_boxes
+                self.dropped["phrases"] += encoded.num_dropped_phrases
+        offsets = np.cumsum(np.array(lengths, dtype=np.int64))
+        ends = np.concatenate([np.empty(0, dtype=np.int64), *line_ends])
+        rows = pack(offsets, ends, packing=self.key.packing, max_tokens=self.key.max_tokens)
+        self._write(np.array(numbers, dtype=np.int64), offsets, ids, rows)
+
+    def _encode(self, number: int, doc: Document) -> Encoded | None:
+        """The document as tokens; None if it is unusable, which is put on the list."""
+        try:
+            encoded = encode(
+                doc, self.tokenizer, layout=self.key.layout, image=self.key.image, complete=True
+            )
+            for place, picture in enumerate(doc.images):
+                where = f"document {doc.id!r}, image {place}"
+                decode(picture.source, max_pixels=self.key.image.max_pixels, where=where)
+        except ImageError as error:
+            reason, message = "unreadable image", str(error)
+        except (DataError, MarkupError) as error:
+            reason, message = "cannot be encoded", str(error)
+        else:
+            reason, message = self._objection(encoded)
+            if not reason:
+                return encoded
+        self.reasons[reason] += 1
+        self.unusable.append(
+            {"document": number, "id": doc.id, "reason": reason, "message": message}
+        )
+        return None
+
+    def _objection(self, encoded: Encoded) -> tuple[str, str]:
+        """Why a document that could be encoded cannot be used; empty if it can."""
+        longest, limit = self._longest(encoded), self.key.max_tokens
+        if longest > limit:
+            return "too long", f"expected at most {limit} tokens, found {longest}"
+        if not encoded.loss_mask[1:].any():
+            return "nothing to learn", "expected loss on some token, found it on none"
+        return "", ""
+
+    def _line_ends(self, encoded: Encoded) -> Int64[np.ndarray, " lines"]:
+        return np.flatnonzero(encoded.token_ids == self.tokenizer.vocabulary.line_end_id) + 1
+
+    def _longest(self, encoded: Encoded) -> int:
+        """Tokens of the longest stretch that must not be cut, with ``<s>``."""
+        if self.key.packing != "full-sentence":
+            return len(encoded)
+        if not encoded.images:
+            return 0
+        starts = np.concatenate([[1], self._line_ends(encoded)])
+        lengths = np.diff(np.append(starts, len(encoded)))
+        slots = np.add.reduceat(np.append(encoded.image_slots, False), starts)
+        return 1 + int(lengths[slots > 0].max(initial=0))
+
+    def _write(
+        self, numbers: np.ndarray, offsets: np.ndarray, ids: list[bytes], rows: Rows
+    ) -> None:
+        arrays = {
+            "numbers": numbers,
+            "offsets": offsets,
+            "ids": np.frombuffer(b"".join(ids), dtype=np.uint8),
+            "id_offsets": np.cumsum([0, *map(len, ids)], dtype=np.int64),
+            "piece_documents": rows.documents,
+            "piece_starts": rows.starts,
+            "piece_stops": rows.stops,
+            "row_offsets": rows.offsets,
+            "token_counts": self._token_counts(),
+        }
+        for name in ARRAYS:
+            np.save(self.folder / f"{name}.npy", arrays[name])
+        num_rows = len(rows.offsets) - 1
+        starts_row = self.key.packing == "full-sentence"
+        write_jsonl(self.folder / "unusable.jsonl", self.unusable)
+        write_json(
+            self.folder / "index.json",
+            {
+                "made_by": config.to_json(self.key),
+                "bos_id": self.tokenizer.vocabulary.bos_id,
+                "num_documents": len(numbers),
+                "num_rows": num_rows,
+                "num_tokens": int((rows.stops - rows.starts).sum()) + num_rows * starts_row,
+                "num_images": self.num_images,
+                "unusable": dict(self.reasons),
+                "dropped": dict(self.dropped),
+            },
+        )
+
+    def _token_counts(self) -> Int64[np.ndarray, " vocab"]:
+        size = self.tokenizer.vocabulary.size
+        counts = np.zeros(size, dtype=np.int64)
+        with open(self.folder / "tokens.bin", "rb") as file:
+            while len(tokens := np.fromfile(file, dtype="<u4", count=_CHUNK_TOKENS)):
+                counts += np.bincount(tokens[(tokens & LOSS_BIT) > 0] & ID_BITS, minlength=size)
+        return counts

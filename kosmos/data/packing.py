@@ -1,0 +1,121 @@
+"""How documents fill rows, worked out on lengths alone.
+
+- :func:`pack`: documents to rows, in one of three ways
+- :func:`micro_batches`: rows to micro-batches of similar length
+
+Documents a, b, c of lines ``a1 a2``, ``b1``, ``c1 c2 c3`` fill rows of a fixed number of tokens::
+
+    single          a1 a2          | b1      | c1 c2 c3       a document a row
+    full-sentence   <s> a1 a2 b1   | <s> c1 c2 | <s> c3       lines, whatever document they are of
+    isolated        a1 a2 b1       | c1 c2 c3                 documents, each on its own
+
+Rows are filled in order: what would overflow a row starts the next one. In full-sentence rows
+every row starts with ``<s>``, that of each document is left out, and a line longer than a row is
+cut and loses its terminator. Unlike the release, rows run on from one shard file into the next.
+
+Source: unilm kosmos-2 text loader; KOSMOS-1 (arXiv:2302.14045) section 3.2 names the format
+"full-sentence".
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int64
+
+from kosmos.data.config import Packing
+
+_Ints = Int64[np.ndarray, " n"]
+
+
+class Rows(NamedTuple):
+    """Rows as lists of pieces of documents."""
+
+    documents: Int64[np.ndarray, " pieces"]
+    """Which document a piece is of."""
+    starts: Int64[np.ndarray, " pieces"]
+    """Its first token, counted over all documents one after another."""
+    stops: Int64[np.ndarray, " pieces"]
+    """Past its last token."""
+    offsets: Int64[np.ndarray, " boundaries"]
+    """Row r holds pieces ``offsets[r]`` to ``offsets[r + 1]``."""
+
+
+def fill(lengths: _Ints, capacity: int) -> _Ints:
+    """Boundaries of rows that are filled in order until the next item would overflow.
+
+    ``fill([3, 3, 3, 5], 6)`` is ``[0, 2, 3, 4]``: items 0 and 1, item 2, item 3.
+
+    Args:
+        lengths: Of the items, each at most ``capacity``.
+        capacity: Of a row.
+    """
+    sums = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    # where the row that starts at item i ends, for every i at once; then follow from item 0
+    ends = (np.searchsorted(sums, sums[:-1] + capacity, side="right") - 1).tolist()
+    boundaries, item = [0], 0
+    while item < len(ends):
+        item = ends[item]
+        boundaries.append(item)
+    return np.array(boundaries, dtype=np.int64)
+
+
+def pack(offsets: _Ints, line_ends: _Ints, *, packing: Packing, max_tokens: int) -> Rows:
+    """Lay documents out in rows.
+
+    Args:
+        offsets: Document d is tokens ``offsets[d]`` to ``offsets[d + 1]``, of which the first is
+            ``<s>``; except in full-sentence rows none is longer than ``max_tokens``.
+        line_ends: Token numbers past each ``</line>``, ascending; read for full-sentence rows.
+        packing: How.
+        max_tokens: Longest row.
+    """
+    numbers = np.arange(len(offsets) - 1, dtype=np.int64)
+    if packing == "full-sentence":
+        return _full_sentence(offsets, line_ends, max_tokens)
+    if packing == "isolated":
+        boundaries = fill(np.diff(offsets), max_tokens)
+    else:
+        boundaries = np.arange(len(offsets), dtype=np.int64)
+    return Rows(documents=numbers, starts=offsets[:-1], stops=offsets[1:], offsets=boundaries)
+
+
+def _full_sentence(offsets: _Ints, line_ends: _Ints, max_tokens: int) -> Rows:
+    capacity = max_tokens - 1  # <s> takes the first place of every row
+    stops = np.union1d(line_ends, offsets[1:])
+    starts = np.concatenate([offsets[:1], stops[:-1]])
+    documents = np.searchsorted(offsets, starts, side="right") - 1
+    starts = starts + (starts == offsets[documents])  # a document's own <s> is left out
+    stops = np.minimum(stops, starts + capacity)
+    boundaries = fill(stops - starts, capacity)
+    # lines of one document that follow each other in one row are one piece
+    row = np.searchsorted(boundaries, np.arange(len(starts)), side="right") - 1
+    is_new = np.ones(len(starts), dtype=np.bool_)
+    is_new[1:] = (np.diff(documents) > 0) | (np.diff(row) > 0) | (starts[1:] != stops[:-1])
+    first = np.flatnonzero(is_new)
+    last = np.append(first[1:], len(starts)) - 1
+    return Rows(
+        documents=documents[first],
+        starts=starts[first],
+        stops=stops[last],
+        offsets=np.searchsorted(first, boundaries),
+    )
+
+
+def micro_batches(lengths: _Ints, max_tokens: int) -> list[_Ints]:
+    """Cut rows into groups of similar length, so that little of a group is padding.
+
+    Args:
+        lengths: Of the rows.
+        max_tokens: Rows times the longest of them is at most this, except in a group of one.
+
+    Returns:
+        Indices into ``lengths``; each group in ascending length, equal lengths in their order.
+    """
+    order = np.argsort(lengths, kind="stable")
+    groups, start = [], 0
+    for place in range(1, len(order) + 1):
+        is_full = place < len(order) and (place + 1 - start) * lengths[order[place]] > max_tokens
+        if is_full or place == len(order):
+            groups.append(order[start:place])
+            start = place
+    return groups
