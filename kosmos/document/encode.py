@@ -48,7 +48,8 @@ class Encoded:
     image_slots: Bool[np.ndarray, " tokens"]
     """True where a soft image token stands."""
     loss_mask: Bool[np.ndarray, " tokens"]
-    """True where predicting the token counts; never at ``<s>``, ``<image>``, slots, ``</image>``."""
+    """True where predicting the token counts; never at ``<s>``, ``<image>``, slots and
+    ``</image>``."""
     images: tuple[Image, ...]
     """The pictures, in the order of their slots."""
     image_sizes: tuple[tuple[int, int], ...]
@@ -86,8 +87,6 @@ def encode(
         MarkupError: If a text holds a location token the vocabulary does not have.
         ImageError: If a picture has no readable size.
     """
-    if complete and not doc.text.strip():
-        raise DataError(f"document {doc.id!r}: expected words to learn from, found none")
     return _Encoder(doc, tokenizer, layout, image).encode(complete=complete)
 
 
@@ -108,6 +107,7 @@ class _Encoder:
         self.image_sizes: list[tuple[int, int]] = []
         self.num_dropped_boxes = 0
         self.num_dropped_phrases = 0
+        self.has_words = False
 
     def encode(self, *, complete: bool) -> Encoded:
         self._append([self.vocabulary.bos_id], loss=False)
@@ -121,6 +121,10 @@ class _Encoder:
                 words.append((index, part))
         self._words(words)
         if complete:
+            if not self.has_words:
+                raise DataError(
+                    f"document {self.doc.id!r}: expected words to learn from, found none"
+                )
             last = self.doc.parts[-1]
             self._append([self.vocabulary.eos_id], loss=isinstance(last, Image) or last.loss)
         return Encoded(
@@ -167,7 +171,11 @@ class _Encoder:
             self._append([self.vocabulary.grounding_id], loss=first.loss)
         for (_, loss), group in groupby(marked, key=lambda item: item[0]):
             run = join_runs([run for _, run in group])
-            ids, num_unaligned = tokenize_run(run, self.tokenizer, self.layout)
+            self.has_words = self.has_words or bool(run.words.strip())
+            try:
+                ids, num_unaligned = tokenize_run(run, self.tokenizer, self.layout)
+            except MarkupError as error:
+                raise _at(self._where(parts[0][0]), error) from error
             self.num_dropped_phrases += num_unaligned
             self._append(ids, loss=loss)
 
@@ -204,7 +212,10 @@ class _Encoder:
         try:
             return mark_text(part.text, self.tokenizer, ground=self.layout.ground)
         except MarkupError as error:
-            reason = error.message.removeprefix(f"character {error.position}: ")
-            raise MarkupError(
-                f"{where}: {reason}", position=error.position, hint=error.hint
-            ) from error
+            raise _at(where, error) from error
+
+
+def _at(where: str, error: MarkupError) -> MarkupError:
+    """The same error, naming the document and the part."""
+    reason = error.message.removeprefix(f"character {error.position}: ")
+    return MarkupError(f"{where}: {reason}", position=error.position, hint=error.hint)
