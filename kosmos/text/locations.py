@@ -55,7 +55,11 @@ def box_to_locations(
         if not (box.x0 < box.x1 and box.y0 < box.y1):
             raise DataError(f"box: expected x0 < x1 and y0 < y1, found {corners}")
         near = (math.floor(box.x0 * num_cells), math.floor(box.y0 * num_cells))
-        far = (math.ceil(box.x1 * num_cells - 1), math.ceil(box.y1 * num_cells - 1))
+        # a far corner of 1e-18 would round to cell -1
+        far = tuple(
+            max(math.ceil(corner * num_cells - 1), 0 if corner > 0 else -1)
+            for corner in (box.x1, box.y1)
+        )
     else:
         near = (math.floor(max(box.x0, 0.0) * num_cells), math.floor(max(box.y0, 0.0) * num_cells))
         far = (

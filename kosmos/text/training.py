@@ -3,7 +3,8 @@
 Deterministic: the same texts in the same order give the same bytes (one thread).
 
 Source: the trainer settings stored inside the released model file, read from it. Departure: the
-release skipped lines over 4,192 bytes; we break them between words, so that no text is lost.
+release skipped lines over 4,192 bytes; we break them between words, so that no text is lost. The
+tables behind ``nmt_nfkc`` are those of the installed SentencePiece, whose Unicode is newer.
 """
 
 import io

@@ -122,6 +122,12 @@ def test_hf_refuses_empty_boxes_and_the_release_does_not(box: Box) -> None:
     assert len(box_to_locations(box, rounding="release")) == 2
 
 
+@pytest.mark.parametrize("rounding", ["hf", "release"])
+def test_a_box_of_almost_no_size_lies_in_the_first_cell(rounding: str) -> None:
+    tiny = Box(0.0, 0.0, 1e-80, 1e-80)
+    assert box_to_locations(tiny, rounding=rounding) == (0, 0)  # type: ignore[arg-type]
+
+
 def test_corners_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(DataError, match="finite"):
         box_to_locations(Box(float("nan"), 0.0, 1.0, 1.0))
