@@ -134,7 +134,7 @@ class _Beams:
             stops = self.constraints.stops(token_id, len(ids))
             if not stops and len(ids) < self.start.limit:
                 running.append(_Hypothesis(ids, logprob, row))
-            elif rank < width:
+            elif rank < width and logprob > float("-inf"):
                 score = self._score(logprob, len(ids))
                 ended.append(_Hypothesis(ids, logprob, row, score, "stop" if stops else "length"))
         num_new = len(self.running[0].token_ids) + 1

@@ -1,0 +1,191 @@
+"""Generated ids to words, phrases and boxes of the original picture."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kosmos.boxes import Box
+from kosmos.document.encode import Encoded, encode
+from kosmos.document.layout import INFERENCE
+from kosmos.document.types import Document, Image, Text
+from kosmos.generate.grounding import make_reply, open_tail
+from kosmos.generate.reply import Reply
+from kosmos.generate.search import Draft
+from kosmos.image.config import ImageConfig
+from kosmos.image.transform import ImageTransform
+
+WIDE = np.zeros((100, 200, 3), dtype=np.uint8)
+SQUARE = ImageConfig(size=16)
+CROP = ImageConfig(size=16, geometry="center-crop")
+A_BOX = "<object><patch_index_0000><patch_index_0010></object>"
+
+
+def prompt_of(tokenizer, text: str, images: int = 1) -> Encoded:
+    parts = [*(Image(WIDE) for _ in range(images)), Text(text)]
+    return encode(Document(parts), tokenizer, layout=INFERENCE, image=SQUARE, complete=False)
+
+
+def reply_to(
+    tokenizer, prompt: str, answer: str, *, images: int = 1, config: ImageConfig = SQUARE, stop=()
+) -> Reply:
+    ids = tokenizer.encode_markup(answer)
+    return make_reply(
+        Draft(token_ids=ids, logprob=-1.5, finish="stop"),
+        prompt_of(tokenizer, prompt, images),
+        tokenizer=tokenizer,
+        transform=ImageTransform(config),
+        stop=stop,
+    )
+
+
+def test_a_reply_has_clean_words_and_boxes_in_the_last_image(tokenizer):
+    answer = f"<phrase> a red dog</phrase>{A_BOX} left of<phrase> it</phrase>{A_BOX}"
+    reply = reply_to(tokenizer, "<grounding>An image of", answer, images=2)
+    assert reply.text == "a red dog left of it"
+    assert [span.text for span in reply.grounded] == ["a red dog", "it"]
+    for span in reply.grounded:
+        assert reply.text[span.start : span.end] == span.text
+        assert span.image_index == 1
+        assert span.boxes == (Box(0.125, 0.125, 0.625, 0.625),)
+        assert span.boxes_px == ((25.0, 12.5, 125.0, 62.5),)
+    assert reply.dropped == ()
+    assert reply.logprob == -1.5
+    assert reply.finish == "stop"
+    assert list(reply.token_ids) == tokenizer.encode_markup(answer)
+
+
+def test_boxes_of_a_cropped_picture_are_moved_back(tokenizer):
+    reply = reply_to(tokenizer, "x", f"<phrase>it</phrase>{A_BOX}", config=CROP)
+    (span,) = reply.grounded
+    # the middle half of a picture twice as wide as high was shown
+    assert span.boxes == (Box(0.3125, 0.125, 0.5625, 0.625),)
+    assert span.boxes_px == ((62.5, 12.5, 112.5, 62.5),)
+
+
+@pytest.mark.parametrize("phrase", ["a red circle", " a red circle "])
+def test_a_phrase_of_the_prompt_comes_back_with_its_box(tokenizer, phrase):
+    reply = reply_to(
+        tokenizer, f"<grounding><phrase>{phrase}</phrase>", f"{A_BOX} left of the dog."
+    )
+    (span,) = reply.grounded
+    assert span.text == "a red circle"
+    assert (span.start, span.end) == (0, 0)
+    assert span.boxes == (Box(0.125, 0.125, 0.625, 0.625),)
+    assert reply.text == "left of the dog."
+    assert reply.dropped == ()
+
+
+def test_offsets_of_later_phrases_count_in_the_reply_alone(tokenizer):
+    reply = reply_to(
+        tokenizer,
+        "<grounding>left of <phrase>a red circle</phrase>",
+        f"{A_BOX} is <phrase>a dog</phrase>{A_BOX}",
+    )
+    assert reply.text == "is a dog"
+    assert [span.text for span in reply.grounded] == ["a red circle", "a dog"]
+    assert [(span.start, span.end) for span in reply.grounded] == [(0, 0), (3, 8)]
+
+
+def test_a_phrase_begun_in_the_prompt_covers_its_part_in_the_reply(tokenizer):
+    reply = reply_to(tokenizer, "<grounding>it is<phrase> a red", f" dog</phrase>{A_BOX}")
+    (span,) = reply.grounded
+    assert span.text == "a red dog"
+    assert reply.text == "dog"
+    assert reply.text[span.start : span.end] == "dog"
+
+
+def test_an_object_begun_in_the_prompt_is_completed(tokenizer):
+    reply = reply_to(
+        tokenizer,
+        "<phrase>it</phrase><object><patch_index_0000>",
+        "<patch_index_0010></object> yes",
+    )
+    (span,) = reply.grounded
+    assert (span.text, len(span.boxes)) == ("it", 1)
+    assert reply.text == "yes"
+
+
+def test_what_the_prompt_grounded_itself_is_not_the_replys(tokenizer):
+    reply = reply_to(tokenizer, f"<grounding><phrase> It</phrase>{A_BOX} is", " a red dog")
+    assert reply.grounded == ()
+    assert reply.text == "a red dog"
+    assert reply.dropped == ()
+
+
+def test_a_reversed_pair_is_dropped_and_named(tokenizer):
+    two = (
+        "<object><patch_index_0010><patch_index_0000></delimiter_of_multi_objects/>"
+        "<patch_index_0000><patch_index_0010></object>"
+    )
+    reply = reply_to(tokenizer, "x", f"<phrase>it</phrase>{two}")
+    assert [span.boxes for span in reply.grounded] == [(Box(0.125, 0.125, 0.625, 0.625),)]
+    assert len(reply.dropped) == 1
+    assert "(10, 0) of 'it'" in reply.dropped[0]
+    only = "<object><patch_index_0003><patch_index_0000></object>"
+    reply = reply_to(tokenizer, "x", f"<phrase>it</phrase>{only}")
+    assert (reply.text, reply.grounded, len(reply.dropped)) == ("it", (), 1)
+
+
+def test_an_object_without_a_phrase_is_a_span_without_words(tokenizer):
+    reply = reply_to(tokenizer, "x", f"a dog {A_BOX} left")
+    (span,) = reply.grounded
+    assert span.text == ""
+    assert span.start == span.end == 5
+    assert reply.text.split() == ["a", "dog", "left"]
+
+
+def test_malformed_markup_is_named_and_its_words_stay(tokenizer):
+    reply = reply_to(
+        tokenizer, "x", "<phrase>a dog</phrase><object><patch_index_0003></object> left"
+    )
+    assert reply.text.split() == ["a", "dog", "left"]
+    assert reply.grounded == ()
+    assert len(reply.dropped) == 1
+    assert "patch_index_0003" in reply.dropped[0]
+
+
+def test_boxes_without_any_image_are_dropped_and_named(tokenizer):
+    reply = reply_to(tokenizer, "x", f"<phrase>it</phrase>{A_BOX}", images=0)
+    assert reply.grounded == ()
+    assert "expected an image in the prompt" in reply.dropped[0]
+
+
+def test_a_stop_string_cuts_words_and_spans_behind_it(tokenizer):
+    answer = f"a dog. Question: <phrase>it</phrase>{A_BOX}"
+    reply = reply_to(tokenizer, "x", answer, stop=("Question:",))
+    assert (reply.text, reply.markup, reply.grounded) == ("a dog.", "a dog.", ())
+
+
+def test_the_open_tail_starts_behind_the_last_image(tokenizer):
+    vocabulary = tokenizer.vocabulary
+    doc = Document([Text("<phrase>a dog</phrase>"), Image(WIDE), Text("left")])
+    ids = encode(doc, tokenizer, layout=INFERENCE, image=SQUARE, complete=False).token_ids
+    assert open_tail(ids.tolist(), vocabulary) == []
+    ids = prompt_of(tokenizer, "left <phrase>a dog</phrase>").token_ids
+    assert tokenizer.decode(open_tail(ids.tolist(), vocabulary)) == "<phrase> a dog</phrase>"
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_any_ids_make_a_reply_whose_boxes_lie_in_the_picture(tokenizer, data):
+    vocabulary = tokenizer.vocabulary
+    some = st.sampled_from(range(vocabulary.size - 22, vocabulary.size)) | st.integers(
+        0, vocabulary.size - 1
+    )
+    ids = data.draw(st.lists(some, max_size=30))
+    prompt = prompt_of(tokenizer, data.draw(st.sampled_from(["x", "<phrase>a dog</phrase>"])))
+    config = data.draw(st.sampled_from([SQUARE, CROP]))
+    reply = make_reply(
+        Draft(token_ids=ids, logprob=0.0, finish="length"),
+        prompt,
+        tokenizer=tokenizer,
+        transform=ImageTransform(config),
+    )
+    for span in reply.grounded:
+        assert 0 <= span.start <= span.end <= len(reply.text)
+        assert reply.text[span.start : span.end] in ("", span.text)
+        for box, (x0, y0, x1, y1) in zip(span.boxes, span.boxes_px, strict=True):
+            box.checked("span")
+            assert 0 <= x0 < x1 <= 200
+            assert 0 <= y0 < y1 <= 100

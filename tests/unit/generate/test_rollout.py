@@ -1,0 +1,114 @@
+"""The cached model agrees with the uncached one, whatever the company of a row."""
+
+import pytest
+import torch
+
+from kosmos.document.types import Document, Image, Text
+from kosmos.errors import CheckpointError
+from kosmos.generate.generator import Generator
+from kosmos.generate.pictures import Pictures
+from kosmos.generate.rollout import Prompt, Rollout, token_log_probs
+from kosmos.image.transform import ImageTransform
+from tests.unit.generate.conftest import make_generator, make_model
+
+# float32 on CPU; worst seen 7.6e-6, with xpos (2026-11-21, torch 2.13). A position or a padding
+# mask that is off by one moves log-probabilities by more than 0.1.
+TOLERANCE = 2.4e-5
+
+
+def prompts_of(generator: Generator, docs: list[Document]) -> list[Prompt]:
+    rows = [generator.encode(doc) for doc in docs]
+    images = [image for row in rows for image in row.images]
+    pictures = Pictures(generator.model, ImageTransform(generator.image), images)
+    soft = pictures.take([row.images for row in rows], names=["document"] * len(rows))
+    return [
+        Prompt(encoded=row, soft_tokens=tokens, name=f"document {index}")
+        for index, (row, tokens) in enumerate(zip(rows, soft, strict=True))
+    ]
+
+
+def uncached(generator: Generator, prompt: Prompt, reply: list[int]) -> torch.Tensor:
+    ids = torch.tensor([[*prompt.token_ids, *reply]])
+    slots = torch.zeros(ids.shape, dtype=torch.bool)
+    slots[0, : len(prompt.encoded)] = torch.from_numpy(prompt.encoded.image_slots)
+    hidden = generator.model(ids, image_slots=slots, image_embeddings=prompt.soft_tokens)
+    return generator.model.logits(hidden[0, -1]).log_softmax(-1)
+
+
+@pytest.fixture(scope="module", params=["sinusoidal", "xpos"])
+def model(request, tokenizer) -> Generator:
+    model = make_model(tokenizer.vocabulary.size, seed=1, positions=request.param)
+    return make_generator(tokenizer, model)
+
+
+@pytest.fixture
+def docs(pictures) -> list[Document]:
+    first, second, _ = pictures
+    return [
+        Document([Image(first), Text("An image of")]),
+        Document([Text("a dog")]),
+        Document([Image(first), Text("a star. "), Image(second), Text("a red dog left of it")]),
+    ]
+
+
+@torch.inference_mode()
+def test_cached_steps_equal_reading_everything_again(model, docs):
+    prompts = prompts_of(model, docs)
+    rollout = Rollout(model.model, prompts, room=4)
+    replies: list[list[int]] = [[], [], []]
+    log_probs = rollout.log_probs
+    for step in range(4):
+        for row, prompt in enumerate(prompts):
+            expected = uncached(model, prompt, replies[row])
+            assert (log_probs[row] - expected).abs().max() < TOLERANCE
+        chosen = [10 + step, 20 + step, 30 + step]
+        for reply, token_id in zip(replies, chosen, strict=True):
+            reply.append(token_id)
+        log_probs = rollout.step([0, 1, 2], chosen)
+
+
+@torch.inference_mode()
+def test_rows_may_leave_and_be_multiplied_and_exchanged(model, docs):
+    prompts = prompts_of(model, docs)
+    rollout = Rollout(model.model, prompts, room=5)
+    rollout.step([0, 0, 2, 2], [10, 11, 12, 13])
+    rollout.step([1, 0, 3, 3], [14, 15, 16, 17])
+    log_probs = rollout.step([3, 0], [18, 19])
+    expected = [(prompts[2], [13, 17, 18]), (prompts[0], [11, 14, 19])]
+    for row, (prompt, reply) in enumerate(expected):
+        assert (log_probs[row] - uncached(model, prompt, reply)).abs().max() < TOLERANCE
+
+
+@torch.inference_mode()
+def test_prompt_log_probs_are_those_of_each_prompt_alone(model, docs):
+    prompts = prompts_of(model, docs)
+    rollout = Rollout(model.model, prompts, room=1, score_prompts=True)
+    for prompt, found in zip(prompts, rollout.prompt_log_probs, strict=True):
+        ids = prompt.token_ids
+        slots = torch.from_numpy(prompt.encoded.image_slots)[None]
+        hidden = model.model(
+            torch.tensor([ids]), image_slots=slots, image_embeddings=prompt.soft_tokens
+        )
+        values = model.model.logits(hidden[0]).log_softmax(-1)
+        expected = sum(float(values[i, ids[i + 1]]) for i in range(len(ids) - 1))
+        assert found == pytest.approx(expected, abs=1e-4)
+
+
+@torch.inference_mode()
+def test_log_probs_of_targets_are_the_same_in_chunks(model):
+    torch.manual_seed(0)
+    hidden = torch.randn(3, 300, 32)
+    targets = torch.randint(0, 50, (3, 300))
+    expected = model.model.logits(hidden).log_softmax(-1).gather(2, targets[..., None])[..., 0]
+    assert torch.allclose(token_log_probs(model.model, hidden, targets), expected, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_logits_that_are_not_finite_are_an_error_naming_the_step_and_the_prompt(tokenizer, docs):
+    generator = make_generator(tokenizer, make_model(tokenizer.vocabulary.size, seed=0))
+    rollout = Rollout(generator.model, prompts_of(generator, docs), room=4)
+    rollout.step([0, 2], [10, 11])
+    # an embedding that only the second row reads, from its next token on
+    generator.model.decoder.embedding.weight[30] = float("nan")
+    with pytest.raises(CheckpointError, match=r"document 0: .* found NaN at step 2"):
+        rollout.step([0, 1], [12, 30])

@@ -1,0 +1,249 @@
+"""Search over a model that is a table: greedy, beams, and what makes a row end."""
+
+import itertools
+from collections.abc import Sequence
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from kosmos import runtime
+from kosmos.errors import ConfigError
+from kosmos.generate.config import Decoding
+from kosmos.generate.constraints import Constraints
+from kosmos.generate.search import Draft, Start, choose_replies, search_beams
+
+EOS = 2
+VOCAB = 12
+
+
+class Table:
+    """Rows whose next token depends on the whole history, by a hash; remembers batch sizes."""
+
+    def __init__(self, prompts: Sequence[Sequence[int]], *, seed: int = 0, eos: float = 0.0):
+        self.histories = [tuple(prompt) for prompt in prompts]
+        self.seed, self.eos = seed, eos
+        self.batches = [len(prompts)]
+        self.log_probs = self._log_probs()
+
+    def step(self, rows: Sequence[int], token_ids: Sequence[int]) -> Tensor:
+        pairs = zip(rows, token_ids, strict=True)
+        self.histories = [(*self.histories[row], token) for row, token in pairs]
+        self.batches.append(len(rows))
+        return self._log_probs()
+
+    def _log_probs(self) -> Tensor:
+        return torch.stack([table(history, self.seed, self.eos) for history in self.histories])
+
+
+def table(history: Sequence[int], seed: int, eos: float) -> Tensor:
+    rng = runtime.generator(seed, *history)
+    logits = torch.from_numpy(rng.normal(size=VOCAB)).float()
+    logits[EOS] += eos
+    return logits.log_softmax(-1)
+
+
+def starts(prompts: Sequence[Sequence[int]], limit: int, decoding: Decoding) -> list[Start]:
+    return [
+        Start(
+            prompt=list(prompt),
+            limit=limit,
+            rng=runtime.generator(decoding.seed, "sample", ""),
+            prompt_log_prob=-2.0 * len(prompt),
+        )
+        for prompt in prompts
+    ]
+
+
+def rules(decoding: Decoding) -> Constraints:
+    return Constraints(
+        eos_id=EOS,
+        banned_ids=(1,),
+        min_new_tokens=decoding.min_new_tokens,
+        ngram_size=decoding.no_repeat_ngram_size,
+        free_first=decoding.first_token == "release",
+    )
+
+
+def run(
+    prompts: Sequence[Sequence[int]],
+    *,
+    limit: int = 6,
+    seed: int = 0,
+    eos: float = 0.0,
+    beams: bool | None = None,
+    **options: object,
+) -> list[Draft]:
+    decoding = Decoding(max_new_tokens=limit, **options)
+    use_beams = decoding.num_beams > 1 if beams is None else beams
+    search = search_beams if use_beams else choose_replies
+    rows = Table(prompts, seed=seed, eos=eos)
+    return search(rows, starts(prompts, limit, decoding), decoding, rules(decoding))
+
+
+def logprob_of(prompt: Sequence[int], reply: Sequence[int], seed: int, eos: float) -> float:
+    return sum(
+        float(table([*prompt, *reply[:i]], seed, eos)[token]) for i, token in enumerate(reply)
+    )
+
+
+PROMPTS = [[0, 5], [0, 6, 7, 8], [0], [0, 9, 9]]
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=25, deadline=None)
+def test_one_beam_is_greedy(seed):
+    for early_stopping in (False, True):
+        beams = run(PROMPTS, seed=seed, eos=1.0, beams=True, early_stopping=early_stopping)
+        greedy = run(PROMPTS, seed=seed, eos=1.0)
+        assert [d.token_ids for d in beams] == [d.token_ids for d in greedy]
+        assert [d.logprob for d in beams] == pytest.approx([d.logprob for d in greedy], abs=1e-5)
+        assert [d.finish for d in beams] == [d.finish for d in greedy]
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0.0, 1.0, -0.5]))
+@settings(max_examples=10, deadline=None)
+def test_enough_beams_find_the_best_of_all_replies(seed, penalty):
+    decoding = Decoding(
+        max_new_tokens=3, num_beams=48, length_penalty=penalty, early_stopping="never"
+    )
+    for prompt in PROMPTS:
+        rows = _Padded([prompt], seed, (EOS, 4, 5, 6))
+        (draft,) = search_beams(rows, starts([prompt], 3, decoding), decoding, rules(decoding))
+        assert draft.token_ids == best_reply(prompt, seed, penalty)
+
+
+class _Padded(Table):
+    """The table with a wide vocabulary of which few tokens are possible."""
+
+    def __init__(self, prompts: Sequence[Sequence[int]], seed: int, possible: Sequence[int]):
+        self.possible = list(possible)
+        super().__init__(prompts, seed=seed)
+
+    def _log_probs(self) -> Tensor:
+        small = super()._log_probs()
+        wide = torch.full((len(small), 96), float("-inf"))
+        wide[:, self.possible] = small[:, self.possible]
+        return wide
+
+
+def best_reply(prompt: Sequence[int], seed: int, penalty: float) -> list[int]:
+    tokens = (4, 5, 6)
+    replies = [
+        [*middle, last]
+        for length in (0, 1, 2)
+        for middle in itertools.product(tokens, repeat=length)
+        for last in ((EOS,) if length < 2 else (EOS, *tokens))
+    ]
+    return max(
+        replies, key=lambda reply: logprob_of(prompt, reply, seed, 0.0) / len(reply) ** penalty
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"temperature": 1.0, "top_p": 0.9},
+        {"num_beams": 3},
+        {"num_beams": 4, "early_stopping": True, "length_penalty": 0.3},
+        {"num_beams": 3, "early_stopping": "never"},
+        {"no_repeat_ngram_size": 2, "num_beams": 2},
+    ],
+)
+def test_a_row_answers_the_same_in_any_batch(options):
+    for seed in range(8):
+        together = run(PROMPTS, seed=seed, eos=1.0, **options)
+        alone = [run([prompt], seed=seed, eos=1.0, **options)[0] for prompt in PROMPTS]
+        assert together == alone
+    assert len({tuple(draft.token_ids) for draft in together}) > 1
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.7}, {"num_beams": 3}])
+def test_logprob_is_the_sum_over_the_chosen_tokens_at_temperature_one(options):
+    for draft, prompt in zip(run(PROMPTS, eos=1.0, **options), PROMPTS, strict=True):
+        assert draft.logprob == pytest.approx(logprob_of(prompt, draft.token_ids, 0, 1.0), abs=1e-5)
+
+
+def test_rows_that_are_done_leave_the_batch():
+    decoding = Decoding(max_new_tokens=9)
+    rows = Table(PROMPTS, seed=4, eos=1.5)
+    drafts = choose_replies(rows, starts(PROMPTS, 9, decoding), decoding, rules(decoding))
+    lengths = [len(draft.token_ids) for draft in drafts]
+    assert rows.batches == [
+        sum(length > step for length in lengths) for step in range(max(lengths))
+    ]
+    assert len(set(lengths)) > 1
+
+
+def test_a_reply_ends_at_its_limit_or_at_the_end_token():
+    for options in ({}, {"num_beams": 3}):
+        for draft in run(PROMPTS, eos=1.0, seed=1, limit=5, **options):
+            if draft.finish == "stop":
+                assert draft.token_ids[-1] == EOS
+            else:
+                assert len(draft.token_ids) == 5
+                assert draft.token_ids[-1] != EOS
+            assert EOS not in draft.token_ids[:-1]
+
+
+def test_no_ngram_of_prompt_and_reply_occurs_twice():
+    for options in ({}, {"num_beams": 3}, {"temperature": 0.5}):
+        drafts = run(PROMPTS, limit=40, eos=-9.0, no_repeat_ngram_size=2, **options)
+        for prompt, draft in zip(PROMPTS, drafts, strict=True):
+            ids = [*prompt, *draft.token_ids]
+            pairs = list(itertools.pairwise(ids))
+            assert len(pairs) == len(set(pairs))
+            assert len(draft.token_ids) == 40
+
+
+def test_the_release_goes_on_after_an_end_token_that_comes_first():
+    for options in ({}, {"num_beams": 3}):
+        drafts = run(PROMPTS, eos=6.0, first_token="release", **options)
+        assert all(draft.token_ids == [EOS, EOS] for draft in drafts)
+        assert all(draft.token_ids == [EOS] for draft in run(PROMPTS, eos=6.0, **options))
+
+
+def test_a_stop_string_ends_a_row():
+    decoding = Decoding(max_new_tokens=6)
+    plain = run([[0, 5]], eos=-9.0)[0]
+    (start,) = starts([[0, 5]], 6, decoding)
+    seen: list[int] = []
+
+    def is_stopped(token_id: int) -> bool:
+        seen.append(token_id)
+        return len(seen) == 3
+
+    watched = Start(prompt=start.prompt, limit=6, rng=start.rng, is_stopped=is_stopped)
+    (draft,) = choose_replies(Table([[0, 5]], eos=-9.0), [watched], decoding, rules(decoding))
+    assert draft.finish == "stop"
+    assert draft.token_ids == seen == plain.token_ids[:3]
+
+
+def test_counting_the_prompt_changes_what_length_is_worth():
+    # with the prompt counted, a longer reply dilutes the prompt's unlikely tokens
+    differing = 0
+    for seed in range(30):
+        counted = run(PROMPTS, seed=seed, num_beams=4, score_prompt=True, eos=1.0)
+        plain = run(PROMPTS, seed=seed, num_beams=4, eos=1.0)
+        differing += counted != plain
+        for draft, prompt in zip(counted, PROMPTS, strict=True):
+            assert draft.logprob == pytest.approx(
+                logprob_of(prompt, draft.token_ids, seed, 1.0), abs=1e-5
+            )
+    assert differing > 5
+
+
+def test_more_candidates_than_tokens_are_refused():
+    with pytest.raises(ConfigError, match="at most half the vocabulary of 12, found 7"):
+        run(PROMPTS, num_beams=7)
+
+
+def test_rules_that_let_nothing_finish_still_give_a_reply():
+    # each of the two possible tokens may stand once: after both, nothing is left
+    decoding = Decoding(max_new_tokens=9, num_beams=2, no_repeat_ngram_size=1)
+    rows = _Padded([[0]], 0, (4, 5))
+    (draft,) = search_beams(rows, starts([[0]], 9, decoding), decoding, rules(decoding))
+    assert sorted(draft.token_ids[:2]) == [4, 5]
