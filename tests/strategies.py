@@ -1,8 +1,14 @@
 """Hypothesis strategies shared by the property tests."""
 
+import numpy as np
+import PIL.Image
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as numpy_strategies
 
 from kosmos.boxes import Box
+from kosmos.document.types import Document, Grounded, Image, Text
+from kosmos.files import Json
+from kosmos.image.codec import encode_png
 from kosmos.text.locations import locations_to_box
 from kosmos.text.markup import Markup, Span
 
@@ -68,3 +74,55 @@ def markup_soup(words: str = "ab .\n", num_locations: int = 1024) -> st.SearchSt
         ),
     )
     return st.lists(piece, max_size=12).map("".join)
+
+
+# --- pictures
+
+
+def pictures(max_side: int = 12) -> st.SearchStrategy[PIL.Image.Image]:
+    """Small RGB pictures of any size and content."""
+    side = st.integers(1, max_side)
+    shapes = st.tuples(side, side, st.just(3))
+    return numpy_strategies.arrays(np.uint8, shapes).map(PIL.Image.fromarray)
+
+
+# --- documents
+
+_ROLES = st.sampled_from(("text", "system", "user", "assistant"))
+
+
+def json_values() -> st.SearchStrategy[Json]:
+    """Anything a JSON file can hold."""
+    numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    leaves = st.none() | st.booleans() | numbers | st.text(max_size=8)
+    return st.recursive(
+        leaves,
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+        ),
+        max_leaves=6,
+    )
+
+
+def any_boxes() -> st.SearchStrategy[Box]:
+    """Boxes with finite corners, inside the image or not, in any order."""
+    corner = st.floats(allow_nan=False, allow_infinity=False)
+    return st.builds(Box, corner, corner, corner, corner)
+
+
+def documents() -> st.SearchStrategy[Document]:
+    """Documents of every kind of part; images are PNG bytes."""
+    images = pictures(max_side=4).map(encode_png)
+    part = st.one_of(
+        st.builds(Text, st.text(max_size=12), _ROLES, st.booleans()),
+        st.builds(Image, images, _ROLES),
+        st.builds(
+            Grounded, st.text(max_size=8), st.lists(any_boxes(), max_size=3), _ROLES, st.booleans()
+        ),
+    )
+    return st.builds(
+        Document,
+        st.lists(part, max_size=6),
+        id=st.text(max_size=8),
+        meta=st.dictionaries(st.text(max_size=6), json_values(), max_size=3),
+    )
