@@ -128,7 +128,8 @@ def parse_markup(text: str, *, num_cells: int = NUM_CELLS, lenient: bool = False
 
     Args:
         text: Words and markup.
-        num_cells: Cells along each side of the location grid.
+        num_cells: Cells along each side of the location grid; 0 for a vocabulary without
+            grounding tokens, in which all text is words.
         lenient: Report what does not parse in ``Markup.dropped`` instead of raising.
 
     Raises:
@@ -191,7 +192,7 @@ class _Parser:
     """
 
     def __init__(self, text: str, num_cells: int, lenient: bool) -> None:
-        self.lexemes = lex(text)
+        self.lexemes = lex(text) if num_cells else [Lexeme("words", text, 0)]
         self.length = len(text)
         self.num_cells = num_cells
         self.lenient = lenient

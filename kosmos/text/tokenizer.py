@@ -14,7 +14,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self, TypeAlias
+from typing import Literal, TypeAlias
 
 import sentencepiece
 
@@ -85,7 +85,9 @@ class Tokenizer:
         }
 
     @classmethod
-    def load(cls, path: Path | str, *, num_cells: int = 32, num_pieces: int | None = None) -> Self:
+    def load(
+        cls, path: Path | str, *, num_cells: int = 32, num_pieces: int | None = None
+    ) -> "Tokenizer":
         """Read a ``.model`` file; arguments and errors as of the class.
 
         Raises:
@@ -102,7 +104,7 @@ class Tokenizer:
     @classmethod
     def from_bytes(
         cls, model: bytes, *, num_cells: int = 32, num_pieces: int | None = None
-    ) -> Self:
+    ) -> "Tokenizer":
         """Build from the bytes of a ``.model`` file; arguments and errors as of the class."""
         return cls(model, num_cells=num_cells, num_pieces=num_pieces)
 

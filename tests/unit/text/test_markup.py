@@ -64,6 +64,12 @@ def test_the_grid_may_have_another_size() -> None:
     assert parse_markup(text, num_cells=4).spans[0].boxes == (Box(0.125, 0.125, 0.375, 0.375),)
 
 
+def test_without_a_grid_all_text_is_words() -> None:
+    text = "an <object> of <phrase>a dog</phrase>"
+    assert parse_markup(text, num_cells=0) == Markup(text)
+    assert parse_markup("", num_cells=0) == Markup("")
+
+
 def test_spaces_at_the_ends_mean_nothing() -> None:
     markup = parse_markup(f"  <grounding>  two spaces<phrase>  a dog </phrase>{OBJECT}  ")
     assert markup.text == "two spaces  a dog"
