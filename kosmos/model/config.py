@@ -63,7 +63,10 @@ class DecoderConfig:
     """Padding token: its embedding row is zero and it takes no position."""
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "width", "num_layers", "num_heads", "ffn_width", "max_tokens"):
+        for name in (
+            "vocab_size", "width", "num_layers", "num_heads", "ffn_width", "max_tokens",
+            "xpos_scale_base", "norm_eps",
+        ):  # fmt: skip
             value = getattr(self, name)
             _check(value > 0, f"decoder.{name}: expected a positive number, found {value}")
         _check(
@@ -108,7 +111,7 @@ class VisionConfig:
 
     def __post_init__(self) -> None:
         for name in (
-            "image_size", "patch_size", "width", "num_layers", "num_heads", "ffn_width"
+            "image_size", "patch_size", "width", "num_layers", "num_heads", "ffn_width", "norm_eps"
         ):  # fmt: skip
             value = getattr(self, name)
             _check(value > 0, f"vision.{name}: expected a positive number, found {value}")
@@ -155,6 +158,10 @@ class ConnectorConfig:
             self.width % self.num_heads == 0,
             f"connector.width: expected a multiple of num_heads={self.num_heads}, "
             f"found {self.width}",
+        )
+        _check(
+            0.0 <= self.attention_dropout < 1.0,
+            f"connector.attention_dropout: expected [0, 1), found {self.attention_dropout}",
         )
 
 

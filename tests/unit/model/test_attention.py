@@ -1,0 +1,73 @@
+"""Patterns are the pictures of the docstring; the fast path is taken whenever it may be."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from kosmos.model.attention import Attention, SelfAttention, causal_pattern
+from kosmos.model.config import DecoderConfig
+
+LIKE = torch.zeros(())
+
+
+def _allowed(**given):
+    defaults = {"segments": None, "valid": None, "past": 0, "rotation": None, "like": LIKE}
+    pattern = causal_pattern(**(defaults | given))
+    assert not pattern.is_causal
+    return (pattern.mask[:, 0] == 0).int().tolist()
+
+
+def test_plain_rows_take_the_causal_kernel_and_single_steps_no_mask():
+    pattern = causal_pattern(5, segments=None, valid=None, past=0, rotation=None, like=LIKE)
+    assert (pattern.mask, pattern.is_causal) == (None, True)
+    pattern = causal_pattern(1, segments=None, valid=None, past=7, rotation=None, like=LIKE)
+    assert (pattern.mask, pattern.is_causal) == (None, False)
+
+
+def test_isolated_sequences_do_not_see_each_other():
+    segments = torch.tensor([[0, 0, 1, 1]])
+    assert _allowed(tokens=4, segments=segments) == [
+        [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
+    ]
+
+
+def test_padding_sees_itself_and_is_not_seen():
+    valid = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 0]]).bool()
+    assert _allowed(tokens=4, valid=valid) == [
+        [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]],
+        [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]],
+    ]
+
+
+def test_a_later_chunk_sees_what_is_cached():
+    assert _allowed(tokens=2, past=3) == [[[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]]
+    valid = torch.tensor([[0, 1, 1]]).bool()
+    assert _allowed(tokens=1, past=2, valid=valid) == [[[0, 1, 1]]]
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4])
+def test_self_attention_is_the_formula_of_sub_layer_norm(heads):
+    config = DecoderConfig(
+        vocab_size=8, width=8, num_layers=1, num_heads=heads, ffn_width=8, dropout=0.0
+    )
+    layer = SelfAttention(config, 0).double().eval()
+    hidden = torch.randn(2, 5, 8, dtype=torch.float64)
+    pattern = causal_pattern(5, segments=None, valid=None, past=0, rotation=None, like=hidden)
+    joined = torch.empty_like(hidden)
+    size = 8 // heads
+    for head in range(heads):
+        part = slice(head * size, (head + 1) * size)
+        q, k, v = (f(hidden)[..., part] for f in (layer.query, layer.key, layer.value))
+        scores = q @ k.transpose(1, 2) / size**0.5
+        scores = scores.masked_fill(torch.ones(5, 5).triu(1).bool(), float("-inf"))
+        joined[..., part] = scores.softmax(-1) @ v
+    normed = F.layer_norm(joined, (8,), layer.inner_norm.weight, layer.inner_norm.bias, 1e-5)
+    torch.testing.assert_close(layer(hidden, pattern), layer.out(normed), atol=1e-12, rtol=0)
+
+
+def test_attention_weights_drop_only_in_training():
+    attention = Attention(8, 2, dropout=0.9).eval()
+    states = torch.randn(2, 6, 8)
+    assert torch.equal(attention(states, states), attention(states, states))
+    attention.train()
+    assert not torch.equal(attention(states, states), attention(states, states))

@@ -1,0 +1,122 @@
+"""Sinusoids are the released table; xPos is its formula, and knows differences only."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kosmos.model.positions import rotate, sinusoids, xpos
+
+
+def test_sinusoids_are_the_released_rows():
+    # rows 2 and 3 of width 32, from the golden file
+    table = sinusoids(torch.tensor([[0, 1, -1]]), 32)
+    assert table.dtype == torch.float32
+    expected = {
+        (0, 0): 0.909297407, (0, 1): 0.883057833, (0, 15): 0.00019999998, (0, 16): -0.416146845,
+        (0, 17): 0.46926415, (0, 31): 1.0, (1, 0): 0.141120002, (1, 2): 0.769841909,
+        (1, 16): -0.989992499, (1, 17): -0.0526878387,
+    }  # fmt: skip
+    for (row, column), value in expected.items():
+        assert float(table[0, row, column]) == pytest.approx(value, abs=1e-7)
+    assert not table[0, 2].any(), "padding has no position"
+
+
+def test_sinusoids_exist_beyond_any_table_and_for_odd_and_tiny_widths():
+    assert sinusoids(torch.tensor([[1_000_000]]), 8).isfinite().all()
+    assert sinusoids(torch.tensor([[5]]), 7).shape == (1, 1, 7)
+    for width in (1, 2, 3):
+        assert sinusoids(torch.tensor([[5]]), width).isfinite().all()
+
+
+def test_golden_sinusoids(shared_data):
+    golden = _golden(shared_data)["sinusoid_rows"]
+    for row, values in golden.items():
+        if int(row) >= 2:
+            ours = sinusoids(torch.tensor([[int(row) - 2]]), 32)[0, 0]
+            torch.testing.assert_close(ours, torch.tensor(values), atol=6e-8, rtol=0)
+
+
+def _golden(shared_data):
+    import json
+
+    return json.loads((shared_data.parent / "spec" / "golden" / "tiny_model.json").read_text())
+
+
+def _rotated_by_hand(vector, position, *, base, center, inverse):
+    """The formula of the paper, one pair at a time."""
+    d = len(vector)
+    out = []
+    for i in range(d // 2):
+        theta = 10000.0 ** (-i / (d / 2))
+        zeta = (2 * i + 0.4 * d) / (1.4 * d)
+        factor = zeta ** ((position - center) / base * (-1 if inverse else 1))
+        even, odd = float(vector[2 * i]), float(vector[2 * i + 1])
+        cos, sin = math.cos(position * theta), math.sin(position * theta)
+        out += [(even * cos - odd * sin) * factor, (odd * cos + even * sin) * factor]
+    return torch.tensor(out, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("head_dim", [2, 8, 64])
+def test_xpos_is_the_papers_formula(head_dim):
+    states = torch.randn(1, 3, 2, head_dim, dtype=torch.float64)
+    positions = torch.tensor([[0, 5, 700]])
+    table = xpos(positions, head_dim=head_dim, scale_base=512, center=100, dtype=torch.float64)
+    for which, inverse in (("query", False), ("key", True)):
+        turned = rotate(states, getattr(table, which))
+        for t, position in enumerate(positions[0].tolist()):
+            for head in range(2):
+                by_hand = _rotated_by_hand(
+                    states[0, t, head], position, base=512, center=100, inverse=inverse
+                )
+                torch.testing.assert_close(turned[0, t, head], by_hand, atol=1e-12, rtol=1e-10)
+
+
+def test_xpos_decay_rates_are_the_published_ones():
+    table = xpos(torch.tensor([[512]]), head_dim=64, scale_base=512, center=0, dtype=torch.float64)
+    zeta = table.query[0, 0, 0].abs()
+    assert zeta[0] == pytest.approx(0.285714, abs=1e-6)
+    assert zeta[1] == pytest.approx(0.308036, abs=1e-6)
+    assert zeta[-1] == pytest.approx(0.977679, abs=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 3000), st.integers(0, 3000), st.integers(-500, 3000), st.integers(-4096, 4096)
+)
+def test_a_score_depends_on_the_difference_of_positions_alone(query_at, key_at, shift, center):
+    generator = torch.Generator().manual_seed(0)
+    query, key = torch.randn(2, 1, 1, 1, 16, dtype=torch.float64, generator=generator)
+
+    def score(a, b, center):
+        here = torch.tensor([[a]]), torch.tensor([[b]])
+        tables = [
+            xpos(p, head_dim=16, scale_base=512, center=center, dtype=torch.float64) for p in here
+        ]
+        return float((rotate(query, tables[0].query) * rotate(key, tables[1].key)).sum())
+
+    expected = score(query_at, key_at, 0)
+    assert score(query_at + shift, key_at + shift, center) == pytest.approx(
+        expected, rel=1e-7, abs=1e-9
+    )
+
+
+def test_half_precision_states_turn_in_float32():
+    states = torch.randn(2, 5, 3, 8)
+    table = xpos(torch.arange(5).unsqueeze(0), head_dim=8, scale_base=512, center=0).query
+    turned = rotate(states.bfloat16(), table)
+    assert turned.dtype == torch.bfloat16
+    expected = rotate(states.bfloat16().float(), table).bfloat16()
+    assert torch.equal(turned, expected)
+
+
+def test_the_compiled_form_is_the_same_product(monkeypatch):
+    states = torch.randn(2, 5, 3, 8, dtype=torch.float64)
+    table = xpos(
+        torch.arange(5).unsqueeze(0), head_dim=8, scale_base=64, center=2, dtype=torch.float64
+    ).key
+    eager = rotate(states, table)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    torch.testing.assert_close(rotate(states, table), eager, atol=1e-14, rtol=1e-14)
