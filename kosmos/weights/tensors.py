@@ -25,7 +25,7 @@ from kosmos.files import Json, read_json, write_json
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 MAX_SHARD_BYTES = 5_000_000_000
-CHUNK_BYTES = 64 * 2**20  # of a tensor that is converted on the way in
+CHUNK_BYTES = 8 * 2**20  # of a tensor that is converted on the way in
 
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
@@ -149,7 +149,7 @@ def read_tensors(stored: Mapping[str, StoredTensor], targets: Mapping[str, Tenso
     """Read stored tensors into existing ones, changing type and device on the way.
 
     Where the type is the same and the target is in main memory the bytes go straight into place;
-    otherwise through a buffer of 64 MiB. A memory map would count as a second copy until the
+    otherwise through a buffer of 8 MiB. A memory map would count as a second copy until the
     system reclaims it, and weights left in one cannot use large pages.
 
     Args:

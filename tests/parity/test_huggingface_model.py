@@ -224,7 +224,7 @@ def test_left_padding_shifts_their_cached_steps_and_not_ours(plain):
     expected = truth[len(prompt) - 1 :]
     assert worst(torch.stack(ours), expected) < TOLERANCE
     assert worst(theirs[0], expected[0]) < TOLERANCE  # the prompt itself is read rightly
-    # measured 0.9 to 1.7; a shift of four positions, not noise
+    # measured 1.2 to 2.1; a shift of four positions, not noise
     assert worst(torch.stack(theirs[1:]), expected[1:]) > 0.1
 
 
