@@ -6,7 +6,6 @@ adds up to is still the model's own log-probability (Hugging Face and fairseq do
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from jaxtyping import Float
@@ -33,7 +32,7 @@ class Constraints:
     """The release's rule: at the first token, no n-gram rule and no stopping."""
 
     @classmethod
-    def of(cls, decoding: Decoding, vocabulary: Vocabulary) -> Self:
+    def of(cls, decoding: Decoding, vocabulary: Vocabulary) -> "Constraints":
         """The rules that an option set means for a vocabulary."""
         return cls(
             eos_id=vocabulary.eos_id,

@@ -12,7 +12,7 @@ multiplied; the cache follows.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -44,6 +44,7 @@ class Prompt:
         return [int(token_id) for token_id in self.encoded.token_ids]
 
 
+@runtime_checkable  # so that shape checks in tests can look at it
 class Rows(Protocol):
     """Rows that grow by one token at a time, and the log-probabilities of the next one."""
 

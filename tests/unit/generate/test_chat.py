@@ -6,6 +6,7 @@ from kosmos.document.types import Document, Image, Text
 from kosmos.errors import DataError
 from kosmos.generate.chat import Chat, Conversation
 from kosmos.generate.config import Decoding
+from tests.unit.generate.random_models import make_generator, make_model
 
 
 def test_a_conversation_is_a_document_with_roles(pictures):
@@ -21,15 +22,27 @@ def test_a_conversation_is_a_document_with_roles(pictures):
     assert Conversation(template=str.upper).user("it").document.text == "IT"
 
 
-def test_each_answer_is_the_reply_to_all_that_was_said(generator, pictures):
+def test_each_answer_is_the_reply_to_all_that_was_said(tokenizer, pictures):
+    # a model whose replies here have words; an empty reply adds no part
+    generator = make_generator(tokenizer, make_model(tokenizer.vocabulary.size, seed=5))
     chat = Chat(generator, decoding=Decoding(max_new_tokens=5, min_new_tokens=5))
     first = chat.say("What is it?", pictures[:1])
-    second = chat.say("red?", max_new_tokens=6, min_new_tokens=6)
+    second = chat.say("a dog", max_new_tokens=6, min_new_tokens=6)
     before = Conversation().user("What is it?", pictures[:1])
     assert first == generator.generate(before.document, max_new_tokens=5, min_new_tokens=5)
-    after = before.assistant(first.markup).user("red?")
+    after = before.assistant(first.markup).user("a dog")
     assert second == generator.generate(after.document, max_new_tokens=6, min_new_tokens=6)
-    assert chat.conversation.parts[:-1] == after.parts
+    assert first.markup
+    assert second.markup
+    assert chat.conversation == after.assistant(second.markup)
+
+
+def test_an_empty_answer_adds_no_part(tokenizer):
+    # nothing is as likely as </s>
+    model = make_model(tokenizer.vocabulary.size, seed=0, end_bias=50.0)
+    chat = Chat(make_generator(tokenizer, model))
+    assert chat.say("What is it?").token_ids == (2,)
+    assert chat.conversation == Conversation().user("What is it?")
 
 
 def test_a_turn_that_does_not_fit_leaves_the_conversation_as_it_was(generator):

@@ -10,7 +10,7 @@ from kosmos.errors import CheckpointError, ConfigError, DataError
 from kosmos.generate.config import RELEASED, Decoding
 from kosmos.generate.generator import Generator
 from kosmos.weights.folder import save_model
-from tests.unit.generate.conftest import make_generator, make_model
+from tests.unit.generate.random_models import make_generator, make_model
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_a_model_with_nan_is_told_apart_from_a_bad_reply(tokenizer):
     model = make_model(tokenizer.vocabulary.size, seed=0)
     with torch.no_grad():
         model.decoder.norm.weight[0] = float("nan")
-    with pytest.raises(CheckpointError, match="document 1: .* found NaN at step 0"):
+    with pytest.raises(CheckpointError, match=r"document 1: .* found NaN at step 0"):
         make_generator(tokenizer, model).generate(
             [Document([Text("a")], id="fine"), Document([])], batch_size=1
         )

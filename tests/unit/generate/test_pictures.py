@@ -9,7 +9,7 @@ from kosmos.generate.pictures import Pictures
 from kosmos.image.codec import encode_png
 from kosmos.image.transform import ImageTransform
 from kosmos.model.kosmos import Kosmos
-from tests.unit.generate.conftest import make_generator, make_model
+from tests.unit.generate.random_models import make_generator, make_model
 
 
 @torch.inference_mode()

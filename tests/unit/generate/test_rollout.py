@@ -9,7 +9,7 @@ from kosmos.generate.generator import Generator
 from kosmos.generate.pictures import Pictures
 from kosmos.generate.rollout import Prompt, Rollout, token_log_probs
 from kosmos.image.transform import ImageTransform
-from tests.unit.generate.conftest import make_generator, make_model
+from tests.unit.generate.random_models import make_generator, make_model
 
 # float32 on CPU; worst seen 7.6e-6, with xpos (2026-11-21, torch 2.13). A position or a padding
 # mask that is off by one moves log-probabilities by more than 0.1.

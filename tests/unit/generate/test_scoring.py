@@ -8,7 +8,7 @@ from kosmos.document.layout import TRAINING
 from kosmos.document.types import Document, Grounded, Image, Text
 from kosmos.errors import ConfigError, DataError
 from kosmos.generate.generator import Generator
-from tests.unit.generate.conftest import make_generator, make_model
+from tests.unit.generate.random_models import make_generator, make_model
 
 TOLERANCE = 1e-5
 
