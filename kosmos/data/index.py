@@ -126,6 +126,11 @@ class Index:
         return len(self._arrays["row_offsets"]) - 1
 
     @property
+    def num_images(self) -> int:
+        """Pictures in the usable documents."""
+        return int(self.report["num_images"])  # type: ignore[arg-type]
+
+    @property
     def unusable(self) -> dict[str, int]:
         """Documents that were left out, by reason."""
         reasons = self.report["unusable"]

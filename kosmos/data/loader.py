@@ -6,7 +6,7 @@ so neither their number nor a restart changes a batch.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -120,7 +120,7 @@ class Loader:
 
     def prefetch(
         self, start: int, stop: int, *, depth: int = 2, num_threads: int = 1
-    ) -> Iterator[list[Batch]]:
+    ) -> Generator[list[Batch], None, None]:
         """Batches of steps ``[start, stop)``, read ahead in the background.
 
         Args:

@@ -95,3 +95,42 @@ class Run:
                 raise ConfigError(f"streams: expected unique names, found {name!r} twice")
         if not names:
             raise ConfigError("streams: expected at least one, found none")
+
+
+def check_run(run: Run, *, vocabulary_size: int | None = None) -> None:
+    """Fail unless the parts of a run fit each other.
+
+    Not done while a run is built: its fields are changed one at a time.
+
+    Args:
+        run: The run.
+        vocabulary_size: Ids of its tokenizer, when that is known.
+
+    Raises:
+        ConfigError: Naming both sides.
+    """
+    model = run.model
+    if vocabulary_size is not None and vocabulary_size != model.decoder.vocab_size:
+        raise ConfigError(
+            f"model.decoder.vocab_size: expected {vocabulary_size} as the tokenizer with "
+            f"num_cells={run.num_cells} has ids, found {model.decoder.vocab_size}",
+            hint=f"--set model.decoder.vocab_size={vocabulary_size}",
+        )
+    for stream in run.streams:
+        if stream.max_tokens > model.decoder.max_tokens:
+            raise ConfigError(
+                f"streams.{stream.name}.max_tokens: expected at most model.decoder.max_tokens="
+                f"{model.decoder.max_tokens}, found {stream.max_tokens}"
+            )
+    if model.vision is None or model.connector is None:
+        return
+    if run.image.size != model.vision.image_size:
+        raise ConfigError(
+            f"image.size: expected model.vision.image_size={model.vision.image_size}, "
+            f"found {run.image.size}"
+        )
+    if run.layout.num_image_tokens != model.connector.num_queries:
+        raise ConfigError(
+            f"layout.num_image_tokens: expected model.connector.num_queries="
+            f"{model.connector.num_queries}, found {run.layout.num_image_tokens}"
+        )
