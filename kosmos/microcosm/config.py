@@ -116,8 +116,8 @@ class MicrocosmConfig:
     """Chance that an object repeats the shape, and again the color, of an earlier one."""
     plain_share: float = 0.55
     """Part of the objects without a texture."""
-    color_jitter: int = 10
-    """Greatest change of a color channel, of 255."""
+    color_jitter: int = 12
+    """Greatest change of brightness, of 255; of a single channel by a third of it more."""
     seen_per_color: int = 2
     """Kinds of each color whose color is in pictures only."""
     both_per_color: int = 1
@@ -126,7 +126,11 @@ class MicrocosmConfig:
     """Kinds of each color that are never pictured; texts state their color."""
     clear_margin: float = 0.12
     """Least distance of two centers along an axis for a relation to be spoken of."""
-    max_questions: int = 3
+    detail_share: float = 0.15
+    """Part of the captions that answer "Describe this image in detail:"."""
+    expression_share: float = 0.45
+    """Part of the grounded documents that are referring expressions, and not a caption."""
+    max_questions: int = 4
     """Questions asked of one training picture: one to this many."""
     max_page_images: int = 5
     """Pictures on a page: two to this many (KOSMOS-1 keeps at most 5)."""
@@ -153,7 +157,9 @@ class MicrocosmConfig:
         shares = [getattr(self, f"share_{part}") for part in PICTURE_PARTS]
         if min(shares) < 0.0 or not 0.999 <= sum(shares) <= 1.001:
             raise ConfigError(f"share_*: expected shares that sum to 1, found {shares}")
-        for name in ("kind_share", "twin_share", "plain_share", "max_overlap"):
+        for name in ("kind_share", "twin_share", "plain_share", "detail_share", "expression_share"):
+            _check(self, name, 0.0 <= getattr(self, name) <= 1.0, "[0, 1]")
+        for name in ("max_overlap", "clear_margin"):
             _check(self, name, 0.0 <= getattr(self, name) <= 1.0, "[0, 1]")
         self._check_kinds()
 

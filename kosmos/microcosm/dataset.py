@@ -219,10 +219,8 @@ def _parts_made(
     if not path.exists():
         for part in part_counts(config):
             # without a manifest only a part whose run was killed may be replaced unasked
-            if (folder / part).exists() and not force:
-                found = ShardReader(folder / part).manifest.get("provenance")
-                if not isinstance(found, dict) or found.get("microcosm") != digest:
-                    raise ConfigError(f"{folder / part}: expected no such folder", hint=hint)
+            if (folder / part).exists() and not force and not _is_ours(folder / part, digest):
+                raise ConfigError(f"{folder / part}: expected nothing there, found it", hint=hint)
         return {}
     manifest = read_json(path)
     parts = manifest.get("parts") if isinstance(manifest, dict) else None
@@ -239,6 +237,14 @@ def _parts_made(
         for part, counts in parts.items()
         if (folder / part).is_dir()
     }
+
+
+def _is_ours(folder: Path, digest: str) -> bool:
+    """Whether a folder holds shards that this very config made."""
+    if not (folder / "manifest.json").is_file():
+        return False
+    provenance = ShardReader(folder).manifest.get("provenance")
+    return isinstance(provenance, dict) and provenance.get("microcosm") == digest
 
 
 def _write_manifest(

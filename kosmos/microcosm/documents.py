@@ -26,6 +26,7 @@ from kosmos.microcosm.language import (
     Phrase,
     Segment,
     caption,
+    detailed,
     grounded_parts,
     plain_text,
     references,
@@ -74,7 +75,8 @@ def instruct(config: MicrocosmConfig, split: str, index: int) -> Document:
 def captions(config: MicrocosmConfig, split: str, index: int) -> Document:
     """A picture and a caption."""
     scene, dice = _scene_and_dice(config, split, "captions", index)
-    said = plain_text(caption(scene, config, dice))
+    long = dice.chance(config.detail_share)
+    said = plain_text(detailed(scene) if long else caption(scene, config, dice))
     return _pictured(config, split, "captions", index, scene, [Text(said)])
 
 
@@ -82,12 +84,16 @@ def grounded(config: MicrocosmConfig, split: str, index: int) -> Document:
     """A picture with a grounded caption, or with a few referring expressions and their boxes."""
     scene, dice = _scene_and_dice(config, split, "grounded", index)
     said: list[Segment] = []
-    if dice.chance(0.45):
+    if dice.chance(config.expression_share):
         for thing in dice.shuffled(range(len(scene.things)))[:3]:
             expression = pick_expression(scene, thing, config, dice)
             if expression is not None:
                 said += [*(["; "] if said else []), Phrase(expression.text, (thing,))]
-    segments = [*said, "."] if said else caption(scene, config, dice)
+    if said:
+        segments = [*said, "."]
+    else:
+        long = dice.chance(config.detail_share)
+        segments = detailed(scene) if long else caption(scene, config, dice)
     return _pictured(config, split, "grounded", index, scene, grounded_parts(segments, scene))
 
 

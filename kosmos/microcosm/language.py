@@ -1,7 +1,8 @@
 """Words about scenes: noun phrases and captions, as plain text or linked to boxes.
 
 - :func:`describe`, :func:`with_article`, :func:`plural`: noun phrases
-- :func:`caption`, :func:`references`: sentences as segments, of which some are phrases of things
+- :func:`caption`, :func:`detailed`: sentences as segments, of which some are phrases of things
+- :func:`references`: what a caption might have said
 - :func:`plain_text`, :func:`grounded_parts`: segments as words, or as parts of a document
 
 An animal is only ever called by the name of its kind; its color, shape and size are never said.
@@ -14,6 +15,8 @@ from kosmos.document.types import Grounded, Text
 from kosmos.microcosm.config import MicrocosmConfig
 from kosmos.microcosm.dice import Dice
 from kosmos.microcosm.world import Scene, Thing, main_relation, region
+from kosmos.text.prompts import GROUNDED_DETAIL
+from kosmos.text.vocabulary import GROUNDING
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 STYLE_WORDS = {
@@ -130,6 +133,22 @@ def caption(
             else capitalized(first)
         )
     return [*([before] if before else []), *body, after]
+
+
+def detailed(scene: Scene) -> list[Segment]:
+    """Everything there is, each thing in a sentence with all that can be said of it.
+
+    Begins with the papers' prompt for a long caption, which a model then knows how to answer.
+    """
+    said: list[Segment] = [GROUNDED_DETAIL.removeprefix(GROUNDING)]
+    for index in scene.reading_order:
+        noun = with_article(describe(scene.things[index], ("size", "texture", "color", "shape")))
+        where = region(scene.box(index))
+        if where is None:
+            said += [" There is ", Phrase(noun, (index,)), "."]
+        else:
+            said += [" ", Phrase(capitalized(noun), (index,)), f" is {where_words(where)}."]
+    return said
 
 
 def references(scene: Scene, config: MicrocosmConfig, dice: Dice, count: int = 5) -> list[str]:

@@ -71,12 +71,15 @@ def _ask_attribute(
     choices: tuple[str, ...],
 ) -> Question | None:
     """What color, shape, texture or size an object has, called by anything but that."""
-    for index in dice.shuffled(_objects(scene)):
+    answers = {index: getattr(scene.things[index], attribute) for index in _objects(scene)}
+    order = dice.shuffled(sorted(set(answers.values())))
+    # the answer first: of two small things and a large one, the large one every second time
+    for index in sorted(dice.shuffled(list(answers)), key=lambda i: order.index(answers[i])):
         said = pick_expression(
             scene, index, config, dice, forms=("attributes", "region", "extreme"), without=attribute
         )
         if said is not None:
-            answer = getattr(scene.things[index], attribute)
+            answer = answers[index]
             text = dice.pick(templates).format(said.text)
             return Question(text, answer, attribute, choices)
     return None
@@ -108,6 +111,10 @@ def _ask_texture(scene: Scene, config: MicrocosmConfig, dice: Dice) -> Question 
 
 
 def _ask_size(scene: Scene, config: MicrocosmConfig, dice: Dice) -> Question | None:
+    # most objects are small: without this, "small" would be right two times in three
+    large = any(scene.things[index].size == "large" for index in _objects(scene))
+    if not large and dice.chance(0.5):
+        return None
     return _ask_attribute(
         scene, config, dice,
         attribute="size", templates=config.wording.ask_size, choices=("small", "large"),

@@ -233,7 +233,9 @@ def _sample_things(config: MicrocosmConfig, dice: Dice) -> tuple[Thing, ...]:
 
 
 def _jittered(dice: Dice, rgb: Rgb, most: int) -> Rgb:
-    red, green, blue = (min(255, max(0, c + dice.between(-most, most))) for c in rgb)
+    """A little lighter or darker, and by a third of that of another hue."""
+    shift, tint = dice.between(-most, most), most // 3
+    red, green, blue = (min(255, max(0, c + shift + dice.between(-tint, tint))) for c in rgb)
     return red, green, blue
 
 
