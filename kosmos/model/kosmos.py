@@ -44,7 +44,7 @@ class Kosmos(nn.Module):
         return self.decoder.embedding.weight
 
     def encode_images(
-        self, pixels: Float[Tensor, "images 3 height width"]
+        self, pixels: Float[Tensor, "images 3 rows columns"]
     ) -> Float[Tensor, "images queries width"]:
         """Turn images into soft tokens.
 

@@ -69,7 +69,7 @@ class VisionTower(nn.Module):
         self.post_norm = nn.LayerNorm(width, eps=config.norm_eps)
 
     def forward(
-        self, pixels: Float[Tensor, "images 3 height width"]
+        self, pixels: Float[Tensor, "images 3 rows columns"]
     ) -> Float[Tensor, "images patches features"]:
         """Encode images.
 

@@ -88,5 +88,5 @@ def test_a_full_cache_says_so():
     with pytest.raises(ConfigError, match="at most 7 tokens, found 4 written and 4 more"):
         cache.extend(4)
     assert cache.length == 4, "a refused extension leaves the cache as it was"
-    with pytest.raises(ConfigError, match="cache.capacity: expected a positive number, found 0"):
+    with pytest.raises(ConfigError, match=r"cache\.capacity: expected a positive number, found 0"):
         KVCache(CONFIG, batch=1, capacity=0)

@@ -16,9 +16,7 @@ from kosmos.model.config import (
 )
 
 DECODER = DecoderConfig(vocab_size=8, width=12, num_layers=1, num_heads=2, ffn_width=8)
-VISION = VisionConfig(
-    image_size=8, patch_size=4, width=8, num_layers=1, num_heads=2, ffn_width=8
-)
+VISION = VisionConfig(image_size=8, patch_size=4, width=8, num_layers=1, num_heads=2, ffn_width=8)
 CONNECTOR = ConnectorConfig(num_queries=2, num_heads=2, width=12)
 
 

@@ -12,9 +12,7 @@ from kosmos.model.config import DecoderConfig
 from kosmos.model.decoder import ACTIVATIONS, Decoder, DecoderLayer
 from kosmos.model.positions import sinusoids
 
-CONFIG = DecoderConfig(
-    vocab_size=16, width=8, num_layers=3, num_heads=2, ffn_width=12, dropout=0.5
-)
+CONFIG = DecoderConfig(vocab_size=16, width=8, num_layers=3, num_heads=2, ffn_width=12, dropout=0.5)
 
 
 def _positions(tokens):

@@ -1,5 +1,6 @@
 """Sinusoids are the released table; xPos is its formula, and knows differences only."""
 
+import json
 import math
 
 import pytest
@@ -32,17 +33,11 @@ def test_sinusoids_exist_beyond_any_table_and_for_odd_and_tiny_widths():
 
 
 def test_golden_sinusoids(shared_data):
-    golden = _golden(shared_data)["sinusoid_rows"]
-    for row, values in golden.items():
+    path = shared_data.parent / "spec" / "golden" / "tiny_model.json"
+    for row, values in json.loads(path.read_text())["sinusoid_rows"].items():
         if int(row) >= 2:
             ours = sinusoids(torch.tensor([[int(row) - 2]]), 32)[0, 0]
             torch.testing.assert_close(ours, torch.tensor(values), atol=6e-8, rtol=0)
-
-
-def _golden(shared_data):
-    import json
-
-    return json.loads((shared_data.parent / "spec" / "golden" / "tiny_model.json").read_text())
 
 
 def _rotated_by_hand(vector, position, *, base, center, inverse):
