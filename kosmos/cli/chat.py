@@ -1,0 +1,73 @@
+"""``kosmos chat``: talk with a model, pictures included."""
+
+import json
+import sys
+
+import click
+
+from kosmos.cli.answers import STDIN, read_all, reply_json, span_lines, tell
+from kosmos.cli.options import (
+    ModelChoice,
+    decoding_options,
+    images_option,
+    json_option,
+    model_options,
+)
+from kosmos.errors import KosmosError
+from kosmos.generate.config import Decoding
+from kosmos.text.prompts import question
+
+
+@click.command()
+@model_options
+@images_option(required=False, text="A picture to talk about; may be repeated.")
+@click.option("--system", help="Words before the talk.")
+@click.option("--plain", is_flag=True, help="Say your words as they are, not as a question.")
+@decoding_options
+@json_option
+def command(
+    model: ModelChoice,
+    images: tuple[str, ...],
+    system: str | None,
+    plain: bool,
+    decoding: Decoding,
+    as_json: bool,
+) -> None:
+    """Talk with a model: a line of stdin is a turn, its answer goes to stdout.
+
+    /image FILE shows a picture with the next turn; /quit or the end of input ends the talk.
+
+    Example: kosmos chat --model DIR --image dog.jpg
+    """
+    from kosmos.generate.chat import Chat, Conversation
+
+    if STDIN in images:
+        raise click.UsageError("--image: expected files, found -, but stdin holds the turns")
+    generator = model.load()
+    max_pixels = generator.image.max_pixels
+    shown = read_all(images, max_pixels=max_pixels)
+    talk = Conversation(template=(lambda words: words) if plain else question)
+    chat = Chat(generator, talk.system(system) if system else talk, decoding=decoding)
+    while (line := _next_line()) not in (None, "/quit"):
+        assert line is not None
+        try:
+            if line.startswith("/image "):
+                shown += read_all([line.removeprefix("/image ").strip()], max_pixels=max_pixels)
+            elif line:
+                reply = chat.say(line, [image.source for image in shown])
+                shown = []
+                text = "\n".join([reply.text, *span_lines(reply)])
+                click.echo(json.dumps(reply_json(reply)) if as_json else text)
+        except KosmosError as error:
+            # a person corrects the line and goes on; a script learns at once
+            if not sys.stdin.isatty():
+                raise
+            tell(error)
+
+
+def _next_line() -> str | None:
+    """A turn without the spaces around it; None at the end of input."""
+    if sys.stdin.isatty():
+        click.echo("you> ", err=True, nl=False)
+    line = sys.stdin.readline()
+    return line.strip() if line else None

@@ -1,0 +1,268 @@
+"""The commands that answer: caption, ask, ground, refer, score, chat, on a tiny model folder."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+from click.testing import CliRunner, Result
+
+import kosmos
+from kosmos import Document, Image, Text
+from kosmos.cli.main import cli
+from kosmos.errors import ConfigError, ImageError
+from kosmos.generate.generator import Generator
+from kosmos.image.codec import encode_png
+from kosmos.text.prompts import phrase, question
+from kosmos.weights.folder import save_model
+from tests.unit.generate.random_models import make_generator, make_model, small_tokenizer
+
+COMMANDS = ("caption", "ask", "ground", "refer", "score", "chat")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    tokenizer = small_tokenizer()
+    made = make_generator(tokenizer, make_model(tokenizer.vocabulary.size, seed=5))
+    path = tmp_path_factory.mktemp("cli") / "model"
+    save_model(
+        path,
+        model=made.model,
+        tokenizer=tokenizer,
+        image=made.image,
+        layout=made.layout,
+        provenance=None,
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def generator(folder) -> Generator:
+    return kosmos.load(folder)
+
+
+@pytest.fixture
+def picture(tmp_path) -> str:
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    path = tmp_path / "a b.png"
+    path.write_bytes(encode_png(PIL.Image.fromarray(pixels)))
+    return str(path)
+
+
+def run(name: str, folder: Path, *arguments: str, stdin: str | bytes = "", code: int = 0) -> Result:
+    result = CliRunner().invoke(
+        cli, [name, "--model", str(folder), *arguments], input=stdin, catch_exceptions=False
+    )
+    assert result.exit_code == code, result.output
+    return result
+
+
+def test_caption_prints_the_reply_of_the_library(folder, generator, picture):
+    reply = generator.generate(
+        Document([Image(picture), Text("An image of")], id=picture), max_new_tokens=6, num_beams=2
+    )
+    options = ("--image", picture, "--max-new-tokens", "6", "--num-beams", "2")
+    assert run("caption", folder, *options).stdout == reply.text + "\n"
+    found = json.loads(run("caption", folder, *options, "--json").stdout)
+    assert found["image"] == picture
+    assert found["text"] == reply.text
+    assert found["token_ids"] == list(reply.token_ids)
+    assert found["logprob"] == reply.logprob
+    assert found["finish"] == reply.finish
+
+
+def test_a_bad_picture_is_named_and_the_good_ones_are_answered(folder, picture, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"nothing")
+    missing = str(tmp_path / "missing.jpg")
+    names = [picture, str(bad), missing, picture]
+    arguments = [word for name in names for word in ("--image", name)]
+    for batch_size in ("1", "16"):
+        result = run(
+            "caption", folder, *arguments, "--json", "--batch-size", batch_size,
+            "--max-new-tokens", "3", code=1,
+        )  # fmt: skip
+        rows = [json.loads(line) for line in result.stdout.splitlines()]
+        assert [row["image"] for row in rows] == [picture, picture]
+        errors = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+        assert len(errors) == 2
+        assert "bad.png" in errors[0]
+        assert "missing.jpg" in errors[1]
+
+
+def test_several_pictures_are_named_in_text(folder, picture):
+    lines = run(
+        "caption", folder, "--image", picture, "--image", picture, "--max-new-tokens", "3"
+    ).stdout.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith(f"{picture}\t") for line in lines)
+
+
+def test_a_picture_may_come_from_stdin(folder, picture):
+    found = run(
+        "caption", folder, "--image", "-", "--json", "--max-new-tokens", "3",
+        stdin=Path(picture).read_bytes(),
+    )  # fmt: skip
+    file = run("caption", folder, "--image", picture, "--json", "--max-new-tokens", "3")
+    assert json.loads(found.stdout)["text"] == json.loads(file.stdout)["text"]
+
+
+def grounding_reply(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every reply be one box and some words, whatever the weights."""
+    from kosmos.generate import generator as module
+    from kosmos.generate.search import Draft
+
+    ids = generator.tokenizer.encode_markup(
+        "<object><patch_index_0000><patch_index_0010></object> dog<phrase>it</phrase>"
+        "<object><patch_index_0010><patch_index_0000></object>"
+    )
+
+    def search(rows: object, starts: list, decoding: object, constraints: object) -> list[Draft]:
+        return [Draft(token_ids=ids, logprob=-1.0, finish="stop") for _ in starts]
+
+    monkeypatch.setattr(module, "choose_replies", search)
+
+
+def test_refer_gives_the_box_of_the_phrase_in_pixels(folder, generator, picture, monkeypatch):
+    grounding_reply(generator, monkeypatch)
+    arguments = ("--image", picture, "--expression", "a red dog")
+    result = run("refer", folder, *arguments)
+    assert result.stdout == "a red dog\t5.0 3.8 25.0 18.8\n"
+    assert "(10, 0) of 'it'" in result.stderr
+    found = json.loads(run("refer", folder, *arguments, "--json").stdout)
+    assert found["grounded"] == [
+        {
+            "text": "a red dog",
+            "start": 0,
+            "end": 0,
+            "boxes": [[0.125, 0.125, 0.625, 0.625]],
+            "boxes_px": [[5.0, 3.75, 25.0, 18.75]],
+            "image_index": 0,
+        }
+    ]
+
+
+def test_refer_without_a_box_says_so_on_stderr(folder, generator, picture, monkeypatch):
+    from kosmos.generate import generator as module
+    from kosmos.generate.search import Draft
+
+    draft = Draft(token_ids=generator.tokenizer.encode("a dog"), logprob=-1.0, finish="stop")
+    monkeypatch.setattr(module, "choose_replies", lambda *_: [draft])
+    result = run("refer", folder, "--image", picture, "--expression", "it")
+    assert (result.stdout, result.stderr) == ("\n", "not found: the reply has no box\n")
+
+
+def test_ground_names_the_picture_on_every_line(folder, generator, picture, monkeypatch):
+    grounding_reply(generator, monkeypatch)
+    result = run("ground", folder, "--image", picture, "--image", picture)
+    rows = [line.split("\t") for line in result.stdout.splitlines()]
+    assert len(rows) == 4
+    assert {row[0] for row in rows} == {picture}
+
+
+def test_ground_draws_its_boxes(folder, generator, picture, monkeypatch, tmp_path):
+    grounding_reply(generator, monkeypatch)
+    one = tmp_path / "out" / "one.png"
+    found = run("ground", folder, "--image", picture, "--draw", str(one), "--json")
+    assert json.loads(found.stdout)["drawn"] == str(one)
+    drawn = np.asarray(PIL.Image.open(one))
+    plain = np.asarray(PIL.Image.open(picture).resize(drawn.shape[1::-1], 0))
+    assert (drawn != plain).any()
+    several = tmp_path / "several"
+    run("ground", folder, "--image", picture, "--image", picture, "--draw", str(several))
+    assert sorted(p.name for p in several.iterdir()) == ["0000-a b.png", "0001-a b.png"]
+
+
+def test_ground_takes_one_way_to_say_the_prompt(folder, picture):
+    result = CliRunner().invoke(
+        cli,
+        ["ground", "--model", str(folder), "--image", picture, "--detail", "--prompt", "x"],
+    )
+    assert result.exit_code == 2
+
+
+def test_ask_shows_all_pictures_in_one_prompt(folder, generator, picture):
+    doc = Document([Image(picture), Image(picture), Text(question("What is it?"))])
+    reply = generator.generate(doc, max_new_tokens=5)
+    found = run(
+        "ask", folder, "--image", picture, "--image", picture, "--question", "What is it?",
+        "--max-new-tokens", "5", "--json",
+    )  # fmt: skip
+    assert json.loads(found.stdout)["token_ids"] == list(reply.token_ids)
+    text = generator.generate(question("red?"), max_new_tokens=5)
+    assert run(
+        "ask", folder, "--question", "red?", "--max-new-tokens", "5"
+    ).stdout.splitlines()[0] == text.text  # fmt: skip
+    grounded = run("ask", folder, "--question", "red?", "--ground", "--json").stdout
+    assert json.loads(grounded)["question"] == "red?"
+
+
+def test_ask_refuses_a_bad_picture(folder, tmp_path):
+    with pytest.raises(ImageError, match="missing"):
+        run("ask", folder, "--image", str(tmp_path / "missing.png"), "--question", "x")
+
+
+def test_score_prints_sum_mean_and_tokens_in_the_order_given(folder, generator, picture):
+    doc = Document([Image(picture), Text("it is")])
+    scores = generator.score(doc, ["a red dog", "yes"])
+    arguments = (
+        "--image", picture, "--prompt", "it is", "--candidate", "a red dog", "--candidate", "yes",
+    )  # fmt: skip
+    found = json.loads(run("score", folder, *arguments, "--json").stdout)
+    assert [row["logprob"] for row in found["scores"]] == [score.logprob for score in scores]
+    assert [row["num_tokens"] for row in found["scores"]] == [s.num_tokens for s in scores]
+    best = max(scores, key=lambda score: score.logprob)
+    assert found["best_by_sum"] == ["a red dog", "yes"][scores.index(best)]
+    lines = run("score", folder, *arguments).stdout.splitlines()
+    assert [line.split("\t")[3] for line in lines] == ["a red dog", "yes"]
+    assert lines[0].split("\t")[0] == f"{scores[0].logprob:.4f}"
+
+
+def test_chat_answers_each_line_and_remembers(folder, generator, picture):
+    from kosmos.generate.chat import Chat, Conversation
+    from kosmos.generate.config import Decoding
+
+    chat = Chat(generator, Conversation().system("a dog."), decoding=Decoding(max_new_tokens=4))
+    expected = [chat.say("What is it?", [picture]), chat.say("red?")]
+    lines = f"/image {picture}\nWhat is it?\n\nred?\n/quit\nnever read\n"
+    arguments = ("--system", "a dog.", "--max-new-tokens", "4", "--json")
+    rows = run("chat", folder, *arguments, stdin=lines).stdout.splitlines()
+    assert [json.loads(row)["token_ids"] for row in rows] == [
+        list(reply.token_ids) for reply in expected
+    ]
+    start = run("chat", folder, *arguments, "--image", picture, stdin="What is it?\n").stdout
+    assert json.loads(start)["token_ids"] == list(expected[0].token_ids)
+
+
+def test_a_script_learns_of_a_bad_line_at_once(folder):
+    with pytest.raises(ImageError):
+        run("chat", folder, stdin="/image missing.png\n")
+
+
+def test_impossible_options_are_refused_before_the_model_is_loaded(tmp_path, picture):
+    with pytest.raises(ConfigError, match="beams do not sample"):
+        run("caption", tmp_path / "no model", "--image", picture,
+            "--num-beams", "2", "--temperature", "1")  # fmt: skip
+
+
+def test_the_prompt_of_refer_is_the_papers(folder, generator, picture):
+    doc = Document([Image(picture), Text(phrase("a dog"))], id=picture)
+    found = run("refer", folder, "--image", picture, "--expression", "a dog", "--json")
+    assert json.loads(found.stdout)["token_ids"] == list(generator.generate(doc).token_ids)
+
+
+def test_help_of_every_command_imports_no_torch():
+    code = (
+        "import sys\n"
+        "from click.testing import CliRunner\n"
+        "from kosmos.cli.main import cli\n"
+        f"for name in {COMMANDS!r}:\n"
+        "    result = CliRunner().invoke(cli, [name, '--help'])\n"
+        "    assert result.exit_code == 0 and '--model' in result.output, name\n"
+        "    assert 'Example' in result.output, name\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
