@@ -23,7 +23,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 from kosmos import config as configs
 from kosmos.document.shards import ShardReader, ShardWriter
@@ -278,7 +278,7 @@ class Workshop:
         self.num_workers = num_workers
         self._pool: ProcessPoolExecutor | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Workshop":
         if self.num_workers > 1:
             # spawned, not forked: a fork of a process with threads (torch) can hang
             self._pool = ProcessPoolExecutor(
