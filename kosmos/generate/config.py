@@ -72,6 +72,11 @@ class Decoding:
             f"found {self.early_stopping!r}",
         )
         _check(
+            not isinstance(self.stop, str),
+            f"decoding.stop: expected strings in a tuple, found the string {self.stop!r}",
+        )
+        object.__setattr__(self, "stop", tuple(self.stop))
+        _check(
             all(self.stop), "decoding.stop: expected strings of at least one character, found ''"
         )
         self._check_effects()

@@ -7,7 +7,7 @@ evaluation: generate a reply, score given continuations, give the logits.
 - :func:`load`, which is ``kosmos.load``
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias, Unpack, overload
@@ -119,7 +119,7 @@ class Generator:
             CheckpointError: If the model's logits are not finite, naming the step.
         """
         if options:
-            decoding = config.replace(decoding, _mapping(options))
+            decoding = config.replace(decoding, options)
         _check_batch_size(batch_size)
         if isinstance(docs, Document | Text | Grounded | Image | str | PIL.Image.Image):
             return self._generate([_document(docs)], decoding, batch_size)[0]
@@ -357,10 +357,6 @@ def _name(doc: Document, index: int | None) -> str:
     if doc.id:
         return f"document {doc.id!r}"
     return "document" if index is None else f"document {index}"
-
-
-def _mapping(options: Mapping[str, object]) -> Mapping[str, object]:
-    return options
 
 
 def _check_batch_size(batch_size: int) -> None:

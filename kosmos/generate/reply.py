@@ -15,9 +15,9 @@ class GroundedSpan(Grounded):
     """
 
     start: int
-    """Character offset of the phrase in ``Reply.text``."""
+    """Character offset of the phrase in ``Reply.text``; 0 if it began in the prompt."""
     end: int
-    """Offset behind its last character."""
+    """Offset behind its last character; 0 if it stands in the prompt whole."""
     image_index: int
     """Which image of the prompt the boxes lie in."""
     boxes_px: tuple[tuple[float, float, float, float], ...]

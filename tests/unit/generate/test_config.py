@@ -23,6 +23,7 @@ from kosmos.generate.config import CAPTION, RELEASED, Decoding, DecodingOptions
         ({"temperature": 1.0, "top_k": -1}, "top_k"),
         ({"early_stopping": "always"}, "early_stopping"),
         ({"stop": ("",)}, "stop"),
+        ({"stop": "Question:"}, "stop"),
         ({"no_repeat_ngram_size": -1}, "no_repeat_ngram_size"),
     ],
 )

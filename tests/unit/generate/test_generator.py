@@ -201,3 +201,20 @@ def test_a_saved_model_is_loaded_by_its_public_name(generator, docs, tmp_path):
     assert loaded.generate(docs, decoding=decoding) == generator.generate(docs, decoding=decoding)
     half = kosmos.load(tmp_path / "model", dtype="bfloat16")
     assert len(half.generate(docs, num_beams=2, max_new_tokens=6)) == len(docs)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("options", SETTINGS)
+def test_replies_and_scores_on_a_gpu_are_those_on_the_cpu(tokenizer, docs, options):
+    here = make_generator(tokenizer, make_model(tokenizer.vocabulary.size, seed=3))
+    there = make_generator(tokenizer, make_model(tokenizer.vocabulary.size, seed=3).cuda())
+    expected = here.generate(docs, max_new_tokens=12, **options)
+    found = there.generate(docs, max_new_tokens=12, **options)
+    assert [reply.token_ids for reply in found] == [reply.token_ids for reply in expected]
+    pairs = zip(
+        there.score(docs[2], ["yes", "a dog"]), here.score(docs[2], ["yes", "a dog"]), strict=True
+    )
+    for one, other in pairs:
+        assert one.logprob == pytest.approx(other.logprob, abs=1e-3)
+    assert there.logits(docs[0]).device.type == "cpu"
