@@ -126,6 +126,11 @@ class Index:
         return len(self._arrays["row_offsets"]) - 1
 
     @property
+    def num_positions(self) -> int:
+        """Positions that all rows take together; a row's last token is a target and takes none."""
+        return int(self.report["num_tokens"]) - self.num_rows  # type: ignore[arg-type]
+
+    @property
     def num_images(self) -> int:
         """Pictures in the usable documents."""
         return int(self.report["num_images"])  # type: ignore[arg-type]

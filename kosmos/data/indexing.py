@@ -12,13 +12,14 @@ whatever their number: those are not documents but files that are not what was w
 """
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
 
 from kosmos import config
-from kosmos.data.config import Packing
+from kosmos.data.config import Stream
 from kosmos.data.index import ARRAYS, ID_BITS, LOSS_BIT, SLOT_BIT, Index, IndexKey
 from kosmos.data.packing import Rows, pack
 from kosmos.document.encode import Encoded, encode
@@ -35,65 +36,77 @@ from kosmos.text.tokenizer import Tokenizer
 _CHUNK_TOKENS = 1 << 22
 
 
-def open_index(
+def index_key(
+    stream: Stream,
     reader: ShardReader,
     tokenizer: Tokenizer,
     *,
     layout: Layout,
     image: ImageConfig,
-    packing: Packing,
-    max_tokens: int,
-    max_unusable: float,
-    cache_folder: Path,
-    title: str,
-) -> Index:
-    """The index of a folder of shards, from the cache or made now.
+) -> IndexKey:
+    """What the index of a stream's data follows from.
 
     Args:
+        stream: How rows are laid out; its own layout fields go before those of ``layout``.
         reader: The shards.
         tokenizer: Words to ids.
         layout: Layout of tokens.
         image: Preprocessing of pictures.
-        packing: How documents fill rows.
-        max_tokens: Longest row.
-        max_unusable: Fraction of the documents that may be unusable.
+    """
+    return IndexKey(
+        shards=reader.digest,
+        tokenizer=tokenizer.digest,
+        num_cells=tokenizer.vocabulary.num_cells,
+        layout=replace(layout, ground=stream.ground, line_tokens=stream.line_tokens),
+        image=image,
+        packing=stream.packing,
+        max_tokens=stream.max_tokens,
+    )
+
+
+def index_folder(cache_folder: Path, key: IndexKey) -> Path:
+    """Where an index is kept."""
+    return cache_folder / f"index-{config.digest(key)[:32]}"
+
+
+def open_index(
+    stream: Stream, reader: ShardReader, tokenizer: Tokenizer, key: IndexKey, cache_folder: Path
+) -> Index:
+    """The index of a stream's data, from the cache or made now.
+
+    Args:
+        stream: Name and error budget.
+        reader: The shards.
+        tokenizer: Words to ids.
+        key: From :func:`index_key` of these.
         cache_folder: Where indices are kept.
-        title: What the documents are, for progress and messages.
 
     Raises:
         DataError: If no document is usable or too many are not; they are listed in the cache
             folder all the same.
     """
-    key = IndexKey(
-        shards=reader.digest,
-        tokenizer=tokenizer.digest,
-        num_cells=tokenizer.vocabulary.num_cells,
-        layout=layout,
-        image=image,
-        packing=packing,
-        max_tokens=max_tokens,
-    )
-    folder = cache_folder / f"index-{config.digest(key)[:32]}"
+    folder = index_folder(cache_folder, key)
+    title = f"{stream.name} ({reader.folder})"
     if not folder.is_dir():
         with atomic_folder(folder) as scratch:
             _Builder(reader, tokenizer, key, scratch).build(title)
     index = Index(folder)
-    _check_budget(index, len(reader), max_unusable, title)
+    _check_budget(index, len(reader), stream, title)
     return index
 
 
-def _check_budget(index: Index, num_documents: int, max_unusable: float, title: str) -> None:
+def _check_budget(index: Index, num_documents: int, stream: Stream, title: str) -> None:
     reasons = index.unusable
     count = sum(reasons.values())
     told = ", ".join(f"{number} {reason}" for reason, number in reasons.items())
     hint = f"they are listed with their errors in {index.folder / 'unusable.jsonl'}"
     if index.num_rows == 0:
         raise DataError(f"{title}: expected documents to train on, found none ({told})", hint=hint)
-    if count > max_unusable * num_documents:
+    if count > stream.max_unusable * num_documents:
         raise DataError(
-            f"{title}: expected at most {max_unusable:.1%} of {num_documents} documents unusable, "
-            f"found {count} ({told})",
-            hint=f"{hint}; streams.NAME.max_unusable allows more",
+            f"{title}: expected at most {stream.max_unusable:.1%} of {num_documents} documents "
+            f"unusable, found {count} ({told})",
+            hint=f"{hint}; streams.{stream.name}.max_unusable allows more",
         )
 
 

@@ -8,7 +8,7 @@ so neither their number nor a restart changes a batch.
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from kosmos.data.batch import Batch
 from kosmos.data.collate import collate
 from kosmos.data.config import Stream
 from kosmos.data.index import Index, Row
-from kosmos.data.indexing import open_index
+from kosmos.data.indexing import index_key, open_index
 from kosmos.data.mixture import Mixture
 from kosmos.data.packing import micro_batches
 from kosmos.data.permutation import Permutation
@@ -147,18 +147,8 @@ class Loader:
                 hint=f"--set streams.{stream.name}.{what}=FOLDER",
             )
         reader = ShardReader(path)
-        layout = replace(self.layout, ground=stream.ground, line_tokens=stream.line_tokens)
-        index = open_index(
-            reader,
-            self.tokenizer,
-            layout=layout,
-            image=self.image,
-            packing=stream.packing,
-            max_tokens=stream.max_tokens,
-            max_unusable=stream.max_unusable,
-            cache_folder=self._cache_folder,
-            title=f"{stream.name} ({path})",
-        )
+        key = index_key(stream, reader, self.tokenizer, layout=self.layout, image=self.image)
+        index = open_index(stream, reader, self.tokenizer, key, self._cache_folder)
         return _Source(stream, reader, index)
 
     def _batches(self, source: _Source, numbers: Int64[np.ndarray, " rows"]) -> list[Batch]:

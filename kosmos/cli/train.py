@@ -1,0 +1,23 @@
+"""``kosmos train``: a recipe, or a recorded run again, to a model folder."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("recipe")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder.")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change a field.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the run folder.")
+def command(recipe: str, out: Path, assignments: tuple[str, ...], resume: bool) -> None:
+    """Train RECIPE (a name, or the path of a run.json) and leave a model in OUT/model.
+
+    Ctrl-C leaves a checkpoint; --resume goes on, after a kill too, as if nothing had happened.
+
+    Example: kosmos train microcosm --out runs/micro --set train.steps=200
+    """
+    from kosmos.recipes.table import make_run
+    from kosmos.train.trainer import train
+
+    click.echo(train(make_run(recipe, assignments), out=out, resume=resume))

@@ -1,0 +1,43 @@
+"""Lengths of a run's streams as the indices of its data measured them."""
+
+from pathlib import Path
+
+from kosmos.data.index import Index
+from kosmos.data.indexing import index_folder, index_key
+from kosmos.document.shards import ShardReader
+from kosmos.errors import DataError
+from kosmos.text.tokenizer import Tokenizer
+from kosmos.train.config import Run
+from kosmos.train.plan import Lengths
+
+
+def measured_lengths(run: Run, cache_folder: Path) -> dict[str, Lengths]:
+    """Mean lengths of the streams that have an index.
+
+    Args:
+        run: Its streams name their data.
+        cache_folder: Where indices are kept; none is made.
+
+    Raises:
+        DataError: If there is no index for any stream.
+    """
+    tokenizer = Tokenizer.load(run.tokenizer, num_cells=run.num_cells)
+    lengths = {}
+    for stream in run.streams:
+        if not stream.path:
+            continue
+        reader = ShardReader(stream.path)
+        key = index_key(stream, reader, tokenizer, layout=run.layout, image=run.image)
+        folder = index_folder(cache_folder, key)
+        if folder.is_dir():
+            index = Index(folder)
+            lengths[stream.name] = Lengths(
+                tokens=index.num_positions / index.num_rows,
+                images=index.num_images / index.num_rows,
+            )
+    if not lengths:
+        raise DataError(
+            f"{cache_folder}: expected the index of one of the run's streams, found none",
+            hint="kosmos train makes them in OUT/index",
+        )
+    return lengths
