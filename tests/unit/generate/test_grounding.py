@@ -14,6 +14,7 @@ from kosmos.generate.reply import Reply
 from kosmos.generate.search import Draft
 from kosmos.image.config import ImageConfig
 from kosmos.image.transform import ImageTransform
+from kosmos.text.tokenizer import Tokenizer
 
 WIDE = np.zeros((100, 200, 3), dtype=np.uint8)
 SQUARE = ImageConfig(size=16)
@@ -189,3 +190,33 @@ def test_any_ids_make_a_reply_whose_boxes_lie_in_the_picture(tokenizer, data):
             box.checked("span")
             assert 0 <= x0 < x1 <= 200
             assert 0 <= y0 < y1 <= 100
+
+
+def test_the_published_reply_of_the_released_model_is_read_as_published(shared_data):
+    tokenizer = Tokenizer.load(shared_data / "kosmos2" / "sentencepiece.bpe.model")
+    ids = (
+        "64007 10 43867 64008 64009 64057 64876 64010 5950 597 32 "
+        "64007 10 646 64008 64009 64018 64924 64010 4 2"
+    )
+    picture = shared_data / "kosmos2" / "demo_images" / "snowman.png"
+    prompt = encode(
+        Document([Image(picture), Text("<grounding>An image of")]),
+        tokenizer,
+        layout=INFERENCE,
+        image=ImageConfig(),
+        complete=False,
+    )
+    reply = make_reply(
+        Draft(token_ids=[int(token_id) for token_id in ids.split()], logprob=0.0, finish="stop"),
+        prompt,
+        tokenizer=tokenizer,
+        transform=ImageTransform(ImageConfig()),
+    )
+    assert reply.text == "a snowman warming himself by a fire."
+    assert [(span.text, span.start, span.end) for span in reply.grounded] == [
+        ("a snowman", 0, 9),
+        ("a fire", 29, 35),
+    ]
+    # the model card's boxes
+    assert reply.grounded[0].boxes == (Box(0.390625, 0.046875, 0.984375, 0.828125),)
+    assert reply.grounded[1].boxes == (Box(0.171875, 0.015625, 0.484375, 0.890625),)
