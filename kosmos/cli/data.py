@@ -1,0 +1,82 @@
+"""``kosmos data``: bring real data into document shards, and look at shards."""
+
+import json
+from pathlib import Path
+
+import click
+
+_FORMATS = (
+    "text, wikitext, jsonl (text); pairs, coco, grit (pictures with captions); mmc4 (pages); "
+    "instructions; coco-references, refcoco, vqa (test sets for kosmos evaluate)"
+)
+
+
+@click.group()
+def command() -> None:
+    """Bring real data into document shards."""
+
+
+@command.command("import", epilog=f"Formats: {_FORMATS}.")
+@click.argument("format_name", metavar="FORMAT")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("destination", type=click.Path(path_type=Path))
+@click.option("--images", default="", help="Folder of the pictures; default: beside the source.")
+@click.option(
+    "--assign-images",
+    is_flag=True,
+    help="Trials only: take pictures from --images in order, whatever the records name.",
+)
+@click.option("--heldout-fraction", default=0.0, show_default=True, help="Share held out.")
+@click.option("--limit", type=int, help="Stop behind this many documents.")
+@click.option("--max-bad", default=0.1, show_default=True, help="Share of bad records tolerated.")
+@click.option("--seed", default=0, show_default=True, help="Of the held-out share and the like.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Such as grit_mode=phrase."
+)
+@click.option("--force", is_flag=True, help="Replace the shards of an earlier import.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def import_(
+    format_name: str,
+    source: Path,
+    destination: Path,
+    images: str,
+    assign_images: bool,
+    heldout_fraction: float,
+    limit: int | None,
+    max_bad: float,
+    seed: int,
+    settings: tuple[str, ...],
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Read SOURCE, a file or folder of FORMAT, into DESTINATION/train and DESTINATION/heldout.
+
+    Example: kosmos data import grit rows.jsonl corpora/grit --images photos --heldout-fraction 0.1
+    """
+    from kosmos.config import override
+    from kosmos.data.formats.config import ImportConfig
+    from kosmos.data.importing import import_corpus
+    from kosmos.errors import ConfigError
+    from kosmos.files import read_json
+
+    if (destination / "train").exists() and not force:
+        raise ConfigError(f"{destination}: expected no import there", hint="--force replaces it")
+    config = ImportConfig(images=images, assign_images=assign_images, seed=seed)
+    for setting in settings:
+        config = override(config, setting)
+    report = import_corpus(
+        format_name,
+        source,
+        destination,
+        config=config,
+        heldout_fraction=heldout_fraction,
+        max_documents=limit,
+        max_bad=max_bad,
+    )
+    if as_json:
+        click.echo(json.dumps(read_json(destination / "report.json"), ensure_ascii=False))
+        return
+    click.echo(f"{destination}  train {report.num_train}  heldout {report.num_heldout}")
+    for fate in ("bad", "left out", "changed"):
+        for reason, count in report.tally.counts(fate).items():
+            click.echo(f"  {fate:8}  {count:6}  {reason}")

@@ -1,0 +1,1 @@
+"""Readers: real formats into documents, one file per format."""

@@ -1,0 +1,69 @@
+"""Tally: what became of every record of a source, so that nothing is lost silently."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from kosmos.files import Json
+
+Fate: TypeAlias = Literal["bad", "left out", "changed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Something of a source that is not in the documents: which record, and why."""
+
+    fate: Fate
+    reason: str
+    where: str
+
+    def to_json(self) -> Json:
+        """The row of ``dropped.jsonl``."""
+        return {"fate": self.fate, "reason": self.reason, "where": self.where}
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts, filled by a reader while its documents are drawn.
+
+    Three things can happen to a record besides becoming a document as it is: it is bad (not what
+    the format promises), a rule leaves it out, or it is kept with something changed.
+    """
+
+    num_documents: int = 0
+    """Documents made."""
+    losses: list[Loss] = field(default_factory=list)
+    """Everything else, in order."""
+
+    def keep(self) -> None:
+        """Count a document."""
+        self.num_documents += 1
+
+    def bad(self, reason: str, where: str) -> None:
+        """Count a record that is not what it should be, under a reason of few words."""
+        self.losses.append(Loss("bad", reason, where))
+
+    def leave_out(self, reason: str, where: str) -> None:
+        """Count a record that a rule of the corpus leaves out."""
+        self.losses.append(Loss("left out", reason, where))
+
+    def change(self, reason: str, where: str) -> None:
+        """Count a part of a record that its document is without."""
+        self.losses.append(Loss("changed", reason, where))
+
+    @property
+    def num_bad(self) -> int:
+        """Records that were not what they should be."""
+        return sum(loss.fate == "bad" for loss in self.losses)
+
+    def counts(self, fate: Fate) -> dict[str, int]:
+        """How often each reason was given, the most frequent first."""
+        return dict(Counter(loss.reason for loss in self.losses if loss.fate == fate).most_common())
+
+    def to_json(self) -> dict[str, Json]:
+        """Counts by fate and reason."""
+        fates: tuple[Fate, ...] = ("bad", "left out", "changed")
+        counts: dict[str, Json] = {
+            fate.replace(" ", "_"): dict(self.counts(fate)) for fate in fates
+        }
+        return {"documents": self.num_documents, **counts}
