@@ -5,7 +5,6 @@ edges: in dataset readers and in drawing.
 """
 
 from dataclasses import dataclass
-from typing import Self
 
 from kosmos.errors import DataError
 
@@ -26,7 +25,7 @@ class Box:
     @classmethod
     def from_pixels(
         cls, x0: float, y0: float, x1: float, y1: float, *, width: int, height: int
-    ) -> Self:
+    ) -> "Box":
         """Make a box from corners in pixels of an image of the given size."""
         return cls(x0 / width, y0 / height, x1 / width, y1 / height)
 
@@ -63,7 +62,7 @@ class Box:
         """The part inside the image."""
         return self.intersection(Box(0.0, 0.0, 1.0, 1.0))
 
-    def checked(self, where: str) -> Self:
+    def checked(self, where: str) -> "Box":
         """Return the box if it is finite, ordered and inside the image.
 
         Args:

@@ -7,7 +7,6 @@ import logging
 import sys
 import time
 from types import TracebackType
-from typing import Self
 
 PLAIN_INTERVAL_S = 5.0
 
@@ -52,7 +51,7 @@ class Progress:
             )
             self._task = self._live.add_task(title, total=total, completed=start, note="")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Progress":
         if self._live is not None:
             self._live.start()
         return self
