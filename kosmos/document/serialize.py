@@ -53,6 +53,10 @@ def document_to_json(doc: Document, files: Sequence[ImageFile], *, where: str) -
         DataError: If a box is not finite, a role is unknown, a text holds what UTF-8 cannot, or
             meta is not JSON.
     """
+    if len(files) != len(doc.images):
+        raise DataError(
+            f"{where}: expected a file for each of {len(doc.images)} images, found {len(files)}"
+        )
     remaining = iter(files)
     parts: list[Json] = []
     for index, part in enumerate(doc.parts):

@@ -204,13 +204,14 @@ class ShardWriter:
     def _finish(self) -> None:
         """Close the last shard, write the index and describe the folder in the manifest."""
         assert self._scratch is not None
-        self._close_shard()
         if self._refusal is not None:
             raise self._refusal
+        self._close_shard()
         path = self._scratch / INDEX
-        index = np.array(self._index, np.int64).reshape(-1, 4)
+        name = INDEX
         try:
             with open(path, "wb") as file:
+                index = np.array(self._index, np.int64).reshape(-1, 4)
                 np.lib.format.write_array(file, index, allow_pickle=False)
                 file.flush()
                 os.fsync(file.fileno())
@@ -219,9 +220,10 @@ class ShardWriter:
                 index=IndexFile(sha256=sha256_file(path)),
                 shards=tuple(self._shards),
             )
+            name = manifests.FILE
             write_manifest(self._scratch, manifest, self._provenance)
         except OSError as error:
-            raise self._refused(path.name, error) from error
+            raise self._refused(name, error) from error
 
     def _abandon(self, error: BaseException) -> None:
         """Throw the scratch folder away without a second error."""

@@ -62,8 +62,8 @@ class TarWriter:
 
     def close(self) -> None:
         """End the archive; when this returns, the disk has it."""
-        self._write(bytes(2 * _BLOCK))
         try:
+            self._write(bytes(2 * _BLOCK))
             self._file.flush()
             os.fsync(self._file.fileno())
         finally:
