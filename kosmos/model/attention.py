@@ -15,7 +15,7 @@ and no output is NaN, whatever the kernel; nothing else attends to it::
     d       x x        b       x x
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +27,12 @@ from kosmos.model.config import DecoderConfig
 from kosmos.model.positions import Rotation, rotate
 
 
-class Pattern(NamedTuple):
-    """What every decoder layer of one forward pass shares."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pattern:
+    """What every decoder layer of one forward pass shares.
+
+    Not a tuple on purpose: mixed-precision wrappers look into tuples and would cast xPos's tables.
+    """
 
     mask: Float[Tensor, "#batch 1 tokens length"] | None
     """Added to the scores: 0 or -inf. None: nothing but causality."""

@@ -15,7 +15,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Complex, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 FIRST_ROW = 2
@@ -46,14 +46,10 @@ def sinusoids(
 
 
 class Rotation(NamedTuple):
-    """What xPos multiplies queries and keys by, each pair of features read as a complex number.
+    """What xPos multiplies queries and keys by: a complex number, as two reals, for each pair."""
 
-    Complex tensors also keep their precision where mixed-precision wrappers cast every floating
-    point argument of a layer.
-    """
-
-    query: Complex[Tensor, "#batch tokens 1 pairs"]
-    key: Complex[Tensor, "#batch tokens 1 pairs"]
+    query: Float[Tensor, "#batch tokens 1 pairs 2"]
+    key: Float[Tensor, "#batch tokens 1 pairs 2"]
 
 
 def xpos(
@@ -88,15 +84,14 @@ def xpos(
     angles = positions.to(dtype).unsqueeze(-1) * frequencies
     log_zeta = torch.log((2 * pairs + XPOS_GAMMA * head_dim) / ((1 + XPOS_GAMMA) * head_dim))
     decay = torch.exp((positions - center).to(dtype).unsqueeze(-1) * (log_zeta / scale_base))
-    cos, sin = angles.cos(), angles.sin()
-    query = torch.complex(cos * decay, sin * decay)
-    key = torch.complex(cos / decay, sin / decay)
-    return Rotation(query=query.unsqueeze(-2), key=key.unsqueeze(-2))
+    turn = torch.stack([angles.cos(), angles.sin()], dim=-1)
+    decay = decay.unsqueeze(-1)
+    return Rotation(query=(turn * decay).unsqueeze(-3), key=(turn / decay).unsqueeze(-3))
 
 
 def rotate(
     states: Float[Tensor, "batch tokens heads head"],
-    table: Complex[Tensor, "#batch tokens 1 pairs"],
+    table: Float[Tensor, "#batch tokens 1 pairs 2"],
 ) -> Float[Tensor, "batch tokens heads head"]:
     """Multiply neighbouring pairs of features by a table of :class:`Rotation`.
 
@@ -106,8 +101,8 @@ def rotate(
     pairs = exact.view(*exact.shape[:-1], -1, 2)
     if torch.compiler.is_compiling():  # inductor has no complex kernels
         even, odd = pairs.unbind(-1)
-        cos, sin = torch.view_as_real(table).unbind(-1)
+        cos, sin = table.unbind(-1)
         turned = torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1)
     else:
-        turned = torch.view_as_real(torch.view_as_complex(pairs) * table)
+        turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(table))
     return turned.flatten(-2).to(states.dtype)
