@@ -91,13 +91,14 @@ def _heart() -> list[Point]:
 
 
 _ARM = 0.32
+_END = 1.0 - _ARM
 _OUTLINES: dict[str, list[Point]] = {
-    "square": [(0, 0), (1, 0), (1, 1), (0, 1)],
-    "triangle": [(0.47, 0), (0.53, 0), (1, 1), (0, 1)],
-    "diamond": [(0.5, 0), (1, 0.5), (0.5, 1), (0, 0.5)],
+    "square": [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)],
+    "triangle": [(0.47, 0.0), (0.53, 0.0), (1.0, 1.0), (0.0, 1.0)],
+    "diamond": [(0.5, 0.0), (1.0, 0.5), (0.5, 1.0), (0.0, 0.5)],
     "cross": [
-        (_ARM, 0), (1 - _ARM, 0), (1 - _ARM, _ARM), (1, _ARM), (1, 1 - _ARM), (1 - _ARM, 1 - _ARM),
-        (1 - _ARM, 1), (_ARM, 1), (_ARM, 1 - _ARM), (0, 1 - _ARM), (0, _ARM), (_ARM, _ARM),
+        (_ARM, 0.0), (_END, 0.0), (_END, _ARM), (1.0, _ARM), (1.0, _END), (_END, _END),
+        (_END, 1.0), (_ARM, 1.0), (_ARM, _END), (0.0, _END), (0.0, _ARM), (_ARM, _ARM),
     ],
     "star": _star(),
     "heart": _heart(),
