@@ -32,7 +32,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 import numpy as np
 
@@ -105,7 +104,7 @@ class ShardWriter:
         self._atomic: AbstractContextManager[Path] = atomic_folder(self.folder)
         self._scratch: Path | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ShardWriter":
         self._scratch = self._atomic.__enter__()
         return self
 
