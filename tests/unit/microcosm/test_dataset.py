@@ -115,8 +115,7 @@ def test_killed_run_goes_on_and_ends_with_the_same_bytes(folder, tmp_path, monke
 
 
 def test_a_part_that_is_lost_is_made_again(folder, tmp_path):
-    path = tmp_path / "world"
-    dataset.make(CONFIG, path, progress=False)
+    path = shutil.copytree(folder, tmp_path / "world")
     (path / "eval" / "vqa").rename(tmp_path / "lost")
     made = dataset.make(CONFIG, path, progress=False)
     assert set(made.parts) - set(made.kept) == {"eval/vqa"}
@@ -129,9 +128,8 @@ def test_documents_do_not_depend_on_the_number_of_processes(folder, tmp_path):
     assert digests(tmp_path / "world") == digests(folder)
 
 
-def test_another_config_is_refused_unless_forced(tmp_path):
-    path = tmp_path / "world"
-    dataset.make(CONFIG, path, progress=False)
+def test_another_config_is_refused_unless_forced(folder, tmp_path):
+    path = shutil.copytree(folder, tmp_path / "world")
     before = digests(path)
     other = replace(CONFIG, seed=1)
     with pytest.raises(ConfigError, match="found one of another"):

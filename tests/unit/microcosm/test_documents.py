@@ -52,7 +52,7 @@ def test_no_word_of_any_part_tells_the_color_of_a_seen_kind(name):
 
 def test_a_kind_and_its_color_meet_no_more_often_than_any_other_color():
     with_kind, own, others = Counter(), 0, 0
-    for index in range(8000):
+    for index in range(5000):
         scene = sample_scene(CONFIG, "lift", index)
         said = plain_text(caption(scene, CONFIG, Dice(0, "lift", index)))
         words = set(re.findall("[a-z]+", said.lower()))
@@ -61,9 +61,10 @@ def test_a_kind_and_its_color_meet_no_more_often_than_any_other_color():
             colors = words & set(COLORS)
             own += KINDS[name].color in colors
             others += len(colors - {KINDS[name].color})
-    # measured 0.96, 0.97 and 0.98 on three sets of 6000 mentions; one standard deviation is 0.043
-    assert sum(with_kind.values()) > 5000
-    assert 0.85 < own / (others / 10) < 1.15
+    # measured 0.96, 0.97 and 0.98 on three sets of 6000 mentions; one
+    # standard deviation of the 3800 here is 0.055
+    assert sum(with_kind.values()) > 3000
+    assert 0.8 < own / (others / 10) < 1.2
 
 
 def test_pictures_are_png_bytes_of_the_configured_size():
