@@ -1,7 +1,8 @@
-"""Tensors in safetensors files: what is there, reading into place, writing in shards.
+"""Tensors in safetensors files: what is there, taking them out, writing in shards.
 
 - :func:`list_tensors`: names, shapes and types in a file or a folder, checked against its index
-- :func:`read_tensors`: read into tensors that already exist; never holds a second copy
+- :func:`take_tensors`: mapped, or read and converted; never holds a second copy
+- :func:`read_tensors`: read into tensors that already exist
 - :func:`write_tensors`: one file, or several with an index when it would be too large
 
 The layout is Hugging Face's: ``model.safetensors``, or ``model-00001-of-00003.safetensors`` and so
@@ -50,6 +51,7 @@ class StoredTensor:
 
     Args:
         file: The safetensors file.
+        name: What the file calls it.
         dtype: Element type in the file.
         shape: Its shape.
         start: Offset of its first byte.
@@ -57,6 +59,7 @@ class StoredTensor:
     """
 
     file: Path
+    name: str
     dtype: torch.dtype
     shape: tuple[int, ...]
     start: int
@@ -137,6 +140,7 @@ def _list_file(file: Path) -> dict[str, StoredTensor]:
         start, stop = entry["data_offsets"]
         tensors[name] = StoredTensor(
             file=file,
+            name=name,
             dtype=_CODES[entry["dtype"]],
             shape=tuple(entry["shape"]),
             start=8 + header_bytes + start,
@@ -145,12 +149,51 @@ def _list_file(file: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
+def take_tensors(
+    stored: Mapping[str, StoredTensor], *, dtype: torch.dtype, device: torch.device
+) -> dict[str, Tensor]:
+    """Stored tensors in a type and on a device.
+
+    In main memory and in their own type they are mapped: nothing is read until it is used, several
+    processes share one copy, and writing to one changes neither the file nor the others. A
+    multiplication is as fast from mapped as from read memory (measured, 2 cores, 1 GB of weights).
+    A file that is overwritten in place while it is mapped takes the process down; folders written
+    by this package are replaced, which is safe.
+
+    Args:
+        stored: What to take, by any names.
+        dtype: Type of the result.
+        device: Device of the result.
+    """
+    mapped = {
+        name: tensor
+        for name, tensor in stored.items()
+        if tensor.dtype == dtype and device.type == "cpu"
+    }
+    rest = {name: tensor for name, tensor in stored.items() if name not in mapped}
+    read = {
+        name: torch.empty(tensor.shape, dtype=dtype, device=device) for name, tensor in rest.items()
+    }
+    read_tensors(rest, read)
+    return {**_map(mapped), **read}
+
+
+def _map(stored: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for file in {tensor.file for tensor in stored.values()}:
+        with safetensors.safe_open(file, framework="pt") as opened:
+            for name, tensor in stored.items():
+                if tensor.file == file:
+                    tensors[name] = opened.get_tensor(tensor.name)
+    return tensors
+
+
 def read_tensors(stored: Mapping[str, StoredTensor], targets: Mapping[str, Tensor]) -> None:
     """Read stored tensors into existing ones, changing type and device on the way.
 
     Where the type is the same and the target is in main memory the bytes go straight into place;
     otherwise through a buffer of 8 MiB. A memory map would count as a second copy until the
-    system reclaims it, and weights left in one cannot use large pages.
+    system reclaims it.
 
     Args:
         stored: What to read, by the name of the target.
@@ -250,7 +293,11 @@ def _divide(tensors: Mapping[str, Tensor], max_bytes: int) -> list[dict[str, Ten
 
 def _save(file: Path, tensors: dict[str, Tensor], words: dict[str, str]) -> None:
     try:
+        # the library makes files that only their owner may read; this one has the usual rights
+        file.touch()
+        mode = file.stat().st_mode
         save_file({name: t.contiguous() for name, t in tensors.items()}, file, metadata=words)
+        file.chmod(mode)
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{file}: could not be written: {error}",

@@ -17,13 +17,12 @@ from torch import Tensor
 from kosmos.errors import CheckpointError
 from kosmos.files import read_json
 from kosmos.model.config import ModelConfig
-from kosmos.model.kosmos import Kosmos
 from kosmos.runtime import generator, require
 from kosmos.weights.convert import match
 from kosmos.weights.folder import check_files, read_config
 from kosmos.weights.huggingface import is_huggingface, read_stored
 from kosmos.weights.huggingface_config import read_model_config
-from kosmos.weights.loaded import as_path, load_weights
+from kosmos.weights.loaded import as_path, load_weights, shape_model
 from kosmos.weights.names import HUGGINGFACE, HUGGINGFACE_IGNORED, Table
 from kosmos.weights.tensors import StoredTensor, list_tensors, read_tensor
 
@@ -148,8 +147,7 @@ def _compare_tensors(first: _Folder, second: _Folder) -> dict[str, float]:
 
 
 def _pair(folder: _Folder) -> Mapping[str, str]:
-    with torch.device("meta"):
-        model = Kosmos(folder.config)
+    model = shape_model(folder.config)
     return match(
         {name: tuple(parameter.shape) for name, parameter in model.named_parameters()},
         {name: tensor.shape for name, tensor in folder.stored.items()},

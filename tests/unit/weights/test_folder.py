@@ -295,8 +295,10 @@ load_model(small)  # whatever is set up on first use
 before = peak()
 for folder in folders:
     model = load_model(folder).model
+    for parameter in model.parameters():
+        parameter.sum()  # mapped weights take memory when they are used
     print((peak() - before) / sum(parameter.nbytes for parameter in model.parameters()))
-    del model
+    del model, parameter
 """
 
 

@@ -10,7 +10,14 @@ from safetensors.torch import load_file, save_file
 
 from kosmos.errors import CheckpointError
 from kosmos.weights import tensors as module
-from kosmos.weights.tensors import DTYPES, list_tensors, read_tensor, read_tensors, write_tensors
+from kosmos.weights.tensors import (
+    DTYPES,
+    list_tensors,
+    read_tensor,
+    read_tensors,
+    take_tensors,
+    write_tensors,
+)
 
 
 def sample() -> dict[str, torch.Tensor]:
@@ -55,6 +62,23 @@ def test_reading_converts_in_chunks(tmp_path, monkeypatch, dtype):
     target = torch.empty(101, dtype=dtype)
     read_tensors({"x": list_tensors(tmp_path)["x"]}, {"x": target})
     assert torch.equal(target, values.to(dtype))
+
+
+def test_taken_tensors_are_mapped_or_converted_and_never_shared_with_the_file(tmp_path):
+    values = torch.arange(20.0)
+    write_tensors(tmp_path, {"x": values})
+    stored = list_tensors(tmp_path)
+    for dtype in (torch.float32, torch.float64):
+        taken = take_tensors(stored, dtype=dtype, device=torch.device("cpu"))["x"]
+        assert torch.equal(taken, values.to(dtype))
+        taken.add_(1)
+    assert torch.equal(read_tensor(stored["x"]), values)
+
+
+def test_files_have_the_rights_of_any_other_new_file(tmp_path):
+    write_tensors(tmp_path, sample())
+    (tmp_path / "other").touch()
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
 def test_files_carry_the_mark_other_tools_ask_for(tmp_path):
