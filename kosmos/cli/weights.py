@@ -102,6 +102,7 @@ def verify(source: Path, target: Path, seed: int, as_json: bool) -> None:
 
     Example: kosmos weights verify kosmos2 kosmos-2-patch14-224
     """
+    from kosmos.errors import CheckpointError
     from kosmos.weights.verify import verify as compare
 
     found = compare(source, target, seed=seed)
@@ -125,9 +126,10 @@ def verify(source: Path, target: Path, seed: int, as_json: bool) -> None:
         )
         for problem in found.damaged:
             click.echo(f"damaged  {problem}")
-        click.echo("same model" if found.passed else "not the same model")
     if not found.passed:
-        raise click.exceptions.Exit(1)
+        raise CheckpointError(f"{source} and {target}: expected the same model, found another")
+    if not as_json:
+        click.echo("the same model")
 
 
 def _from_clip(source: Path, recipe: str, assignments: tuple[str, ...]) -> "LoadedModel":

@@ -304,7 +304,11 @@ for folder in folders:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_loading_holds_one_copy_of_the_weights(saved, tmp_path):
-    """Weights of 170 MB: measured 1.00 of them from float32, 1.05 from bfloat16."""
+    """Weights of 170 MB: measured 1.01 of them from float32, 1.05 to 1.14 from bfloat16.
+
+    What is above 1 does not grow: with the 2.6 GB of a larger model it was 1.01 and 1.03. A second
+    copy of the bfloat16 file would make it 1.5, of the float32 one 2.
+    """
     small = tiny_config(vocab_size=tiny_tokenizer().vocabulary.size)
     decoder = dataclasses.replace(small.decoder, width=1024, ffn_width=8192)
     connector = dataclasses.replace(small.connector, width=1024)
@@ -323,4 +327,4 @@ def test_loading_holds_one_copy_of_the_weights(saved, tmp_path):
     shares = [float(line) for line in result.stdout.split()]
     # the second is a peak over both loads
     assert len(shares) == 2
-    assert all(0.9 < share < 1.1 for share in shares), shares
+    assert all(0.9 < share < 1.3 for share in shares), shares

@@ -1,0 +1,129 @@
+"""kosmos weights: import, export, verify; words for people and JSON for programs."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from kosmos.cli.main import main
+from kosmos.config import to_json
+from kosmos.files import write_json
+from kosmos.recipes.table import make_run
+from kosmos.weights.convert import rename
+from kosmos.weights.folder import load_model, save_model
+from kosmos.weights.huggingface_config import image_fields, model_fields
+from kosmos.weights.loaded import tensors_of
+from kosmos.weights.names import CLIP_VISION, HUGGINGFACE
+from kosmos.weights.tensors import write_tensors
+from tests.tiny import tiny_config, tiny_image, tiny_layout, tiny_model, tiny_tokenizer
+
+
+def run(capsys, *arguments) -> tuple[int, str, str]:
+    try:
+        main(["weights", *map(str, arguments)])
+        code = 0
+    except SystemExit as stop:
+        code = stop.code
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture
+def config():
+    return tiny_config(vocab_size=tiny_tokenizer().vocabulary.size)
+
+
+@pytest.fixture
+def theirs(tmp_path, config):
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    model = tiny_model(config)
+    write_json(folder / "config.json", model_fields(config))
+    write_json(folder / "preprocessor_config.json", image_fields(tiny_image(config)))
+    write_tensors(folder, {rename(n, HUGGINGFACE): t for n, t in tensors_of(model).items()})
+    tiny_tokenizer().save(folder / "sentencepiece.bpe.model")
+    return folder
+
+
+def test_import_export_and_verify_agree(capsys, theirs, tmp_path):
+    pytest.importorskip("transformers")
+    code, out, _ = run(capsys, "import", theirs, tmp_path / "ours", "--json")
+    assert code == 0
+    assert json.loads(out)["dtype"] == "float32"
+    code, out, _ = run(capsys, "export", tmp_path / "ours", tmp_path / "again")
+    assert code == 0
+    assert "parameters, float32" in out
+    for other in ("theirs", "again"):
+        code, out, _ = run(capsys, "verify", tmp_path / "ours", tmp_path / other, "--json")
+        assert code == 0
+        assert json.loads(out)["passed"] is True
+
+
+def test_verify_fails_with_1_and_says_where(capsys, tmp_path, config):
+    for seed, name in enumerate(("a", "b")):
+        save_model(
+            tmp_path / name,
+            model=tiny_model(config, seed=seed),
+            tokenizer=tiny_tokenizer(),
+            image=tiny_image(config),
+            layout=tiny_layout(config),
+            provenance=None,
+        )
+    code, out, err = run(capsys, "verify", tmp_path / "a", tmp_path / "b")
+    assert code == 1
+    assert "expected the same model, found another" in err
+    assert "tensors  93, largest difference" in out
+
+
+def test_existing_target_needs_force(capsys, theirs, tmp_path):
+    (tmp_path / "ours").mkdir()
+    code, _, err = run(capsys, "import", theirs, tmp_path / "ours")
+    assert code == 2
+    assert "error: " in err
+    assert "hint: --force replaces it" in err
+    assert run(capsys, "import", theirs, tmp_path / "ours", "--force")[0] == 0
+
+
+def test_tokenizer_of_a_folder_without_one_is_given(capsys, theirs, tmp_path):
+    (theirs / "sentencepiece.bpe.model").rename(tmp_path / "my.model")
+    code, _, err = run(capsys, "import", theirs, tmp_path / "ours")
+    assert code == 1
+    assert "hint: copy sentencepiece.bpe.model" in err
+    options = ("--tokenizer", tmp_path / "my.model")
+    assert run(capsys, "import", theirs, tmp_path / "ours", *options)[0] == 0
+
+
+def test_clip_becomes_the_tower_of_a_fresh_model(capsys, tmp_path, config):
+    clip = tmp_path / "clip"
+    clip.mkdir()
+    tower = tiny_model(config).vision
+    tensors = {rename(n, CLIP_VISION): p.detach() for n, p in tower.named_parameters()}
+    save_file({**tensors, "logit_scale": torch.tensor(1.0)}, clip / "model.safetensors")
+    vision = model_fields(config)["vision_config"]
+    write_json(clip / "config.json", {**vision, "model_type": "clip_vision_model"})
+    tiny_tokenizer().save(tmp_path / "my.model")
+    micro = make_run("microcosm")
+    start = dataclasses.replace(
+        micro,
+        model=dataclasses.replace(micro.model, vision=config.vision),
+        image=tiny_image(config),
+        tokenizer=str(tmp_path / "my.model"),
+        num_cells=4,
+    )
+    write_json(tmp_path / "run.json", to_json(start))
+    options = ("--format", "clip", "--recipe", tmp_path / "run.json")
+    code, _, err = run(capsys, "import", clip, tmp_path / "start", *options)
+    assert code == 0, err
+    loaded = load_model(tmp_path / "start")
+    for name, value in tower.named_parameters():
+        assert torch.equal(loaded.model.vision.get_parameter(name), value)
+    assert loaded.provenance["left_out"] == ["logit_scale"]
+    assert loaded.model.config.connector == micro.model.connector
+
+
+def test_clip_without_a_tokenizer_says_which_setting(capsys, tmp_path):
+    code, _, err = run(capsys, "import", tmp_path, tmp_path / "start", "--format", "clip")
+    assert code == 2
+    assert "hint: --set tokenizer=my.model" in err

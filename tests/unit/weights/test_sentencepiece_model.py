@@ -1,0 +1,64 @@
+"""The model file's own reader against the sentencepiece package."""
+
+import contextlib
+import io
+
+import pytest
+import sentencepiece
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kosmos.errors import DataError
+from kosmos.weights.sentencepiece_model import PieceKind, read_sentencepiece
+from tests.tiny import tiny_tokenizer
+
+
+@pytest.mark.parametrize("byte_fallback", [False, True])
+def test_pieces_scores_and_kinds_are_those_the_package_shows(byte_fallback):
+    model = tiny_tokenizer(byte_fallback=byte_fallback).model_bytes
+    theirs = sentencepiece.SentencePieceProcessor(model_proto=model)
+    ours = read_sentencepiece(model)
+    assert len(ours.pieces) == theirs.vocab_size()
+    for index, piece in enumerate(ours.pieces):
+        assert piece.text == theirs.id_to_piece(index)
+        assert piece.score == theirs.get_score(index)
+        assert (piece.kind is PieceKind.BYTE) == theirs.is_byte(index)
+        assert (piece.kind is PieceKind.CONTROL) == theirs.is_control(index)
+    assert ours.is_unigram
+    assert ours.usual_spaces
+    assert ours.byte_fallback == byte_fallback
+    assert len(ours.charsmap) > 10_000  # nmt_nfkc's table
+
+
+def train(**settings) -> bytes:
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["a red dog sees the cat", "the cat likes a ball"] * 5),
+        model_writer=model,
+        vocab_size=19,
+        minloglevel=3,
+        **settings,
+    )
+    return model.getvalue()
+
+
+def test_other_settings_are_seen():
+    assert not read_sentencepiece(train(model_type="bpe")).is_unigram
+    assert not read_sentencepiece(train(add_dummy_prefix=False)).usual_spaces
+    assert not read_sentencepiece(train(remove_extra_whitespaces=False)).usual_spaces
+    assert not read_sentencepiece(train(split_by_whitespace=False)).usual_spaces
+    assert read_sentencepiece(train(normalization_rule_name="identity")).charsmap == b""
+    kinds = {piece.kind for piece in read_sentencepiece(train(user_defined_symbols=["!"])).pieces}
+    assert PieceKind.USER_DEFINED in kinds
+
+
+@given(data=st.binary(min_size=1, max_size=60))
+def test_bytes_that_are_no_model_never_raise_anything_else(data):
+    with contextlib.suppress(DataError):
+        read_sentencepiece(data)
+
+
+def test_truncated_model_is_refused():
+    model = tiny_tokenizer().model_bytes
+    with pytest.raises(DataError, match="expected a SentencePiece model"):
+        read_sentencepiece(model[: len(model) // 2])
