@@ -32,6 +32,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
+from typing import SupportsIndex
 
 import numpy as np
 
@@ -272,14 +273,14 @@ class ShardReader:
     def __len__(self) -> int:
         return len(self._index)
 
-    def __getitem__(self, number: int) -> Document:
+    def __getitem__(self, index: SupportsIndex) -> Document:
         """The document with this number; its images are bytes.
 
         Raises:
             IndexError: If there is no such document.
             DataError: If its bytes are not those of a document.
         """
-        number = operator.index(number)
+        number = operator.index(index)
         if not -len(self) <= number < len(self):
             raise IndexError(
                 f"{self.folder}: expected a document below {len(self)}, found {number}"

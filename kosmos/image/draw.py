@@ -168,7 +168,7 @@ class _Tag:
     def _length(self, text: str) -> float:
         return self._font.getlength(text)
 
-    def _wrap(self, text: str, width: float) -> list[str]:
+    def _wrap(self, text: str, width: int) -> list[str]:
         """Lines no wider than that; words longer than a line are broken."""
         lines = [""]
         for word in text.split(" "):

@@ -70,11 +70,20 @@ def test_any_documents_come_back_as_they_were(docs: list[Document], per_shard: i
 
 def test_floats_keep_all_their_bits(tmp_path: Path) -> None:
     corners = (0.1 + 0.2, 5e-324, 1 / 3, float(np.nextafter(1.0, 0.0)))
-    boxes = [Box(*corners), Box(*map(np.float32, corners)), Box(0, 0, 1, -0.0)]
+    boxes = [Box(*corners), Box(0.0, 0.0, 1.0, -0.0)]
     found = write(tmp_path / "x", [Document([Grounded("a", boxes)])])[0].parts[0].boxes
     assert [(b.x0.hex(), b.y0.hex(), b.x1.hex(), b.y1.hex()) for b in found] == [
         tuple(float(v).hex() for v in (b.x0, b.y0, b.x1, b.y1)) for b in boxes
     ]
+
+
+def test_numbers_of_other_kinds_become_floats(tmp_path: Path) -> None:
+    box = Box(0.0, 0.0, 1.0, 1.0)
+    object.__setattr__(box, "x0", np.float32(0.1))  # what an array of a detector's boxes holds
+    object.__setattr__(box, "y1", 1)
+    found = write(tmp_path / "x", [Document([Grounded("a", [box])])])[0].parts[0].boxes[0]
+    assert (found.x0, found.y1) == (0.10000000149011612, 1.0)
+    assert isinstance(found.y1, float)
 
 
 def test_image_files_are_kept_byte_for_byte_under_their_true_extension(tmp_path: Path) -> None:
@@ -202,7 +211,10 @@ def test_a_refused_document_leaves_no_trace(tmp_path: Path) -> None:
             (Document([Image(b"no picture")], id="b"), "document 'b', image 0: expected a picture"),
             (Document([Image(tmp_path / "gone.jpg")], id="c"), "gone.jpg"),
             (Document([Text("\ud800")], id="d"), "part 0: expected text that UTF-8 can hold"),
-            (Document([Grounded("a", [Box(0, 0, 1, float("nan"))])]), "part 0: expected finite"),
+            (
+                Document([Grounded("a", [Box(0.0, 0.0, 1.0, float("nan"))])]),
+                "part 0: expected finite",
+            ),
             (Document([], meta={"a": {1: 2}}), "meta.a: expected text as keys, found 1"),
             (Document([], meta={"a": [float("inf")]}), r"meta.a[0]: expected a JSON value"),
             (Document([], meta={"a": Path("b")}), "meta.a: expected a JSON value"),

@@ -44,7 +44,7 @@ def test_a_frame_shows_on_any_background(color: str) -> None:
 def test_the_picture_given_is_left_as_it_was() -> None:
     picture = blank(400, 400)
     before = picture.tobytes()
-    assert draw_boxes(picture, [(Box(0, 0, 1, 1), "all")]).tobytes() != before
+    assert draw_boxes(picture, [(Box(0.0, 0.0, 1.0, 1.0), "all")]).tobytes() != before
     assert picture.tobytes() == before
 
 
@@ -119,7 +119,7 @@ def test_labels_of_boxes_side_by_side_do_not_cover_each_other(
 
 def test_what_no_picture_can_hold_ends_in_an_ellipsis(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = tags_of(monkeypatch)
-    picture = draw_boxes(blank(100, 100), [(Box(0, 0, 1, 1), "word " * 900)])
+    picture = draw_boxes(blank(100, 100), [(Box(0.0, 0.0, 1.0, 1.0), "word " * 900)])
     ((x0, y0, x1, y1), lines), *_ = drawn
     assert lines[-1].endswith("...")
     assert 0 <= x0 < x1 <= picture.width
