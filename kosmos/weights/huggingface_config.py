@@ -218,12 +218,13 @@ def read_image_config(fields: Mapping[str, Any], *, where: str, image_size: int)
     Raises:
         CheckpointError: If it is one that ours cannot be, or does not end at the model's size.
     """
+    fields = {name: value for name, value in fields.items() if value is not None}
     if not fields:
         return ImageConfig(size=image_size)
     steps = dict.fromkeys(("do_resize", "do_rescale", "do_normalize"), True)
     _refuse(fields, {**steps, "resample": BICUBIC}, where)
     factor = fields.get("rescale_factor", 1 / 255)
-    if abs(factor * 255 - 1) > 1e-6:
+    if not isinstance(factor, float) or abs(factor * 255 - 1) > 1e-6:
         raise CheckpointError(f"{where}: rescale_factor: expected 1/255, found {factor!r}")
     size = _resized(fields.get("size", {"shortest_edge": 224}), where)
     crops = fields.get("do_center_crop", True)
@@ -235,10 +236,11 @@ def read_image_config(fields: Mapping[str, Any], *, where: str, image_size: int)
             f"reads, found size={fields.get('size')!r}, crop_size={fields.get('crop_size')!r}"
         )
     defaults = ImageConfig()
-    mean = tuple(fields.get("image_mean") or defaults.mean)
-    std = tuple(fields.get("image_std") or defaults.std)
     return ImageConfig(
-        size=image_size, geometry="square" if square else "center-crop", mean=mean, std=std
+        size=image_size,
+        geometry="square" if square else "center-crop",
+        mean=_color(fields.get("image_mean", defaults.mean), f"{where}: image_mean"),
+        std=_color(fields.get("image_std", defaults.std), f"{where}: image_std"),
     )
 
 
@@ -294,12 +296,22 @@ def _side(value: Any, name: str) -> int:  # noqa: ANN401
     return int(sides.pop())
 
 
+def _color(value: Any, where: str) -> tuple[float, float, float]:  # noqa: ANN401
+    try:
+        red, green, blue = map(float, value)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{where}: expected three numbers, found {value!r}") from error
+    return red, green, blue
+
+
 def _resized(size: Any, where: str) -> tuple[str, int]:  # noqa: ANN401
     """Whether a size is a square or a shortest edge, and how long."""
     if isinstance(size, int):  # older files of CLIP's
         return "shortest_edge", size
-    if isinstance(size, dict) and set(size) == {"shortest_edge"}:
-        return "shortest_edge", int(size["shortest_edge"])
-    if isinstance(size, dict) and set(size) == {"height", "width"} and len({*size.values()}) == 1:
-        return "square", int(size["height"])
+    sides = list(size.values()) if isinstance(size, dict) else []
+    if sides and isinstance(sides[0], int) and sides.count(sides[0]) == len(sides):
+        if set(size) == {"shortest_edge"}:
+            return "shortest_edge", sides[0]
+        if set(size) == {"height", "width"}:
+            return "square", sides[0]
     raise CheckpointError(f"{where}: size: expected a square or a shortest edge, found {size!r}")
