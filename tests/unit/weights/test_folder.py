@@ -141,6 +141,18 @@ def test_unknown_device_or_type_is_refused(saved, option, message):
         load_model(saved[0], **option)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_load_onto_a_gpu(saved, dtype):
+    folder, parts = saved
+    model = load_model(folder, device="cuda", dtype=dtype).model
+    for name, value in parts["model"].named_parameters():
+        found = model.get_parameter(name)
+        assert found.device.type == "cuda"
+        assert torch.equal(found.cpu(), value.to(getattr(torch, dtype)))
+
+
 def test_shards_are_written_and_read(tmp_path):
     parts = save(tmp_path / "model", max_shard_bytes=20_000)
     assert len(list((tmp_path / "model").glob("model-*-of-*.safetensors"))) > 2
