@@ -1,0 +1,117 @@
+"""``kosmos evaluate``: measure a model on tasks."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kosmos.cli.options import ModelChoice, model_options
+
+if TYPE_CHECKING:
+    from kosmos.evaluate.results import TaskResult
+    from kosmos.evaluate.task import Task
+    from kosmos.generate.generator import Generator
+
+
+@click.command()
+@model_options
+@click.option("--tasks", "names", default="all", show_default=True, help="Names, with commas.")
+@click.option(
+    "--data-dir",
+    default="microcosm",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Folder with a folder of shards for each task's dataset, or with eval/ in it.",
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for results.")
+@click.option("--limit", type=click.IntRange(1), help="Examples of each task, at most.")
+@click.option("--shots", default=0, show_default=True, help="Demonstrations before each example.")
+@click.option("--num-beams", type=click.IntRange(1), help="Instead of each task's own number.")
+@click.option("--batch-size", default=16, show_default=True, help="Examples asked at once.")
+@click.option("--seed", default=0, show_default=True, help="Of intervals, chance, demonstrations.")
+@click.option("--force", is_flag=True, help="Replace replies that something else made.")
+@click.option("--json", "as_json", is_flag=True, help="Print results.json.")
+def command(
+    model: ModelChoice,
+    names: str,
+    data_dir: Path,
+    out: Path,
+    limit: int | None,
+    shots: int,
+    num_beams: int | None,
+    batch_size: int,
+    seed: int,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Measure a model on tasks; a run that was stopped goes on.
+
+    Example: kosmos evaluate --model out/model --tasks captioning,vqa --out out/results
+    """
+    from kosmos.config import to_json
+    from kosmos.evaluate.runner import Plan, evaluate
+    from kosmos.evaluate.suite import TASKS, choose
+
+    tasks = choose(names)
+    engine = model.load()
+    plan = Plan(
+        data=data_dir,
+        out=out,
+        limit=limit,
+        shots=shots,
+        batch_size=batch_size,
+        num_beams=num_beams,
+        seed=seed,
+        model=str(model.folder),
+        model_digest=_model_digest(model.folder),
+        force=force,
+        facts=_facts(engine, model),
+    )
+    results = evaluate(engine, tasks, plan)
+    if as_json:
+        click.echo(json.dumps(to_json(results), ensure_ascii=False))
+        return
+    for result in results.tasks:
+        _print(TASKS[result.task], result)
+    click.echo(f"{out / 'results.json'}; kosmos report {out} makes a page of it")
+
+
+def _model_digest(folder: Path) -> str:
+    """SHA-256 of everything that makes a model answer as it does."""
+    from kosmos.files import sha256_file, sha256_json
+
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json"), *folder.glob("*.model")])
+    return sha256_json({file.name: sha256_file(file) for file in files})
+
+
+def _facts(engine: "Generator", model: ModelChoice) -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    num_parameters = sum(parameter.numel() for parameter in engine.model.parameters())
+    try:
+        ours = version("openkosmos")
+    except PackageNotFoundError:  # run from a checkout
+        ours = "not installed"
+    return {
+        "Parameters": f"{num_parameters:,}",
+        "Vocabulary": f"{engine.tokenizer.vocabulary.size:,}",
+        "Run on": f"{model.device}, {model.dtype}",
+        "openkosmos": ours,
+        "torch": version("torch"),
+    }
+
+
+def _print(task: "Task", result: "TaskResult") -> None:
+    """A table row per metric: value, interval, chance and whether it is beyond chance."""
+    from kosmos.evaluate.results import to_rows
+
+    for row in to_rows(result, task):
+        name = f"{row['task']}/{row['group']}" if row["group"] else str(row["task"])
+        interval = f"[{row['low']:.1f}, {row['high']:.1f}]"
+        chance = "" if row["chance"] is None else f"chance {row['chance']:.1f}"
+        verdict = {True: "beyond chance", False: "not beyond chance"}.get(row["beats_chance"], "")  # type: ignore[arg-type]
+        click.echo(
+            f"{name:32} {row['metric']:16} {row['value']:6.1f}{row['unit']:1} {interval:16} "
+            f"{chance:13} {verdict:18} n={row['n']}".rstrip()
+        )

@@ -1,0 +1,111 @@
+"""A folder of results as a page for people: ``report.html`` and ``report.md`` in it.
+
+The page is one file, pictures inside, and needs no network. What is shown of each task is chosen
+by rule, not by hand: the best and the worst replies by the headline metric among those whose
+picture was kept, ties by their order.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kosmos import config as configs
+from kosmos.errors import ConfigError, DataError
+from kosmos.evaluate.report_html import render_html
+from kosmos.evaluate.report_markdown import render_markdown
+from kosmos.evaluate.results import Results, TaskResult
+from kosmos.evaluate.runner import picture_path, read_predictions
+from kosmos.evaluate.suite import TASKS
+from kosmos.evaluate.task import Example, Prediction, Task
+from kosmos.files import read_json, write_text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A reply on the page."""
+
+    example: Example
+    prediction: Prediction
+    values: dict[str, float]
+    """Metric values, in their own scale."""
+    picture: bytes | None
+    """PNG; None for examples without a picture, or whose picture was not kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A task on the page."""
+
+    task: Task
+    result: TaskResult
+    best: Sequence[Shown]
+    """Highest by the headline metric."""
+    worst: Sequence[Shown]
+    """Lowest; none of them among the best."""
+
+
+def write_report(folder: Path, *, num_shown: int = 6) -> tuple[Path, Path]:
+    """Write ``report.html`` and ``report.md`` into a folder of results.
+
+    Args:
+        folder: What ``kosmos evaluate --out`` wrote.
+        num_shown: Replies shown of each task, best and worst each.
+
+    Returns:
+        Where they are.
+
+    Raises:
+        DataError: If the folder does not hold results.
+    """
+    results = read_results(folder)
+    sections = [
+        _section(folder, TASKS[result.task], result, num_shown)
+        for result in results.tasks
+        if result.task in TASKS
+    ]
+    page, words = folder / "report.html", folder / "report.md"
+    write_text(page, render_html(results, sections))
+    write_text(words, render_markdown(results, sections))
+    return page, words
+
+
+def read_results(folder: Path) -> Results:
+    """``results.json`` of a folder.
+
+    Raises:
+        DataError: If there is none, or it is another version's.
+    """
+    path = folder / "results.json"
+    try:
+        return configs.from_json(Results, read_json(path), "results")
+    except ConfigError as error:
+        raise DataError(f"{path}: {error.message}", hint=error.hint) from error
+
+
+def _section(folder: Path, task: Task, result: TaskResult, num_shown: int) -> Section:
+    pairs = list(read_predictions(folder / "predictions" / f"{task.name}.jsonl"))
+    examples = [example for example, _ in pairs]
+    scorer = task.scorer(examples)
+    headline = task.metrics[0].name
+    shown = []
+    for example, prediction in pairs:
+        path = picture_path(folder, task, example.id)
+        picture = path.read_bytes() if path.is_file() else None
+        shown.append(
+            Shown(
+                example=example,
+                prediction=prediction,
+                values=dict(scorer(example, prediction)),
+                picture=picture,
+            )
+        )
+    if any(item.picture for item in shown):
+        shown = [item for item in shown if item.picture]
+    ranked = sorted(shown, key=lambda item: -item.values.get(headline, 0.0))
+    best = ranked[:num_shown]
+    return Section(
+        task=task,
+        result=result,
+        best=best,
+        worst=ranked[len(best) :][-num_shown:][::-1],
+    )

@@ -1,0 +1,211 @@
+"""Predictions to numbers: a value, how sure it is, and what chance would give.
+
+Chance is measured, not assumed: the same predictions are scored against other examples' gold, in
+20 seeded orders in which no example keeps its own. A model that always says what is frequent scores
+as high there as on its own examples. "Above chance" means that the 95% interval of the value lies
+wholly beyond the range of those orders.
+
+- :func:`score_task` makes a :class:`TaskResult` of examples and predictions
+- :class:`Results` is ``results.json``
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kosmos.evaluate.metrics.interval import Interval, bootstrap, derangement, wilson
+from kosmos.evaluate.task import Example, Metric, Prediction, Scorer, Task, Values
+from kosmos.files import Json
+from kosmos.runtime import generator
+
+NUM_ORDERS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One metric on some examples, in its own scale (a share is 0 to 1)."""
+
+    value: float
+    """Mean over the examples it applies to."""
+    low: float
+    """Lower end of the 95% interval."""
+    high: float
+    """Upper end."""
+    num_examples: int
+    """Examples it applies to."""
+    chance: float | None = None
+    """Mean over the orders; None where chance means nothing."""
+    chance_low: float | None = None
+    """Lowest of the orders."""
+    chance_high: float | None = None
+    """Highest of the orders."""
+    beats_chance: bool | None = None
+    """Whether the interval lies beyond all orders, on the better side."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskResult:
+    """All numbers of a task."""
+
+    task: str
+    """Its name."""
+    version: int
+    """Its version."""
+    num_examples: int
+    """Examples asked."""
+    shots: int
+    """Demonstrations before each."""
+    dataset: str
+    """The folder of its documents."""
+    dataset_digest: str
+    """What is in the folder, by its checksums."""
+    seconds: float
+    """Time the replies took."""
+    metrics: Mapping[str, Measured]
+    """By metric."""
+    groups: Mapping[str, Mapping[str, Measured]]
+    """By group and metric; empty where the task has no groups."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """``results.json``: what was evaluated, and all numbers."""
+
+    model: str
+    """Its folder."""
+    model_digest: str
+    """SHA-256 of its weights."""
+    seed: int
+    """Of intervals, chance and demonstrations."""
+    tasks: tuple[TaskResult, ...]
+    """In the order they were asked for."""
+    facts: Mapping[str, str]
+    """What else is known: versions, parameters."""
+
+
+def score_task(
+    task: Task,
+    examples: Sequence[Example],
+    predictions: Sequence[Prediction],
+    *,
+    seed: int,
+    dataset: str = "",
+    dataset_digest: str = "",
+    seconds: float = 0.0,
+    shots: int = 0,
+) -> TaskResult:
+    """Score predictions, as a whole and by group.
+
+    Args:
+        task: What scores them.
+        examples: At least one.
+        predictions: One per example, in order.
+        seed: Of intervals and chance.
+        dataset: Recorded.
+        dataset_digest: Recorded.
+        seconds: Recorded.
+        shots: Recorded.
+    """
+    scorer = task.scorer(examples)
+    groups: dict[str, list[int]] = {}
+    for index, example in enumerate(examples):
+        groups.setdefault(task.group(example), []).append(index)
+
+    def measure(indices: Sequence[int], name: str) -> dict[str, Measured]:
+        shown = [examples[index] for index in indices]
+        said = [predictions[index] for index in indices]
+        return _measure(task.metrics, scorer, shown, said, seed=seed, name=f"{task.name}/{name}")
+
+    named = {name: indices for name, indices in sorted(groups.items()) if name}
+    return TaskResult(
+        task=task.name,
+        version=task.version,
+        num_examples=len(examples),
+        shots=shots,
+        dataset=dataset,
+        dataset_digest=dataset_digest,
+        seconds=seconds,
+        metrics=measure(range(len(examples)), ""),
+        groups={name: measure(indices, name) for name, indices in named.items()},
+    )
+
+
+def to_rows(result: TaskResult, task: Task) -> list[dict[str, Json]]:
+    """Numbers as people read them, one row per metric and group, scaled."""
+    rows: list[dict[str, Json]] = []
+    for group, metrics in {"": result.metrics, **result.groups}.items():
+        for metric in task.metrics:
+            found = metrics.get(metric.name)
+            if found is not None:
+                rows.append(
+                    {
+                        "task": task.name,
+                        "group": group,
+                        "metric": metric.title,
+                        "unit": metric.unit,
+                        "n": found.num_examples,
+                        "value": found.value * metric.scale,
+                        "low": found.low * metric.scale,
+                        "high": found.high * metric.scale,
+                        "chance": None if found.chance is None else found.chance * metric.scale,
+                        "beats_chance": found.beats_chance,
+                    }
+                )
+    return rows
+
+
+def _measure(
+    metrics: Sequence[Metric],
+    scorer: Scorer,
+    examples: Sequence[Example],
+    predictions: Sequence[Prediction],
+    *,
+    seed: int,
+    name: str,
+) -> dict[str, Measured]:
+    own = [scorer(e, p) for e, p in zip(examples, predictions, strict=True)]
+    swapped: list[list[Values]] = []
+    if len(examples) >= 2 and any(metric.has_chance for metric in metrics):
+        rng = generator(seed, "chance", name)
+        for _ in range(NUM_ORDERS):
+            order = derangement(len(examples), rng)
+            pairs = zip(order, predictions, strict=True)
+            swapped.append([scorer(examples[index], prediction) for index, prediction in pairs])
+    measured = {}
+    for metric in metrics:
+        values = [row[metric.name] for row in own if metric.name in row]
+        if values:
+            interval = _interval(metric, values, seed=seed, name=f"{name}/{metric.name}")
+            measured[metric.name] = _with_chance(metric, interval, len(values), swapped)
+    return measured
+
+
+def _interval(metric: Metric, values: list[float], *, seed: int, name: str) -> Interval:
+    # partial credit, as VQA gives, is no share of right and wrong
+    if metric.kind == "share" and all(value in (0.0, 1.0) for value in values):
+        return wilson(sum(values), len(values))
+    return bootstrap(values, seed=seed, name=name)
+
+
+def _with_chance(
+    metric: Metric, interval: Interval, count: int, swapped: Sequence[Sequence[Values]]
+) -> Measured:
+    found = Measured(value=interval.value, low=interval.low, high=interval.high, num_examples=count)
+    if not metric.has_chance or not swapped:
+        return found
+    means = [
+        float(np.mean([row[metric.name] for row in rows if metric.name in row])) for rows in swapped
+    ]
+    low, high = min(means), max(means)
+    beats = interval.low > high if metric.higher_is_better else interval.high < low
+    return Measured(
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        num_examples=count,
+        chance=float(np.mean(means)),
+        chance_low=low,
+        chance_high=high,
+        beats_chance=beats,
+    )

@@ -1,0 +1,326 @@
+"""Ask a model a suite of tasks, keep what it said, and score it.
+
+::
+
+    OUT/results.json                all numbers
+    OUT/predictions/TASK.jsonl      a header, then a row per example: gold, prompt and reply
+    OUT/pictures/TASK/ID.png        the first pictures of each task, for the report
+
+Replies are written as they come, so that a killed run goes on where it was. The header names all
+that the replies depend on; an OUT whose header says otherwise is refused, never mixed.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from kosmos import config as configs
+from kosmos.document.shards import ShardReader
+from kosmos.document.types import Document, Image, Text
+from kosmos.errors import ConfigError, DataError
+from kosmos.evaluate.results import Results, TaskResult, score_task
+from kosmos.evaluate.task import CandidateScore, Example, FoundPhrase, Prediction, Task
+from kosmos.files import Json, atomic_file, write_json
+from kosmos.generate.config import Decoding
+from kosmos.generate.reply import Reply, Score
+from kosmos.image.codec import decode, encode_png
+from kosmos.logs import Progress
+from kosmos.runtime import generator
+
+NUM_PICTURES = 64
+"""Pictures of each task that are kept for the report."""
+PICTURE_SIDE_PX = 448
+POOL = 32
+"""With demonstrations: examples they are drawn from, which are then not asked."""
+MAX_PICTURE_PIXELS = 178_956_970
+
+
+class Engine(Protocol):
+    """What answers; :class:`~kosmos.generate.generator.Generator` does."""
+
+    def generate(
+        self, docs: Sequence[Document], *, decoding: Decoding, batch_size: int
+    ) -> list[Reply]:
+        """A reply to each document."""
+
+    def score(self, doc: Document, candidates: Sequence[str], *, batch_size: int) -> list[Score]:
+        """How likely each candidate is behind a document."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How a suite is asked."""
+
+    data: Path
+    """Folder with a folder of shards for each task's dataset."""
+    out: Path
+    """Where results go."""
+    limit: int | None = None
+    """Examples of each task, at most; the first."""
+    shots: int = 0
+    """Demonstrations before each example, for the tasks whose paper has them."""
+    batch_size: int = 16
+    """Examples asked at once."""
+    num_beams: int | None = None
+    """Instead of the task's own number of beams."""
+    seed: int = 0
+    """Of demonstrations, intervals and chance."""
+    model: str = ""
+    """The model's folder, recorded."""
+    model_digest: str = ""
+    """SHA-256 of its weights: replies of other weights are not continued."""
+    force: bool = False
+    """Throw away replies that something else made."""
+    facts: dict[str, str] = field(default_factory=dict)
+    """Recorded in the results."""
+
+
+def evaluate(engine: Engine, tasks: Sequence[Task], plan: Plan) -> Results:
+    """Run tasks one after the other.
+
+    Raises:
+        ConfigError: If the out folder holds replies that something else made, or a task has no
+            demonstrations and some were asked for.
+        DataError: If a dataset is missing, empty, or its gold is not what the task reads.
+    """
+    opened = [(task, _dataset(task, plan.data)) for task in tasks]  # fail before the first reply
+    done = [_run_task(engine, task, reader, plan) for task, reader in opened]
+    results = Results(
+        model=plan.model,
+        model_digest=plan.model_digest,
+        seed=plan.seed,
+        tasks=tuple(done),
+        facts=plan.facts,
+    )
+    write_json(plan.out / "results.json", configs.to_json(results))
+    return results
+
+
+def read_predictions(path: Path) -> Iterator[tuple[Example, Prediction]]:
+    """Examples (without pictures) and predictions of a file, in order.
+
+    Raises:
+        DataError: If the file or a row is not what the runner writes.
+    """
+    for row in _read_rows(path)[1]:
+        yield _example_of(row, path), _prediction_of(row, path)
+
+
+def picture_path(out: Path, task: Task, example_id: str) -> Path:
+    """Where the picture of an example is kept, if it is."""
+    name = hashlib.sha256(example_id.encode("utf-8")).hexdigest()[:16]
+    return out / "pictures" / task.name / f"{name}.png"
+
+
+def _dataset(task: Task, data: Path) -> ShardReader:
+    for folder in (data / task.dataset, data / "eval" / task.dataset):
+        if (folder / "manifest.json").exists():
+            reader = ShardReader(folder)
+            if len(reader) == 0:
+                raise DataError(f"{folder}: expected examples of {task.name}, found none")
+            return reader
+    raise DataError(
+        f"{data / task.dataset}: expected a folder of shards for {task.name}, found none",
+        hint="kosmos microcosm make DIR makes them; kosmos data import makes them of real sets",
+    )
+
+
+def _run_task(engine: Engine, task: Task, reader: ShardReader, plan: Plan) -> TaskResult:
+    first = POOL if plan.shots else 0
+    count = len(reader) - first
+    if plan.limit is not None:
+        count = min(count, plan.limit)
+    if count < 1 or plan.shots > POOL:
+        raise DataError(
+            f"{reader.folder}: expected more than the {POOL} examples that demonstrations are "
+            f"drawn from (at most {POOL} each), found {len(reader)} for {plan.shots} shots"
+        )
+    pool = [_example(reader, index) for index in range(first)]
+    examples = [_example(reader, first + index) for index in range(count)]
+    path = plan.out / "predictions" / f"{task.name}.jsonl"
+    header = _header(task, reader, plan)
+    predictions, spent_s = _kept(path, header, examples, plan)
+    began_s = time.monotonic()
+    with (
+        open(path, "a", encoding="utf-8") as file,
+        Progress(task.name, total=count, unit="examples", start=len(predictions)) as progress,
+    ):
+        while len(predictions) < count:
+            batch = examples[len(predictions) : len(predictions) + plan.batch_size]
+            prompts = [task.prompt(e, _shots(e, pool, plan)) for e in batch]
+            answers = _ask(engine, task, batch, prompts, plan)
+            for example, prompt, answer in zip(batch, prompts, answers, strict=True):
+                seconds = spent_s + time.monotonic() - began_s
+                row = _row(example, prompt, answer, seconds)
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                _keep_picture(plan.out, task, example, number=len(predictions))
+                predictions.append(answer)
+            file.flush()
+            progress.advance(len(batch))
+    return score_task(
+        task,
+        examples,
+        predictions,
+        seed=plan.seed,
+        dataset=str(reader.folder),
+        dataset_digest=reader.digest,
+        seconds=round(spent_s + time.monotonic() - began_s, 3),
+        shots=plan.shots,
+    )
+
+
+def _example(reader: ShardReader, index: int) -> Example:
+    doc = reader[index]
+    return Example(doc.id or str(index), doc)
+
+
+def _shots(example: Example, pool: Sequence[Example], plan: Plan) -> list[Example]:
+    if not plan.shots:
+        return []
+    order = generator(plan.seed, "shots", example.id).permutation(len(pool))
+    return [pool[int(index)] for index in order[: plan.shots]]
+
+
+def _ask(
+    engine: Engine,
+    task: Task,
+    batch: Sequence[Example],
+    prompts: Sequence[Document],
+    plan: Plan,
+) -> list[Prediction]:
+    decoding = _decoding(task, plan)
+    if decoding is not None:
+        replies = engine.generate(prompts, decoding=decoding, batch_size=plan.batch_size)
+        return [_prediction(reply) for reply in replies]
+    predictions = []
+    for example, prompt in zip(batch, prompts, strict=True):
+        candidates = task.candidates(example)
+        scores = engine.score(prompt, candidates, batch_size=plan.batch_size)
+        rows = tuple(
+            CandidateScore(candidate, score.logprob, score.num_tokens)
+            for candidate, score in zip(candidates, scores, strict=True)
+        )
+        best = max(rows, key=lambda row: row.logprob)
+        predictions.append(Prediction(text=best.candidate, logprob=best.logprob, scores=rows))
+    return predictions
+
+
+def _decoding(task: Task, plan: Plan) -> Decoding | None:
+    if task.decoding is None or plan.num_beams is None:
+        return task.decoding
+    return configs.replace(task.decoding, {"num_beams": plan.num_beams})
+
+
+def _prediction(reply: Reply) -> Prediction:
+    return Prediction(
+        text=reply.text,
+        markup=reply.markup,
+        phrases=tuple(FoundPhrase(span.text, tuple(span.boxes)) for span in reply.grounded),
+        dropped=tuple(reply.dropped),
+        logprob=reply.logprob,
+        num_tokens=len(reply.token_ids),
+        finish=reply.finish,
+    )
+
+
+# --- what is on disk
+
+
+def _header(task: Task, reader: ShardReader, plan: Plan) -> dict[str, Json]:
+    """Everything a reply depends on, the number of examples left out: more can be asked later."""
+    return {
+        "task": task.name,
+        "version": task.version,
+        "dataset_digest": reader.digest,
+        "model_digest": plan.model_digest,
+        "shots": plan.shots,
+        "seed": plan.seed if plan.shots else None,
+        "decoding": configs.to_json(_decoding(task, plan)),
+    }
+
+
+def _kept(
+    path: Path, header: dict[str, Json], examples: Sequence[Example], plan: Plan
+) -> tuple[list[Prediction], float]:
+    """Replies of an earlier run with the same header, cut to what is asked; the file with them."""
+    rows: list[dict[str, Json]] = []
+    if path.exists():
+        found, rows = _read_rows(path)
+        if found != header:
+            if not plan.force:
+                raise ConfigError(
+                    f"{path}: expected replies of this model to these prompts, found others",
+                    hint="--force replaces them; another --out keeps them",
+                )
+            rows = []
+    rows = rows[: len(examples)]
+    for row, example in zip(rows, examples, strict=False):
+        if row.get("id") != example.id:
+            raise DataError(f"{path}: expected a reply to {example.id!r}, found {row.get('id')!r}")
+    with atomic_file(path) as file:
+        for value in ({"header": header}, *rows):
+            file.write((json.dumps(value, ensure_ascii=False) + "\n").encode())  # type: ignore[arg-type]
+    seconds = rows[-1].get("seconds", 0.0) if rows else 0.0
+    spent_s = float(seconds) if isinstance(seconds, int | float) else 0.0
+    return [_prediction_of(row, path) for row in rows], spent_s
+
+
+def _read_rows(path: Path) -> tuple[Json, list[dict[str, Json]]]:
+    """Header and rows; a last line cut short by a kill is left out."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise DataError(f"{path}: expected predictions, found {error.strerror}") from error
+    complete = lines[:-1]  # a line is whole once its end is written
+    try:
+        values = [json.loads(line) for line in complete]
+    except ValueError as error:
+        raise DataError(f"{path}: expected JSON Lines, found {error}") from error
+    if not values or not isinstance(values[0], dict) or "header" not in values[0]:
+        raise DataError(f"{path}: expected a header in the first line, found none")
+    return values[0]["header"], values[1:]
+
+
+def _row(example: Example, prompt: Document, answer: Prediction, seconds: float) -> Json:
+    shown = [
+        "<image>" if isinstance(part, Image) else part.text
+        for part in prompt.parts
+        if isinstance(part, Image | Text)
+    ]
+    return {
+        "id": example.id,
+        "prompt": "".join(shown),
+        "gold": configs.to_json(example.doc.meta),
+        "reply": configs.to_json(answer),
+        "seconds": round(seconds, 3),
+    }
+
+
+def _example_of(row: dict[str, Json], path: Path) -> Example:
+    gold = row.get("gold")
+    if not isinstance(gold, dict):
+        raise DataError(f"{path}: expected the gold in every row, found {gold!r}")
+    name = str(row.get("id"))
+    return Example(name, Document([], id=name, meta=gold))
+
+
+def _prediction_of(row: dict[str, Json], path: Path) -> Prediction:
+    try:
+        return configs.from_json(Prediction, row.get("reply"), "reply")
+    except ConfigError as error:
+        raise DataError(f"{path}: {error.message}") from error
+
+
+def _keep_picture(out: Path, task: Task, example: Example, *, number: int) -> None:
+    path = picture_path(out, task, example.id)
+    if number >= NUM_PICTURES or path.exists() or not example.doc.images:
+        return
+    image = decode(example.doc.images[-1].source, max_pixels=MAX_PICTURE_PIXELS)
+    image = image.copy()
+    image.thumbnail((PICTURE_SIDE_PX, PICTURE_SIDE_PX))
+    with atomic_file(path) as file:
+        file.write(encode_png(image))  # type: ignore[arg-type]
