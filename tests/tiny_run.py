@@ -1,4 +1,4 @@
-"""A tokenizer, shards and a run so small that a training takes a second; for data, train and e2e."""
+"""Shards, a tokenizer and a run so small that training takes a second; for data, train, e2e."""
 
 from pathlib import Path
 

@@ -1,0 +1,27 @@
+"""A tiny run with its data on disk, made once."""
+
+from pathlib import Path
+
+import pytest
+
+from kosmos.text.tokenizer import Tokenizer
+from kosmos.train.config import Run
+from tests.tiny_run import make_run
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Text, captions and pages; its streams and tokenizer are on disk."""
+    return make_run(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tokenizer(run: Run) -> Tokenizer:
+    """Of the run."""
+    return Tokenizer.load(run.tokenizer, num_cells=run.num_cells)
+
+
+@pytest.fixture(scope="session")
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Indices shared by all tests of this folder."""
+    return tmp_path_factory.mktemp("index")

@@ -1,0 +1,230 @@
+"""kosmos.data.indexing and kosmos.data.index."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kosmos.boxes import Box
+from kosmos.data.config import Stream
+from kosmos.data.index import Index
+from kosmos.data.indexing import index_folder, index_key, open_index
+from kosmos.document.encode import encode
+from kosmos.document.shards import ShardReader
+from kosmos.document.types import Document, Grounded, Image, Text
+from kosmos.errors import DataError
+from kosmos.files import read_jsonl
+from kosmos.text.tokenizer import Tokenizer
+from kosmos.train.config import Run
+from tests.tiny_run import caption_document, page_document, picture, text_document, write_shards
+
+
+def build(stream: Stream, run: Run, tokenizer: Tokenizer, cache_folder: Path) -> Index:
+    reader = ShardReader(stream.path)
+    key = index_key(stream, reader, tokenizer, layout=run.layout, image=run.image)
+    return open_index(stream, reader, tokenizer, key, cache_folder)
+
+
+def stream_of(folder: Path, docs: list[Document], **fields: object) -> Stream:
+    settings = {"sequences_per_step": 1, "tokens_per_sequence": 1.0, "max_tokens": 64, **fields}
+    return Stream(name="some", path=str(write_shards(folder, docs)), **settings)  # type: ignore[arg-type]
+
+
+def test_single_rows_are_what_the_encoder_says(
+    tmp_path: Path, run: Run, tokenizer: Tokenizer
+) -> None:
+    docs = [caption_document(n) for n in range(6)] + [page_document(1)]
+    index = build(
+        stream_of(tmp_path / "docs", docs, max_tokens=200), run, tokenizer, tmp_path / "index"
+    )
+    assert index.num_rows == len(docs)
+    for number, doc in enumerate(docs):
+        encoded = encode(doc, tokenizer, layout=run.layout, image=run.image, complete=True)
+        row = index.row(number)
+        assert np.array_equal(row.token_ids, encoded.token_ids)
+        assert np.array_equal(row.image_slots, encoded.image_slots)
+        assert np.array_equal(row.loss_mask, encoded.loss_mask)
+        assert row.images == tuple((number, place) for place in range(len(doc.images)))
+        assert index.id(number) == doc.id
+        assert index.number(number) == number
+        assert index.row_lengths[number] == len(encoded)
+
+
+def test_full_sentence_rows_start_with_bos_and_hold_every_line(
+    tmp_path: Path, run: Run, tokenizer: Tokenizer
+) -> None:
+    docs = [text_document(n) for n in range(12)]
+    stream = stream_of(
+        tmp_path / "docs", docs, packing="full-sentence", line_tokens=True, max_tokens=100
+    )
+    index = build(stream, run, tokenizer, tmp_path / "index")
+    layout = dataclasses.replace(run.layout, line_tokens=True)
+    expected = [
+        encode(doc, tokenizer, layout=layout, image=run.image, complete=True).token_ids[1:]
+        for doc in docs
+    ]
+    vocabulary = tokenizer.vocabulary
+    rows = [index.row(number) for number in range(index.num_rows)]
+    assert np.array_equal(
+        np.concatenate([row.token_ids[1:] for row in rows]), np.concatenate(expected)
+    )
+    for number, row in enumerate(rows):
+        assert row.token_ids[0] == vocabulary.bos_id
+        assert not row.loss_mask[0]
+        assert row.loss_mask[1:].all()
+        assert len(row.token_ids) == index.row_lengths[number] <= 100
+        # a row ends where a line or a document ends
+        assert row.token_ids[-1] in (vocabulary.line_end_id, vocabulary.eos_id)
+
+
+def test_full_sentence_finds_the_pictures_of_a_document_cut_between_rows(
+    tmp_path: Path, run: Run, tokenizer: Tokenizer
+) -> None:
+    rng = np.random.default_rng(0)
+    doc = Document(
+        [
+            Image(picture(rng)),
+            Text("a red circle.\na blue ring"),
+            Image(picture(rng)),
+            Text(" a star."),
+        ],
+        id="cut",
+    )
+    stream = stream_of(
+        tmp_path / "docs", [doc], packing="full-sentence", line_tokens=True, max_tokens=32
+    )
+    index = build(stream, run, tokenizer, tmp_path / "index")
+    images = [index.row(row).images for row in range(index.num_rows)]
+    assert images == [((0, 0),), ((0, 1),)]
+    for row in range(2):
+        assert index.row(row).image_slots.sum() == run.layout.num_image_tokens
+
+
+def test_unusable_documents_are_counted_under_a_reason_and_listed(
+    tmp_path: Path, run: Run, tokenizer: Tokenizer
+) -> None:
+    good = [caption_document(n) for n in range(4)]
+    rng = np.random.default_rng(0)
+    image = caption_document(5).images[0].source
+    assert isinstance(image, np.ndarray)
+    bad = [
+        Document([Image(_truncated_png(rng)), Text("a star.")], id="broken"),
+        Document([Image(picture(rng)), Text("a red star. " * 20)], id="long"),
+        Document([Image(picture(rng)), Grounded("ring", [Box(0.5, 0.5, 0.2, 0.9)])], id="box"),
+        Document([Text("a ring.", loss=False)], id="silent"),
+    ]
+    stream = stream_of(tmp_path / "docs", good + bad, max_unusable=0.5)
+    index = build(stream, run, tokenizer, tmp_path / "index")
+    assert index.num_rows == 4
+    assert index.unusable == {
+        "unreadable image": 1,
+        "too long": 1,
+        "cannot be encoded": 1,
+        "nothing to learn": 1,
+    }
+    listed = list(read_jsonl(index.folder / "unusable.jsonl"))
+    assert [(row["document"], row["id"]) for row in listed] == [  # type: ignore[index, call-overload]
+        (4, "broken"),
+        (5, "long"),
+        (6, "box"),
+        (7, "silent"),
+    ]
+    assert "expected at most 64 tokens, found" in str(listed[1])
+
+
+def test_too_many_unusable_documents_stop_the_run_and_say_where_they_are_listed(
+    tmp_path: Path, run: Run, tokenizer: Tokenizer
+) -> None:
+    docs = [caption_document(n) for n in range(9)] + [Document([Text("a", loss=False)], id="x")]
+    stream = stream_of(tmp_path / "docs", docs, max_unusable=0.05)
+    with pytest.raises(
+        DataError, match=r"at most 5.0% of 10 .* found 1 \(1 nothing to learn\)"
+    ) as e:
+        build(stream, run, tokenizer, tmp_path / "index")
+    assert e.value.hint is not None
+    listed = Path(e.value.hint.split(" in ")[1].split(";")[0])
+    assert len(list(read_jsonl(listed))) == 1
+
+
+def test_no_usable_document_is_an_error_whatever_the_budget(
+    tmp_path: Path, run: Run, tokenizer: Tokenizer
+) -> None:
+    docs = [Document([Text("a", loss=False)], id="x")]
+    stream = stream_of(tmp_path / "docs", docs, max_unusable=1.0)
+    with pytest.raises(DataError, match="expected documents to train on, found none"):
+        build(stream, run, tokenizer, tmp_path / "index")
+
+
+def test_a_text_too_long_for_full_sentence_rows_is_cut_but_a_line_with_pictures_is_refused(
+    tmp_path: Path, run: Run, tokenizer: Tokenizer
+) -> None:
+    rng = np.random.default_rng(0)
+    long = Document([Text("a red circle " * 10)], id="text")
+    seen = Document([Image(picture(rng)), Text("a red circle " * 10)], id="picture")
+    stream = stream_of(
+        tmp_path / "docs", [long, seen], packing="full-sentence", max_tokens=20, max_unusable=0.5
+    )
+    index = build(stream, run, tokenizer, tmp_path / "index")
+    assert index.unusable == {"too long": 1}
+    assert index.row_lengths.tolist() == [20]
+
+
+def test_an_index_is_made_once_and_anew_when_anything_that_makes_it_changes(
+    tmp_path: Path, run: Run, tokenizer: Tokenizer
+) -> None:
+    stream = stream_of(tmp_path / "docs", [caption_document(n) for n in range(3)])
+    first = build(stream, run, tokenizer, tmp_path / "index")
+    before = (first.folder / "tokens.bin").stat().st_mtime_ns
+    again = build(stream, run, tokenizer, tmp_path / "index")
+    assert (again.folder / "tokens.bin").stat().st_mtime_ns == before
+    for change in ({"max_tokens": 63}, {"packing": "isolated"}, {"ground": False}):
+        other = dataclasses.replace(stream, **change)  # type: ignore[arg-type]
+        assert build(other, run, tokenizer, tmp_path / "index").digest != first.digest
+    # what does not change rows does not change the index
+    same = dataclasses.replace(stream, sequences_per_step=7, name="other")
+    assert build(same, run, tokenizer, tmp_path / "index").digest == first.digest
+    more = stream_of(tmp_path / "more", [caption_document(n) for n in range(4)])
+    assert build(more, run, tokenizer, tmp_path / "index").digest != first.digest
+
+
+def test_a_damaged_index_is_named_with_the_way_out(
+    tmp_path: Path, run: Run, tokenizer: Tokenizer
+) -> None:
+    stream = stream_of(tmp_path / "docs", [caption_document(n) for n in range(3)])
+    reader = ShardReader(stream.path)
+    key = index_key(stream, reader, tokenizer, layout=run.layout, image=run.image)
+    build(stream, run, tokenizer, tmp_path)
+    tokens = index_folder(tmp_path, key) / "tokens.bin"
+    tokens.write_bytes(tokens.read_bytes()[:-4])
+    with pytest.raises(DataError, match=r"tokens.bin: expected a file of an index"):
+        build(stream, run, tokenizer, tmp_path)
+    (tokens.parent / "offsets.npy").unlink()
+    with pytest.raises(DataError, match=r"offsets.npy: expected a file of an index"):
+        build(stream, run, tokenizer, tmp_path)
+
+
+def test_token_counts_are_those_of_tokens_on_which_loss_falls(
+    tmp_path: Path, run: Run, tokenizer: Tokenizer
+) -> None:
+    docs = [caption_document(n) for n in range(5)]
+    index = build(stream_of(tmp_path / "docs", docs), run, tokenizer, tmp_path / "index")
+    rows = [index.row(row) for row in range(index.num_rows)]
+    expected = np.zeros(tokenizer.vocabulary.size, dtype=np.int64)
+    for row in rows:
+        np.add.at(expected, row.token_ids[row.loss_mask], 1)
+    assert np.array_equal(index.token_counts, expected)
+    assert expected[tokenizer.vocabulary.image_id] == 0
+    assert index.num_positions == sum(len(row.token_ids) - 1 for row in rows)
+    assert index.num_images == 5
+
+
+def _truncated_png(rng: np.random.Generator) -> bytes:
+    """A header that says its size and no pixels behind it, as a broken download leaves."""
+    import io
+
+    import PIL.Image
+
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()[:200]

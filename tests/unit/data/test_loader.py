@@ -1,0 +1,165 @@
+"""kosmos.data.loader and kosmos.data.collate."""
+
+import dataclasses
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kosmos.data.batch import Batch
+from kosmos.data.loader import Loader
+from kosmos.document.pixels import load_pixels
+from kosmos.document.shards import ShardReader
+from kosmos.errors import ConfigError
+from kosmos.image.transform import ImageTransform
+from kosmos.text.tokenizer import Tokenizer
+from kosmos.train.config import Run
+
+
+def make_loader(
+    run: Run, tokenizer: Tokenizer, cache_folder: Path, *, micro_batch_tokens: int = 128
+) -> Loader:
+    return Loader(
+        run.streams,
+        tokenizer,
+        seed=run.seed,
+        layout=run.layout,
+        image=run.image,
+        micro_batch_tokens=micro_batch_tokens,
+        cache_folder=cache_folder,
+    )
+
+
+@pytest.fixture(scope="module")
+def loader(run: Run, tokenizer: Tokenizer, cache_folder: Path) -> Loader:
+    return make_loader(run, tokenizer, cache_folder)
+
+
+def assert_equal(one: list[Batch], other: list[Batch]) -> None:
+    assert len(one) == len(other)
+    for a, b in zip(one, other, strict=True):
+        for field in dataclasses.fields(Batch):
+            x, y = getattr(a, field.name), getattr(b, field.name)
+            assert np.array_equal(x, y) if isinstance(x, np.ndarray) else x == y
+
+
+def test_a_step_is_a_pure_function_of_seed_and_step(
+    loader: Loader, run: Run, tokenizer: Tokenizer, cache_folder: Path
+) -> None:
+    wanted = loader.step(17)
+    loader.step(3)
+    assert_equal(loader.step(17), wanted)
+    assert_equal(make_loader(run, tokenizer, cache_folder).step(17), wanted)
+    other = make_loader(dataclasses.replace(run, seed=4), tokenizer, cache_folder)
+    assert [b.document_ids for b in other.step(17)] != [b.document_ids for b in wanted]
+
+
+@pytest.mark.parametrize(("num_threads", "depth"), [(1, 1), (1, 3), (3, 4)])
+def test_reading_ahead_changes_no_batch(loader: Loader, num_threads: int, depth: int) -> None:
+    ahead = list(loader.prefetch(4, 9, depth=depth, num_threads=num_threads))
+    assert len(ahead) == 5
+    for step, batches in zip(range(4, 9), ahead, strict=True):
+        assert_equal(batches, loader.step(step))
+
+
+def test_reading_ahead_stops_when_it_is_closed(loader: Loader) -> None:
+    batches = loader.prefetch(0, 1000)
+    next(batches)
+    batches.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("loader")]
+
+
+def test_every_step_holds_the_planned_sequences_of_every_stream(loader: Loader, run: Run) -> None:
+    for step in range(8):
+        count = dict.fromkeys((stream.name for stream in run.streams), 0)
+        for batch in loader.step(step):
+            count[batch.stream] += len(batch.token_ids)
+        assert count == {stream.name: stream.sequences_per_step for stream in run.streams}
+
+
+def test_targets_are_the_next_tokens_and_carry_loss_where_the_document_says(
+    loader: Loader, tokenizer: Tokenizer
+) -> None:
+    vocabulary = tokenizer.vocabulary
+    for batch in loader.step(0) + loader.step(1):
+        used = batch.token_ids != vocabulary.pad_id
+        assert (batch.targets[:, :-1] == batch.token_ids[:, 1:])[used[:, 1:]].all()
+        assert not batch.loss_weights[~used].any()
+        assert set(np.unique(batch.loss_weights)) <= {0.0, 1.0}
+        predicted = batch.targets[batch.loss_weights > 0]
+        assert vocabulary.eos_id in predicted
+        assert not np.isin(predicted, [vocabulary.bos_id, vocabulary.image_id]).any()
+        assert not np.isin(predicted, [vocabulary.image_end_id, vocabulary.pad_id]).any()
+        # padding is on the right
+        assert (np.diff(used.astype(int), axis=1) <= 0).all()
+
+
+def test_pixels_stand_in_the_order_of_their_slots(loader: Loader, run: Run) -> None:
+    transform = ImageTransform(run.image)
+    for stream in run.streams[1:]:
+        reader = {doc.id: doc for doc in ShardReader(stream.path)}
+        for batch in loader.step(2):
+            if batch.stream != stream.name:
+                continue
+            images = [image for name in batch.document_ids for image in reader[name].images]
+            assert batch.pixels is not None
+            assert np.array_equal(batch.pixels, load_pixels(images, transform))
+            assert batch.image_slots.sum() == len(images) * run.layout.num_image_tokens
+
+
+def test_isolated_documents_restart_segments_and_positions(
+    run: Run, tokenizer: Tokenizer, cache_folder: Path
+) -> None:
+    pages = dataclasses.replace(run.streams[1], packing="isolated", max_tokens=128)
+    loader = make_loader(dataclasses.replace(run, streams=(pages,)), tokenizer, cache_folder)
+    (batch, *_) = loader.step(0)
+    assert batch.segments is not None
+    for ids, segments, positions in zip(
+        batch.token_ids, batch.segments, batch.positions, strict=True
+    ):
+        starts = np.flatnonzero(ids == tokenizer.vocabulary.bos_id)
+        assert len(starts) > 1
+        assert np.array_equal(np.flatnonzero(np.diff(segments, prepend=-1) > 0), starts)
+        assert not positions[starts].any()
+        inside = segments[1:] == segments[:-1]
+        assert (np.diff(positions)[inside & (segments[1:] >= 0)] == 1).all()
+        assert (segments[ids == tokenizer.vocabulary.pad_id] == -1).all()
+    assert batch.num_tokens == (batch.segments >= 0).sum()
+
+
+def test_plain_rows_count_positions_from_zero_and_have_no_segments(loader: Loader) -> None:
+    for batch in loader.step(0):
+        if batch.stream != "pages":
+            assert batch.segments is None
+            assert (batch.positions == np.arange(batch.token_ids.shape[1])).all()
+
+
+def test_micro_batches_keep_within_the_limit_and_change_no_sequence(
+    run: Run, tokenizer: Tokenizer, cache_folder: Path, loader: Loader
+) -> None:
+    whole = make_loader(run, tokenizer, cache_folder, micro_batch_tokens=10**6)
+    for batch in loader.step(5):
+        assert batch.token_ids.size <= 128 or len(batch.token_ids) == 1
+    few, many = whole.step(5), loader.step(5)
+    assert len(few) == 3 < len(many)
+    assert sum(b.num_tokens for b in few) == sum(b.num_tokens for b in many)
+    assert [i for b in few for i in b.document_ids] == [i for b in many for i in b.document_ids]
+
+
+def test_heldout_batches_are_the_same_every_time_and_for_every_seed(
+    loader: Loader, run: Run, tokenizer: Tokenizer, cache_folder: Path
+) -> None:
+    assert loader.heldout_streams == ("captions",)
+    batches = loader.heldout("captions")
+    other = make_loader(dataclasses.replace(run, seed=99), tokenizer, cache_folder)
+    assert_equal(other.heldout("captions"), batches)
+    ids = {name for batch in batches for name in batch.document_ids}
+    assert ids == {f"caption-{number}" for number in range(100, 108)}
+
+
+def test_a_stream_without_data_is_named(run: Run, tokenizer: Tokenizer, cache_folder: Path) -> None:
+    nameless = dataclasses.replace(run.streams[0], path="")
+    with pytest.raises(ConfigError, match=r"streams.text.path: expected a folder") as error:
+        make_loader(dataclasses.replace(run, streams=(nameless,)), tokenizer, cache_folder)
+    assert error.value.hint == "--set streams.text.path=FOLDER"

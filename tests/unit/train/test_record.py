@@ -1,0 +1,94 @@
+"""kosmos.train.record."""
+
+from pathlib import Path
+
+import pytest
+
+from kosmos.config import from_json, replace
+from kosmos.data.loader import Loader
+from kosmos.errors import CheckpointError
+from kosmos.files import Json
+from kosmos.text.tokenizer import Tokenizer
+from kosmos.train.config import Run
+from kosmos.train.record import check_same_run, run_record
+from tests.tiny_run import caption_document, write_shards
+
+
+@pytest.fixture(scope="module")
+def record(run: Run, tokenizer: Tokenizer, cache_folder: Path) -> dict[str, Json]:
+    return make_record(run, tokenizer, cache_folder)
+
+
+def make_record(run: Run, tokenizer: Tokenizer, cache_folder: Path) -> dict[str, Json]:
+    loader = Loader(
+        run.streams,
+        tokenizer,
+        seed=run.seed,
+        layout=run.layout,
+        image=run.image,
+        micro_batch_tokens=128,
+        cache_folder=cache_folder,
+    )
+    return run_record(run, loader)
+
+
+def test_the_run_can_be_built_again_from_its_record(run: Run, record: dict[str, Json]) -> None:
+    assert from_json(Run, record["run"]) == run
+
+
+def test_what_changes_no_weight_may_differ(
+    run: Run, record: dict[str, Json], tokenizer: Tokenizer, cache_folder: Path
+) -> None:
+    moved = write_shards(cache_folder / "moved", [caption_document(n) for n in range(30)])
+    other = replace(
+        run,
+        {
+            "train.checkpoint_every": 77,
+            "train.log_every": 5,
+            "streams.captions.path": str(moved),
+            "name": "renamed",
+        },
+    )
+    check_same_run(record, make_record(other, tokenizer, cache_folder), where="run.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("train.learning_rate", 0.5, "train.learning_rate was 0.001 and is 0.5"),
+        ("seed", 4, "seed was 3 and is 4"),
+        ("streams.text.sequences_per_step", 9, "streams.text.sequences_per_step was 2 and is 9"),
+        ("model.decoder.dropout", 0.0, "model.decoder.dropout was 0.1 and is 0.0"),
+    ],
+)
+def test_what_changes_weights_is_named(
+    run: Run,
+    record: dict[str, Json],
+    tokenizer: Tokenizer,
+    cache_folder: Path,
+    name: str,
+    value: float,
+    told: str,
+) -> None:
+    other = make_record(replace(run, {name: value}), tokenizer, cache_folder)
+    with pytest.raises(CheckpointError, match=r"run\.json: expected the run") as error:
+        check_same_run(record, other, where="run.json")
+    assert error.value.message.endswith(f"found {told}")
+
+
+def test_other_data_in_the_same_place_is_told(
+    run: Run, record: dict[str, Json], tokenizer: Tokenizer, cache_folder: Path
+) -> None:
+    more = write_shards(cache_folder / "more", [caption_document(n) for n in range(31)])
+    other = replace(run, {"streams.captions.path": str(more)})
+    with pytest.raises(CheckpointError, match=r"data\.captions\.shards was .* and is "):
+        check_same_run(record, make_record(other, tokenizer, cache_folder), where="run.json")
+
+
+def test_order_and_number_of_streams_are_part_of_a_run(
+    run: Run, record: dict[str, Json], tokenizer: Tokenizer, cache_folder: Path
+) -> None:
+    for streams in (run.streams[::-1], run.streams[:2]):
+        other = make_record(replace(run, {"streams": streams}), tokenizer, cache_folder)
+        with pytest.raises(CheckpointError, match=r"streams\.order was"):
+            check_same_run(record, other, where="run.json")
