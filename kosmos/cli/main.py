@@ -88,9 +88,11 @@ def main(args: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     arguments = sys.argv[1:] if args is None else args
     try:
-        cli.main(arguments, prog_name="kosmos", standalone_mode=False)
+        code = cli.main(arguments, prog_name="kosmos", standalone_mode=False)
         # a pipe that closes early (head) must not end in a traceback at exit
         sys.stdout.flush()
+        # outside click's standalone mode ctx.exit(code) comes back as a value
+        sys.exit(code if isinstance(code, int) else 0)
     except KosmosError as error:
         if "--debug" in arguments:
             traceback.print_exc()
@@ -101,8 +103,6 @@ def main(args: list[str] | None = None) -> None:
         _fail(error.format_message(), hint, code=error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted", None, code=130)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -100,23 +100,23 @@ class MicrocosmConfig:
     """Pixels along each side of a picture."""
     supersample: int = 4
     """Finer pixels drawn for each pixel of an edge."""
-    max_objects: int = 4
+    max_objects: int = 3
     """Objects in a scene: one to this many, equally often."""
-    small: tuple[float, float] = (0.22, 0.27)
+    small: tuple[float, float] = (0.28, 0.34)
     """Least and greatest side of a small object, as a fraction of the picture's."""
-    large: tuple[float, float] = (0.36, 0.45)
+    large: tuple[float, float] = (0.42, 0.50)
     """The same for a large one."""
-    medium: tuple[float, float] = (0.285, 0.33)
+    medium: tuple[float, float] = (0.35, 0.41)
     """The same for kinds of middling size; other objects are small or large."""
     max_overlap: float = 0.05
     """Greatest part of an object's box that boxes of others may cover; hides at most 15% of it."""
-    kind_share: float = 0.35
+    kind_share: float = 0.25
     """Part of the objects that are animals of a kind."""
     twin_share: float = 0.3
     """Chance that an object repeats the shape, and again the color, of an earlier one."""
-    plain_share: float = 0.55
+    plain_share: float = 0.75
     """Part of the objects without a texture."""
-    color_jitter: int = 12
+    color_jitter: int = 10
     """Greatest change of brightness, of 255; of a single channel by a third of it more."""
     seen_per_color: int = 2
     """Kinds of each color whose color is in pictures only."""

@@ -108,6 +108,10 @@ class VisionConfig:
     """Feed-forward activation."""
     norm_eps: float = 1e-5
     """Epsilon of every LayerNorm."""
+    initial_positions: Literal["random", "grid"] = "random"
+    """What position embeddings start as where no CLIP weights are loaded. random: as CLIP began.
+    grid: sines and cosines of a patch's row and column, with which a tower trained for minutes
+    knows at once what lies beside what (measured in experiments/LOG.md)."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -248,7 +252,13 @@ _MICRO = ModelConfig(
         dropout=0.0,
     ),
     vision=VisionConfig(
-        image_size=64, patch_size=8, width=128, num_layers=3, num_heads=4, ffn_width=512
+        image_size=64,
+        patch_size=8,
+        width=128,
+        num_layers=3,
+        num_heads=4,
+        ffn_width=512,
+        initial_positions="grid",
     ),
     connector=ConnectorConfig(
         kind="perceiver", num_queries=16, num_layers=2, num_heads=4, width=128

@@ -12,7 +12,8 @@ connector attention query, key, value   weight Xavier uniform with gain 1/sqrt(2
 connector attention out                 weight Xavier uniform; bias 0
 Perceiver's last norm                   gain decoder width^-0.5 if the decoder scales embeddings,
                                         so that soft tokens enter it at the scale of words
-vision class and position embeddings    N(0, width^-0.5)
+vision class and position embeddings    N(0, width^-0.5), or the positions sines and cosines of
+                                        row and column: ``VisionConfig.initial_positions``
 vision patch embedding                  U(+-1/sqrt(inputs)), the default of a convolution
 vision query, key, value                weight N(0, width^-0.5); bias 0
 vision fc1                              weight N(0, (2 width)^-0.5); bias 0
@@ -31,7 +32,8 @@ import math
 from typing import Literal, NamedTuple
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from kosmos.errors import ConfigError
 from kosmos.model.config import ModelConfig, VisionConfig
@@ -82,6 +84,28 @@ def initialize(model: Kosmos, seed: int) -> None:
             parameter.copy_(values)
     with torch.no_grad():
         model.decoder.embedding.weight[model.config.decoder.pad_id] = 0.0
+        vision = model.config.vision
+        if model.vision is not None and vision is not None and vision.initial_positions == "grid":
+            model.vision.position_embedding.copy_(grid_positions(vision))
+
+
+def grid_positions(config: VisionConfig) -> Float[Tensor, "patches width"]:
+    """Sines and cosines of each patch's row and column; the class token's row is zero.
+
+    Half the features tell the row and half the column, at wavelengths from 2 pi to 200 pi patches.
+    They begin at half size, which is the size of what the patches themselves bring.
+
+    Source: Better plain ViT baselines (arXiv:2205.01580), there fixed; here only the beginning.
+    """
+    side = config.image_size // config.patch_size
+    row, column = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    num_waves = config.width // 4
+    frequencies = 100.0 ** -(torch.arange(num_waves) / num_waves)
+    angles = [place.reshape(-1, 1) * frequencies for place in (row, column)]
+    waves = torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1)
+    positions = torch.zeros(side * side + 1, config.width)
+    positions[1:, : waves.shape[1]] = 0.5 * waves
+    return positions
 
 
 def initial_draws(model: Kosmos) -> dict[str, Draw]:

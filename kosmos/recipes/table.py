@@ -18,6 +18,7 @@ RECIPES: dict[str, Callable[[], Run]] = {
     "kosmos2-instruct": instruct.kosmos2_instruct,
     "kosmos2-baseline": baseline.kosmos2_baseline,
     "kosmos2-released": kosmos2.kosmos2_released,
+    "microcosm-vision": microcosm.microcosm_vision,
     "microcosm": microcosm.microcosm,
     "microcosm-instruct": microcosm.microcosm_instruct,
     "microcosm-baseline": microcosm.microcosm_baseline,

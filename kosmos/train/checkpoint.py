@@ -19,6 +19,7 @@ import warnings
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.checkpoint.state_dict_loader import load as load_distributed
@@ -26,7 +27,6 @@ from torch.distributed.checkpoint.state_dict_saver import save as save_distribut
 
 from kosmos.errors import CheckpointError, DataError
 from kosmos.files import Json, atomic_folder, read_json, sha256_file, write_json
-from kosmos.model.kosmos import Kosmos
 
 FORMAT_VERSION = 1
 RECORD = "checkpoint.json"
@@ -62,7 +62,7 @@ class Checkpoints:
             shutil.rmtree(path)
 
     def save(
-        self, step: int, model: Kosmos, optimizer: torch.optim.Optimizer, record: dict[str, Json]
+        self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, record: dict[str, Json]
     ) -> None:
         """Write a checkpoint, then let go of those that are no longer kept.
 
@@ -102,7 +102,7 @@ class Checkpoints:
             self.path(old).rename(doomed)
             shutil.rmtree(doomed)
 
-    def load(self, step: int, model: Kosmos, optimizer: torch.optim.Optimizer) -> None:
+    def load(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Put a checkpoint into a model and its optimizer.
 
         Raises:

@@ -30,6 +30,9 @@ class TrainConfig:
     """Decay biases, norms and embeddings too, as fairseq does; False leaves them out."""
     clip_norm: float = 2.0
     """Global gradient norm limit (release; the papers do not state theirs); 0 turns it off."""
+    objective: Literal["next-token", "regions"] = "next-token"
+    """What is minimized. regions: region-word contrast, which trains a vision tower alone where
+    there is no CLIP to start from; see train/regions.py."""
     vision: Literal["all", "last-layer", "frozen"] = "last-layer"
     """What of the vision tower trains. KOSMOS-1: last-layer. KOSMOS-2: all. Release: frozen."""
     start_from: str = ""

@@ -71,9 +71,9 @@ class Plan:
     """Sum of the parts."""
     memory: TrainingMemory
     """Bytes at the height of the largest micro-batch, in float32 on one device."""
-    flops_per_step: float
+    flops_per_step: int
     """Operations of the matrix products of a step."""
-    total_flops: float
+    total_flops: int
     """Of the whole run."""
 
     def time_s(self, flops_per_s: float) -> float:

@@ -12,14 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from kosmos.data.batch import Batch
 from kosmos.errors import DataError
-from kosmos.model.kosmos import Kosmos
-from kosmos.model.loss import token_loss
 from kosmos.runtime import generator
+from kosmos.train.objectives import Objective
 
 _NUM_NAMED = 5
 
@@ -41,7 +38,7 @@ class StepResult:
 
 
 def training_step(
-    model: Kosmos,
+    objective: Objective,
     optimizer: torch.optim.Optimizer,
     batches: Sequence[Batch],
     *,
@@ -53,7 +50,7 @@ def training_step(
     """Move the weights once.
 
     Args:
-        model: In training mode.
+        objective: What is minimized; its module is in training mode.
         optimizer: Over what learns; its rate is set here.
         batches: All micro-batches of the step.
         learning_rate: Of this step.
@@ -64,12 +61,13 @@ def training_step(
     Raises:
         DataError: If the loss or the gradient is not finite; the weights are as they were.
     """
-    num_loss_tokens = sum(batch.num_loss_tokens for batch in batches)
+    weights = [objective.weight(batch) for batch in batches]
+    total = math.fsum(weights)
     sums = []
     for place, batch in enumerate(batches):
         torch.manual_seed(int(generator(seed, "dropout", step, place).integers(2**63)))
-        loss = batch_loss(model, batch)
-        (loss / num_loss_tokens).backward()  # type: ignore[no-untyped-call]
+        loss = objective.loss(batch)
+        (loss / total).backward()  # type: ignore[no-untyped-call]
         sums.append(loss.detach())
     _check_losses(batches, torch.stack(sums).tolist(), step)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -88,54 +86,34 @@ def training_step(
         group["lr"] = learning_rate
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    losses = mean_losses(batches, [float(loss) for loss in sums])
+    losses = mean_losses(batches, weights, [float(loss) for loss in sums])
     return StepResult(
-        loss=math.fsum(map(float, sums)) / num_loss_tokens,
+        loss=math.fsum(map(float, sums)) / total,
         losses=losses,
         num_tokens=sum(batch.num_tokens for batch in batches),
-        num_loss_tokens=num_loss_tokens,
+        num_loss_tokens=total,
         grad_norm=grad_norm,
     )
 
 
-def batch_loss(model: Kosmos, batch: Batch) -> Float[Tensor, ""]:
-    """Summed loss of a micro-batch, in nats."""
-    device = model.head_weight.device
-
-    def tensor(array: object) -> Tensor:
-        # a copy, not a view: matrix kernels round by the alignment of their operands, and only
-        # memory of torch's own is always aligned the same
-        return torch.tensor(array).to(device, non_blocking=True)
-
-    soft_tokens = None if batch.pixels is None else model.encode_images(tensor(batch.pixels))
-    isolated = batch.segments is not None
-    hidden = model(
-        tensor(batch.token_ids),
-        image_slots=None if soft_tokens is None else tensor(batch.image_slots),
-        image_embeddings=soft_tokens,
-        # plain causal rows count from 0, which is what the model does by itself
-        positions=tensor(batch.positions) if isolated else None,
-        segments=tensor(batch.segments) if isolated else None,
-    )
-    return token_loss(hidden, model.head_weight, tensor(batch.targets), tensor(batch.loss_weights))
-
-
 @torch.no_grad()
-def heldout_losses(model: Kosmos, batches: Sequence[Batch]) -> dict[str, float]:
+def heldout_losses(objective: Objective, batches: Sequence[Batch]) -> dict[str, float]:
     """Mean loss of each stream in batches that are not trained on."""
-    was_training = model.training
-    model.eval()
-    sums = [float(batch_loss(model, batch)) for batch in batches]
-    model.train(was_training)
-    return mean_losses(batches, sums)
+    was_training = objective.module.training
+    objective.module.eval()
+    sums = [float(objective.loss(batch)) for batch in batches]
+    objective.module.train(was_training)
+    return mean_losses(batches, [objective.weight(batch) for batch in batches], sums)
 
 
-def mean_losses(batches: Sequence[Batch], sums: Sequence[float]) -> dict[str, float]:
-    """Mean loss of each stream from the summed loss of each micro-batch."""
+def mean_losses(
+    batches: Sequence[Batch], weights: Sequence[float], sums: Sequence[float]
+) -> dict[str, float]:
+    """Mean loss of each stream from the weight and the summed loss of each micro-batch."""
     means = {}
     for stream in dict.fromkeys(batch.stream for batch in batches):
         of_stream = [place for place, batch in enumerate(batches) if batch.stream == stream]
-        weight = sum(batches[place].num_loss_tokens for place in of_stream)
+        weight = math.fsum(weights[place] for place in of_stream)
         means[stream] = math.fsum(sums[place] for place in of_stream) / weight
     return means
 

@@ -40,7 +40,8 @@ from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.checkpoint import Checkpoints
 from kosmos.train.config import Run, check_run
 from kosmos.train.metrics import MetricsLog
-from kosmos.train.optimizer import freeze_vision, make_optimizer
+from kosmos.train.objectives import make_objective
+from kosmos.train.optimizer import make_optimizer
 from kosmos.train.record import check_same_run, run_record
 from kosmos.train.schedule import learning_rate
 from kosmos.train.start import start_from
@@ -165,10 +166,10 @@ class _Training:
         if not steps and run.train.start_from:
             start_from(self.model, self.loader.tokenizer, run.train.start_from)
         self.model.to("cuda" if torch.cuda.is_available() else "cpu").train()
-        freeze_vision(self.model, run.train.vision)
-        self.optimizer = make_optimizer(self.model, run.train)
+        self.objective = make_objective(self.model, run.train, self.loader.tokenizer.vocabulary)
+        self.optimizer = make_optimizer(self.objective.module, run.train)
         if steps:
-            self.checkpoints.load(steps[-1], self.model, self.optimizer)
+            self.checkpoints.load(steps[-1], self.objective.module, self.optimizer)
             done = saved["done"]
             assert isinstance(done, dict)
             self.done = _Done(**done)  # type: ignore[arg-type]
@@ -207,7 +208,7 @@ class _Training:
         config, step = self.run.train, self.done.step + 1
         rate = learning_rate(step, config)
         result = training_step(
-            self.model,
+            self.objective,
             self.optimizer,
             batches,
             learning_rate=rate,
@@ -237,8 +238,8 @@ class _Training:
         losses: dict[str, Json] = {}
         for name in self.loader.heldout_streams:
             batches = self.loader.heldout(name)
-            losses |= heldout_losses(self.model, batches)
-            if name not in self._unigram:
+            losses |= heldout_losses(self.objective, batches)
+            if name not in self._unigram and self.run.train.objective == "next-token":
                 counts = self.loader.indices[name].token_counts
                 self._unigram[name] = unigram_loss(counts, batches)
         if losses:
@@ -256,7 +257,7 @@ class _Training:
     def _save(self) -> None:
         self.done = replace(self.done, wall_s=time.monotonic() - self._began_s)
         record: dict[str, Json] = {"made_by": self.record, "done": asdict(self.done)}
-        self.checkpoints.save(self.done.step, self.model, self.optimizer, record)
+        self.checkpoints.save(self.done.step, self.objective.module, self.optimizer, record)
 
 
 def _advance(progress: Progress, record: dict[str, Json]) -> None:

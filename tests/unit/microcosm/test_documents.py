@@ -52,7 +52,7 @@ def test_no_word_of_any_part_tells_the_color_of_a_seen_kind(name):
 
 def test_a_kind_and_its_color_meet_no_more_often_than_any_other_color():
     with_kind, own, others = Counter(), 0, 0
-    for index in range(5000):
+    for index in range(8000):
         scene = sample_scene(CONFIG, "lift", index)
         said = plain_text(caption(scene, CONFIG, Dice(0, "lift", index)))
         words = set(re.findall("[a-z]+", said.lower()))

@@ -14,7 +14,7 @@ from kosmos.model.config import (
     ModelConfig,
     VisionConfig,
 )
-from kosmos.model.initialize import initial_draws, initialize
+from kosmos.model.initialize import grid_positions, initial_draws, initialize
 from kosmos.model.kosmos import Kosmos
 
 CONFIG = ModelConfig(
@@ -166,3 +166,16 @@ def test_weights_without_memory_are_refused():
         model = Kosmos(CONFIG)
     with pytest.raises(ConfigError, match="found one on the meta device"):
         initialize(model, 0)
+
+
+def test_grid_positions_tell_rows_from_columns_and_leave_the_class_token_alone():
+    config = replace(CONFIG.vision, initial_positions="grid")
+    positions = grid_positions(config)
+    side = config.image_size // config.patch_size
+    grid = positions[1:].view(side, side, -1)
+    half = config.width // 4 * 2
+    assert torch.equal(positions[0], torch.zeros(config.width))
+    # the first half is the same along a row of patches, the second down a column
+    assert torch.equal(grid[:, 0, :half], grid[:, -1, :half])
+    assert torch.equal(grid[0, :, half:], grid[-1, :, half:])
+    assert len(torch.unique(positions, dim=0)) == side * side + 1
