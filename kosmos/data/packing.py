@@ -24,8 +24,6 @@ from jaxtyping import Int64
 
 from kosmos.data.config import Packing
 
-_Ints = Int64[np.ndarray, " n"]
-
 
 class Rows(NamedTuple):
     """Rows as lists of pieces of documents."""
@@ -40,7 +38,7 @@ class Rows(NamedTuple):
     """Row r holds pieces ``offsets[r]`` to ``offsets[r + 1]``."""
 
 
-def fill(lengths: _Ints, capacity: int) -> _Ints:
+def fill(lengths: Int64[np.ndarray, " items"], capacity: int) -> Int64[np.ndarray, " boundaries"]:
     """Boundaries of rows that are filled in order until the next item would overflow.
 
     ``fill([3, 3, 3, 5], 6)`` is ``[0, 2, 3, 4]``: items 0 and 1, item 2, item 3.
@@ -59,7 +57,13 @@ def fill(lengths: _Ints, capacity: int) -> _Ints:
     return np.array(boundaries, dtype=np.int64)
 
 
-def pack(offsets: _Ints, line_ends: _Ints, *, packing: Packing, max_tokens: int) -> Rows:
+def pack(
+    offsets: Int64[np.ndarray, " documents"],
+    line_ends: Int64[np.ndarray, " lines"],
+    *,
+    packing: Packing,
+    max_tokens: int,
+) -> Rows:
     """Lay documents out in rows.
 
     Args:
@@ -79,7 +83,11 @@ def pack(offsets: _Ints, line_ends: _Ints, *, packing: Packing, max_tokens: int)
     return Rows(documents=numbers, starts=offsets[:-1], stops=offsets[1:], offsets=boundaries)
 
 
-def _full_sentence(offsets: _Ints, line_ends: _Ints, max_tokens: int) -> Rows:
+def _full_sentence(
+    offsets: Int64[np.ndarray, " documents"],
+    line_ends: Int64[np.ndarray, " lines"],
+    max_tokens: int,
+) -> Rows:
     capacity = max_tokens - 1  # <s> takes the first place of every row
     stops = np.union1d(line_ends, offsets[1:])
     starts = np.concatenate([offsets[:1], stops[:-1]])
@@ -101,7 +109,9 @@ def _full_sentence(offsets: _Ints, line_ends: _Ints, max_tokens: int) -> Rows:
     )
 
 
-def micro_batches(lengths: _Ints, max_tokens: int) -> list[_Ints]:
+def micro_batches(
+    lengths: Int64[np.ndarray, " rows"], max_tokens: int
+) -> list[Int64[np.ndarray, " group"]]:
     """Cut rows into groups of similar length, so that little of a group is padding.
 
     Args:

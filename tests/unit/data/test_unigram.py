@@ -31,4 +31,6 @@ def test_unigram_loss_is_the_mean_surprise_with_one_added_to_every_count() -> No
 
 
 def test_without_any_training_token_it_is_that_of_a_uniform_guess() -> None:
-    assert unigram_loss(np.zeros(16), [batch([5, 6], [1, 1])]) == pytest.approx(math.log(16))
+    assert unigram_loss(np.zeros(16, dtype=np.int64), [batch([5, 6], [1, 1])]) == pytest.approx(
+        math.log(16)
+    )
