@@ -103,15 +103,14 @@ def _facts(engine: "Generator", model: ModelChoice) -> dict[str, str]:
 
 
 def _print(task: "Task", result: "TaskResult") -> None:
-    """A table row per metric: value, interval, chance and whether it is beyond chance."""
-    from kosmos.evaluate.results import to_rows
+    """A line per metric: value, interval, chance and whether the interval excludes it."""
+    from kosmos.evaluate.results import to_lines
 
-    for row in to_rows(result, task):
-        name = f"{row['task']}/{row['group']}" if row["group"] else str(row["task"])
-        interval = f"[{row['low']:.1f}, {row['high']:.1f}]"
-        chance = "" if row["chance"] is None else f"chance {row['chance']:.1f}"
-        verdict = {True: "beyond chance", False: "not beyond chance"}.get(row["beats_chance"], "")  # type: ignore[arg-type]
+    for line in to_lines(result, task):
+        name = f"{task.name}/{line.group}" if line.group else task.name
+        interval = f"[{line.low:.1f}, {line.high:.1f}]"
+        chance = "" if line.chance is None else f"chance {line.chance:.1f}"
         click.echo(
-            f"{name:32} {row['metric']:16} {row['value']:6.1f}{row['unit']:1} {interval:16} "
-            f"{chance:13} {verdict:18} n={row['n']}".rstrip()
+            f"{name:32} {line.metric:16} {line.value:6.1f}{line.unit:1} {interval:16} "
+            f"{chance:13} {line.verdict:24} n={line.num_examples}"
         )

@@ -1,8 +1,8 @@
 """A folder of results as a page for people: ``report.html`` and ``report.md`` in it.
 
 The page is one file, pictures inside, and needs no network. What is shown of each task is chosen
-by rule, not by hand: the best and the worst replies by the headline metric among those whose
-picture was kept, ties by their order.
+by rule, not by hand: the best and the worst replies by the headline metric, then by the others,
+among those whose picture was kept.
 """
 
 from collections.abc import Sequence
@@ -86,7 +86,6 @@ def _section(folder: Path, task: Task, result: TaskResult, num_shown: int) -> Se
     pairs = list(read_predictions(folder / "predictions" / f"{task.name}.jsonl"))
     examples = [example for example, _ in pairs]
     scorer = task.scorer(examples)
-    headline = task.metrics[0].name
     shown = []
     for example, prediction in pairs:
         path = picture_path(folder, task, example.id)
@@ -101,7 +100,7 @@ def _section(folder: Path, task: Task, result: TaskResult, num_shown: int) -> Se
         )
     if any(item.picture for item in shown):
         shown = [item for item in shown if item.picture]
-    ranked = sorted(shown, key=lambda item: -item.values.get(headline, 0.0))
+    ranked = sorted(shown, key=lambda item: _rank(task, item))
     best = ranked[:num_shown]
     return Section(
         task=task,
@@ -109,3 +108,10 @@ def _section(folder: Path, task: Task, result: TaskResult, num_shown: int) -> Se
         best=best,
         worst=ranked[len(best) :][-num_shown:][::-1],
     )
+
+
+def _rank(task: Task, item: Shown) -> tuple[float, ...]:
+    """Sorts the best first, by the metrics in their order."""
+    signs = (-1.0 if metric.higher_is_better else 1.0 for metric in task.metrics)
+    values = (item.values.get(metric.name, 0.0) for metric in task.metrics)
+    return tuple(sign * value for sign, value in zip(signs, values, strict=True))

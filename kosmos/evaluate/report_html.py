@@ -36,7 +36,7 @@ def render_html(results: Results, sections: Sequence["Section"]) -> str:
 
 
 def _title(results: Results) -> str:
-    name = results.model.rstrip("/").rsplit("/", 1)[-1]
+    name = "/".join(results.model.rstrip("/").split("/")[-2:])
     return f"Evaluation of {name}" if name else "Evaluation"
 
 
@@ -124,7 +124,7 @@ def _published(task: Task) -> str:
 def _table(first: str, rows: Iterable[str]) -> str:
     return (
         f"<div class=scroll><table><tr><th>{first}</th><th class=n>value</th><th class=n>95% "
-        "interval</th><th class=n>chance</th><th>0 to 100</th><th>beyond chance?</th>"
+        "interval</th><th class=n>chance</th><th>from 0 to 100</th><th>excludes chance?</th>"
         f"<th class=n>n</th></tr>{''.join(rows)}</table></div>"
     )
 
@@ -137,12 +137,12 @@ def _row(label: str, metric: Metric, found: Measured) -> str:
         True: "<span class=yes>✓ yes</span>",
         False: "<span class=no>✗ no</span>",
         None: "<span class=no>–</span>",
-    }[found.beats_chance]
+    }[found.excludes_chance]
     direction = "" if metric.higher_is_better else " <span class=soft>(low is good)</span>"
     return (
         f"<tr><td>{label}{direction}</td>"
         f"<td class='n value'>{scaled(found.value)}{metric.unit}</td>"
-        f"<td class=n>{scaled(found.low)} – {scaled(found.high)}</td>"
+        f"<td class='n span'>{scaled(found.low)} – {scaled(found.high)}</td>"
         f"<td class=n>{scaled(found.chance)}</td><td class=plot>{_plot(metric, found)}</td>"
         f"<td>{verdict}</td><td class=n>{found.num_examples}</td></tr>"
     )
@@ -170,10 +170,11 @@ def _plot(metric: Metric, found: Measured) -> str:
         'stroke="#1f4fa8" stroke-width="3" stroke-linecap="round"/>'
         f'<circle cx="{x(found.value):.1f}" cy="{middle}" r="5" fill="#1f4fa8"/>'
     )
+    end = "" if top == 100.0 else f"<small>{top:g}</small>"
     words = f"{found.low * metric.scale:.1f} to {found.high * metric.scale:.1f} of {top:g}"
     return (
         f'<svg viewBox="0 0 {_PLOT_WIDTH:g} {_PLOT_HEIGHT}" width="{_PLOT_WIDTH:g}" '
-        f'height="{_PLOT_HEIGHT}" role="img" aria-label="{words}">{"".join(marks)}</svg>'
+        f'height="{_PLOT_HEIGHT}" role="img" aria-label="{words}">{"".join(marks)}</svg>{end}'
     )
 
 

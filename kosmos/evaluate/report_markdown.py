@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kosmos.evaluate.results import Results, to_rows
+from kosmos.evaluate.results import Results, to_lines
 
 if TYPE_CHECKING:
     from kosmos.evaluate.report import Section, Shown
@@ -33,15 +33,15 @@ def _section(section: "Section") -> list[str]:
         "",
         f"{task.help} {result.num_examples} examples.",
         "",
-        "| | metric | value | 95% interval | chance | beyond chance | n |",
+        "| | metric | value | 95% interval | chance | excludes chance | n |",
         "|---|---|--:|--:|--:|---|--:|",
     ]
-    for row in to_rows(result, task):
-        chance = "–" if row["chance"] is None else f"{row['chance']:.1f}"
-        verdict = {True: "yes", False: "no"}.get(row["beats_chance"], "–")  # type: ignore[arg-type]
+    for line in to_lines(result, task):
+        chance = "–" if line.chance is None else f"{line.chance:.1f}"
+        verdict = {True: "yes", False: "no", None: "–"}[line.excludes_chance]
         lines.append(
-            f"| {row['group'] or 'all'} | {row['metric']} | {row['value']:.1f}{row['unit']} | "
-            f"{row['low']:.1f} – {row['high']:.1f} | {chance} | {verdict} | {row['n']} |"
+            f"| {line.group or 'all'} | {line.metric} | {line.value:.1f}{line.unit} | "
+            f"{line.low:.1f} – {line.high:.1f} | {chance} | {verdict} | {line.num_examples} |"
         )
     if task.published:
         lines += ["", "The papers, on their data: " + "; ".join(_published(section)) + "."]
@@ -57,5 +57,9 @@ def _published(section: "Section") -> list[str]:
 
 
 def _reply(section: "Section", item: "Shown") -> str:
-    said = item.prediction.text or item.prediction.markup or "(nothing)"
+    boxes = [box for phrase in item.prediction.phrases for box in phrase.boxes]
+    places = "; ".join(
+        f"{box.x0:.2f} {box.y0:.2f} {box.x1:.2f} {box.y1:.2f}" for box in boxes[:_NUM_REPLIES]
+    )
+    said = " ".join(filter(None, (item.prediction.text, places and f"[{places}]"))) or "(nothing)"
     return f"- `{item.example.id}` said “{said}”, true “{section.task.truth(item.example)}”"

@@ -21,15 +21,18 @@ table { border-collapse:collapse; width:100%; margin:.8rem 0; background:var(--c
 th,td { text-align:left; padding:.5rem .8rem; border-bottom:1px solid var(--line);
         vertical-align:middle } tr:last-child td { border-bottom:0 }
 th { font-size:.8rem; color:var(--soft); font-weight:600 } td.n,th.n { text-align:right }
-td.value { font-weight:650; font-size:1.05rem; white-space:nowrap } td.plot { min-width:220px }
-.yes,.no { white-space:nowrap; font-weight:600 } .no { color:var(--soft); font-weight:400 }
-.grid { display:grid; grid-template-columns:repeat(auto-fill,minmax(200px,1fr)); gap:1rem }
+td.value { font-weight:650; font-size:1.05rem; white-space:nowrap }
+td.plot { min-width:250px; white-space:nowrap }
+td.plot small { color:var(--soft); margin-left:.3rem; vertical-align:8px }
+td.span { white-space:nowrap } .yes,.no { white-space:nowrap; font-weight:600 }
+.no { color:var(--soft); font-weight:400 }
+.grid { display:grid; grid-template-columns:repeat(auto-fill,minmax(160px,1fr)); gap:1rem }
 figure { margin:0; background:var(--card); border:1px solid var(--line); border-radius:10px;
          overflow:hidden; display:flex; flex-direction:column }
 .frame { position:relative; background:#eee; line-height:0 }
-.frame img { width:100%; display:block; image-rendering:auto }
+.frame img { width:100%; display:block; image-rendering:pixelated }
 .frame svg { position:absolute; inset:0; width:100%; height:100% }
-figcaption { padding:.7rem .85rem .8rem; font-size:.88rem; line-height:1.4 }
+figcaption { padding:.65rem .75rem .75rem; font-size:.86rem; line-height:1.4 }
 figcaption p { margin:.15rem 0 } .label { color:var(--soft); font-size:.75rem; margin-right:.35rem }
 .score { margin-top:.45rem; font-variant-numeric:tabular-nums; color:var(--soft);
          font-size:.8rem }

@@ -2,8 +2,8 @@
 
 Chance is measured, not assumed: the same predictions are scored against other examples' gold, in
 20 seeded orders in which no example keeps its own. A model that always says what is frequent scores
-as high there as on its own examples. "Above chance" means that the 95% interval of the value lies
-wholly beyond the range of those orders.
+as high there as on its own examples. An interval *excludes chance* if it lies wholly on the better
+side of the mean of those orders.
 
 - :func:`score_task` makes a :class:`TaskResult` of examples and predictions
 - :class:`Results` is ``results.json``
@@ -11,12 +11,12 @@ wholly beyond the range of those orders.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from kosmos.evaluate.metrics.interval import Interval, bootstrap, derangement, wilson
 from kosmos.evaluate.task import Example, Metric, Prediction, Scorer, Task, Values
-from kosmos.files import Json
 from kosmos.runtime import generator
 
 NUM_ORDERS = 20
@@ -40,8 +40,8 @@ class Measured:
     """Lowest of the orders."""
     chance_high: float | None = None
     """Highest of the orders."""
-    beats_chance: bool | None = None
-    """Whether the interval lies beyond all orders, on the better side."""
+    excludes_chance: bool | None = None
+    """Whether the interval lies on the better side of ``chance``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,28 +131,46 @@ def score_task(
     )
 
 
-def to_rows(result: TaskResult, task: Task) -> list[dict[str, Json]]:
-    """Numbers as people read them, one row per metric and group, scaled."""
-    rows: list[dict[str, Json]] = []
-    for group, metrics in {"": result.metrics, **result.groups}.items():
-        for metric in task.metrics:
-            found = metrics.get(metric.name)
-            if found is not None:
-                rows.append(
-                    {
-                        "task": task.name,
-                        "group": group,
-                        "metric": metric.title,
-                        "unit": metric.unit,
-                        "n": found.num_examples,
-                        "value": found.value * metric.scale,
-                        "low": found.low * metric.scale,
-                        "high": found.high * metric.scale,
-                        "chance": None if found.chance is None else found.chance * metric.scale,
-                        "beats_chance": found.beats_chance,
-                    }
-                )
-    return rows
+class Line(NamedTuple):
+    """A number as people read it: scaled, with its unit."""
+
+    group: str
+    """Empty for the whole set."""
+    metric: str
+    value: float
+    low: float
+    high: float
+    chance: float | None
+    excludes_chance: bool | None
+    unit: str
+    num_examples: int
+
+    @property
+    def verdict(self) -> str:
+        """Whether the interval excludes chance, in words; empty where chance means nothing."""
+        if self.excludes_chance is None:
+            return ""
+        return "excludes chance" if self.excludes_chance else "does not exclude chance"
+
+
+def to_lines(result: TaskResult, task: Task) -> list[Line]:
+    """All numbers of a task, the whole set first."""
+    return [
+        Line(
+            group=group,
+            metric=metric.title,
+            value=found.value * metric.scale,
+            low=found.low * metric.scale,
+            high=found.high * metric.scale,
+            chance=None if found.chance is None else found.chance * metric.scale,
+            excludes_chance=found.excludes_chance,
+            unit=metric.unit,
+            num_examples=found.num_examples,
+        )
+        for group, metrics in {"": result.metrics, **result.groups}.items()
+        for metric in task.metrics
+        if (found := metrics.get(metric.name)) is not None
+    ]
 
 
 def _measure(
@@ -197,15 +215,15 @@ def _with_chance(
     means = [
         float(np.mean([row[metric.name] for row in rows if metric.name in row])) for rows in swapped
     ]
-    low, high = min(means), max(means)
-    beats = interval.low > high if metric.higher_is_better else interval.high < low
+    chance = float(np.mean(means))
+    better = interval.low > chance if metric.higher_is_better else interval.high < chance
     return Measured(
         value=found.value,
         low=found.low,
         high=found.high,
         num_examples=count,
-        chance=float(np.mean(means)),
-        chance_low=low,
-        chance_high=high,
-        beats_chance=beats,
+        chance=chance,
+        chance_low=min(means),
+        chance_high=max(means),
+        excludes_chance=better,
     )

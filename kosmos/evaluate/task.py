@@ -29,8 +29,8 @@ class Metric:
     help: str
     """What it means, in a sentence."""
     kind: Literal["share", "mean"] = "mean"
-    """share: 0 or 1 on each example, so Wilson's interval holds (a bootstrap where there was partial
-    credit). mean: anything; a bootstrap."""
+    """share: 0 or 1 on each example, so Wilson's interval holds; a bootstrap where there was
+    partial credit. mean: anything; a bootstrap."""
     scale: float = 100.0
     """What it is multiplied with where people read it."""
     unit: str = "%"

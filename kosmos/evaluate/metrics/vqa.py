@@ -59,7 +59,7 @@ def normalize_answer(answer: str) -> str:
     >>> normalize_answer("The two dogs, obviously!")
     '2 dogs obviously'
     """
-    words = _normalize_punctuation(_one_line(answer)).lower()
+    words = _normalize_punctuation(_one_line(answer)).lower().split()
     digits = [_NUMBERS.get(word, word) for word in words]
     return " ".join(_SPELLINGS.get(word, word) for word in digits if word not in _ARTICLES)
 

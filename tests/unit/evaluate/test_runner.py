@@ -1,0 +1,217 @@
+"""Runs keep what was said, go on where they stopped, and know what chance would give."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kosmos.errors import ConfigError, DataError
+from kosmos.evaluate.report import read_results, write_report
+from kosmos.evaluate.results import Measured, score_task
+from kosmos.evaluate.runner import POOL, Plan, evaluate, picture_path, read_predictions
+from kosmos.evaluate.suite import TASKS
+from kosmos.evaluate.task import CandidateScore, Example, FoundPhrase, Prediction, Task
+from tests.unit.evaluate.fakes import WRONG_BOX, Oracle, examples_of, perfect, write_sets
+
+ALL = list(TASKS.values())
+CAPTIONING, VQA, REFERRING = TASKS["captioning"], TASKS["vqa"], TASKS["referring"]
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sets(tmp_path_factory.mktemp("sets"))
+
+
+@pytest.fixture
+def plan(sets: Path, tmp_path: Path) -> Plan:
+    return Plan(data=sets, out=tmp_path / "out", batch_size=5, model="m", model_digest="d")
+
+
+def headline(task: Task, measured: dict[str, Measured]) -> Measured:
+    return measured[task.metrics[0].name]
+
+
+def test_perfect_replies_are_far_beyond_chance(sets: Path, plan: Plan) -> None:
+    results = evaluate(Oracle(ALL, sets, perfect), ALL, plan)
+    assert [result.task for result in results.tasks] == list(TASKS)
+    for task, result in zip(ALL, results.tasks, strict=True):
+        found = headline(task, dict(result.metrics))
+        assert found.excludes_chance is True
+        assert found.chance is not None
+        assert found.chance_low is not None
+        assert found.chance_high is not None
+        assert found.chance_low <= found.chance <= found.chance_high
+        assert found.low <= found.value <= found.high
+        assert found.low > found.chance
+        assert result.num_examples == found.num_examples == 24
+    assert read_results(plan.out) == results
+    assert results.tasks[2].metrics["unparsed"].chance is None
+    assert set(results.tasks[3].groups) == {"seen", "told"}
+
+
+def test_replies_that_ignore_the_example_are_at_chance(sets: Path, plan: Plan) -> None:
+    def same(task: Task, example: Example) -> Prediction:
+        candidates = task.candidates(example)
+        return Prediction(
+            text="red",
+            phrases=(FoundPhrase("x", (WRONG_BOX,)),),
+            scores=tuple(CandidateScore(c, float(-i), 1) for i, c in enumerate(candidates)),
+        )
+
+    results = evaluate(Oracle(ALL, sets, same), ALL, plan)
+    for task, result in zip(ALL, results.tasks, strict=True):
+        found = headline(task, dict(result.metrics))
+        assert found.excludes_chance is False
+        assert found.value == pytest.approx(found.chance, abs=0.02)
+
+
+def test_a_killed_run_goes_on_where_it_was(sets: Path, plan: Plan) -> None:
+    whole = evaluate(Oracle(ALL, sets, perfect), ALL, replace(plan, out=plan.out / "whole"))
+    first = Oracle(ALL, sets, perfect)
+    first.fail_after = 13  # in the third batch of the first task
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(first, ALL, plan)
+    path = plan.out / "predictions" / "captioning.jsonl"
+    with open(path, "ab") as file:
+        file.write(b'{"id": "captions-10", "gol')  # cut by the kill
+    second = Oracle(ALL, sets, perfect)
+    results = evaluate(second, ALL, plan)
+    assert [doc.id for doc in second.asked[:3]] == ["captions-10", "captions-11", "captions-12"]
+    assert [r.metrics for r in results.tasks] == [r.metrics for r in whole.tasks]
+    again = Oracle(ALL, sets, perfect)
+    evaluate(again, ALL, plan)
+    assert again.asked == []
+
+
+def test_a_larger_limit_asks_only_what_is_missing(sets: Path, plan: Plan) -> None:
+    evaluate(Oracle([VQA], sets, perfect), [VQA], replace(plan, limit=4))
+    more = Oracle([VQA], sets, perfect)
+    (result,) = evaluate(more, [VQA], replace(plan, limit=9)).tasks
+    assert [doc.id for doc in more.asked] == [f"vqa-{n}" for n in range(4, 9)]
+    assert result.num_examples == 9
+
+
+def test_replies_of_another_model_are_refused_unless_forced(sets: Path, plan: Plan) -> None:
+    evaluate(Oracle([VQA], sets, perfect), [VQA], plan)
+    other = replace(plan, model_digest="other")
+    with pytest.raises(ConfigError, match=r"vqa\.jsonl: expected replies of this model"):
+        evaluate(Oracle([VQA], sets, perfect), [VQA], other)
+    forced = Oracle([VQA], sets, perfect)
+    evaluate(forced, [VQA], replace(other, force=True))
+    assert len(forced.asked) == 24
+
+
+def test_predictions_can_be_scored_again_from_their_file(sets: Path, plan: Plan) -> None:
+    results = evaluate(Oracle(ALL, sets, perfect), ALL, plan)
+    for task, result in zip(ALL, results.tasks, strict=True):
+        pairs = list(read_predictions(plan.out / "predictions" / f"{task.name}.jsonl"))
+        examples, predictions = ([pair[index] for pair in pairs] for index in (0, 1))
+        again = score_task(task, examples, predictions, seed=plan.seed)  # type: ignore[arg-type]
+        assert again.metrics == result.metrics
+        assert again.groups == result.groups
+
+
+def test_rows_tell_prompt_gold_and_reply(sets: Path, plan: Plan) -> None:
+    evaluate(Oracle([VQA], sets, perfect), [VQA], plan)
+    lines = (plan.out / "predictions" / "vqa.jsonl").read_text().splitlines()
+    header, row = json.loads(lines[0])["header"], json.loads(lines[1])
+    assert header["decoding"]["max_new_tokens"] == 16
+    assert row["prompt"] == "<image>Question: What color is thing 0? Answer:"
+    assert row["gold"]["answers"] == ["red"]
+    assert row["reply"]["text"] == "red"
+
+
+def test_shots_come_from_a_pool_that_is_not_asked(tmp_path: Path, plan: Plan) -> None:
+    sets = write_sets(tmp_path / "sets", POOL + 4)
+    engine = Oracle([VQA], sets, perfect)
+    (result,) = evaluate(engine, [VQA], replace(plan, data=sets, shots=2)).tasks
+    assert result.num_examples == 4
+    assert [doc.id for doc in engine.asked] == [f"vqa-{POOL + n}" for n in range(4)]
+    assert all(len(doc.images) == 3 for doc in engine.asked)
+    pool = [e.doc.images[0] for e in examples_of(VQA, sets)[:POOL]]
+    assert all(image in pool for doc in engine.asked for image in doc.images[:2])
+    with pytest.raises(DataError, match="expected more than the 32"):
+        evaluate(engine, [VQA], replace(plan, shots=1, out=tmp_path / "x"))
+
+
+def test_number_of_beams_can_be_changed(sets: Path, plan: Plan) -> None:
+    engine = Oracle([CAPTIONING], sets, perfect)
+    evaluate(engine, [CAPTIONING], plan)
+    evaluate(engine, [CAPTIONING], replace(plan, num_beams=1, out=plan.out / "greedy"))
+    assert [engine.decodings[0].num_beams, engine.decodings[-1].num_beams] == [5, 1]
+
+
+def test_missing_and_empty_sets_are_named_before_anything_is_asked(
+    sets: Path, plan: Plan, tmp_path: Path
+) -> None:
+    engine = Oracle(ALL, sets, perfect)
+    with pytest.raises(DataError, match="captions: expected a folder of shards for captioning"):
+        evaluate(engine, ALL, replace(plan, data=tmp_path))
+    assert engine.asked == []
+
+
+def test_damaged_files_are_errors_naming_them(sets: Path, plan: Plan) -> None:
+    evaluate(Oracle([VQA], sets, perfect), [VQA], plan)
+    path = plan.out / "predictions" / "vqa.jsonl"
+    path.write_text('{"header": {}}\n{"id": "a", "gold": {}, "reply": {"text": 3}}\n')
+    with pytest.raises(DataError, match=r"vqa\.jsonl: reply"):
+        list(read_predictions(path))
+    path.write_text("{}\n")
+    with pytest.raises(DataError, match="expected a header"):
+        list(read_predictions(path))
+    (plan.out / "results.json").write_text('{"model": 3}')
+    with pytest.raises(DataError, match=r"results\.json"):
+        write_report(plan.out)
+
+
+# --- the report
+
+
+def half_right(task: Task, example: Example) -> Prediction:
+    index = int(example.id.rpartition("-")[2])
+    if index % 2 == 0:
+        return task.perfect(example)
+    if task is REFERRING:
+        return Prediction(phrases=(FoundPhrase("x", (WRONG_BOX,)),), dropped=("<b> & more",))
+    scores = (CandidateScore(c, -float(len(c)), 1) for c in task.candidates(example))
+    return Prediction(text="<b>nothing</b> & no", scores=tuple(scores))
+
+
+def test_report_has_numbers_pictures_boxes_and_replies_and_needs_no_network(
+    sets: Path, plan: Plan
+) -> None:
+    evaluate(Oracle(ALL, sets, half_right), ALL, plan)
+    page, words = write_report(plan.out, num_shown=3)
+    html, text = page.read_text(), words.read_text()
+    for task in ALL:
+        assert task.title in html
+        assert f"## {task.title}" in text
+        assert html.count(f'id="{task.name}"') == 1
+    for forbidden in ("http://", "https://", "<script", 'src="/', "@import", "url(http"):
+        assert forbidden not in html.replace("xmlns", "")
+    assert html.count("data:image/png;base64,") == 3 * 2 * 3
+    # true boxes are dashed, said ones are not; both have a white rim
+    assert html.count('stroke="#a4420b" stroke-width="2.5" stroke-dasharray="7 5" vector') == 6
+    assert "&lt;b&gt;nothing&lt;/b&gt; &amp; no" in html
+    assert "<b>nothing</b>" not in html
+    assert "not read: &lt;b&gt; &amp; more" in html
+    assert "excludes chance?" in html
+
+
+def test_best_and_worst_replies_are_by_the_headline_metric(sets: Path, plan: Plan) -> None:
+    evaluate(Oracle([REFERRING], sets, half_right), [REFERRING], plan)
+    _, words = write_report(plan.out, num_shown=2)
+    best, worst = words.read_text().split("Worst:")
+    assert "referring-0" in best
+    assert "said “[0.00 0.10 0.30 0.50]”" in best
+    assert worst.count("said “[0.90 0.90 1.00 1.00]”") == 2
+    assert "referring-0`" not in worst
+    assert "[0.90 0.90" not in best
+
+
+def test_pictures_are_kept_small_and_once(sets: Path, plan: Plan) -> None:
+    evaluate(Oracle([VQA], sets, perfect), [VQA], plan)
+    kept = sorted((plan.out / "pictures" / "vqa").iterdir())
+    assert len(kept) == 24
+    assert picture_path(plan.out, VQA, "vqa-0") in kept
