@@ -64,20 +64,20 @@ def command(
         num_beams=num_beams,
         seed=seed,
         model=str(model.folder),
-        model_digest=_model_digest(model.folder),
+        model_digest=model_digest(model.folder),
         force=force,
-        facts=_facts(engine, model),
+        facts=model_facts(engine, device=model.device, dtype=model.dtype),
     )
     results = evaluate(engine, tasks, plan)
     if as_json:
         click.echo(json.dumps(to_json(results), ensure_ascii=False))
         return
     for result in results.tasks:
-        _print(TASKS[result.task], result)
+        print_result(TASKS[result.task], result)
     click.echo(f"{out / 'results.json'}; kosmos report {out} makes a page of it")
 
 
-def _model_digest(folder: Path) -> str:
+def model_digest(folder: Path) -> str:
     """SHA-256 of everything that makes a model answer as it does."""
     from kosmos.files import sha256_file, sha256_json
 
@@ -85,7 +85,8 @@ def _model_digest(folder: Path) -> str:
     return sha256_json({file.name: sha256_file(file) for file in files})
 
 
-def _facts(engine: "Generator", model: ModelChoice) -> dict[str, str]:
+def model_facts(engine: "Generator", *, device: str, dtype: str) -> dict[str, str]:
+    """What a report says of the model that was measured."""
     from importlib.metadata import PackageNotFoundError, version
 
     num_parameters = sum(parameter.numel() for parameter in engine.model.parameters())
@@ -96,13 +97,13 @@ def _facts(engine: "Generator", model: ModelChoice) -> dict[str, str]:
     return {
         "Parameters": f"{num_parameters:,}",
         "Vocabulary": f"{engine.tokenizer.vocabulary.size:,}",
-        "Run on": f"{model.device}, {model.dtype}",
+        "Run on": f"{device}, {dtype}",
         "openkosmos": ours,
         "torch": version("torch"),
     }
 
 
-def _print(task: "Task", result: "TaskResult") -> None:
+def print_result(task: "Task", result: "TaskResult") -> None:
     """A line per metric: value, interval, chance and whether the interval excludes it."""
     from kosmos.evaluate.results import to_lines
 

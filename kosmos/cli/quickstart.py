@@ -1,0 +1,165 @@
+"""``kosmos quickstart``: the whole project in miniature and for real, in one command."""
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from kosmos.evaluate.results import Results
+    from kosmos.recipes.quickstart import Quickstart
+
+
+@click.command()
+@click.option(
+    "--out", default="quickstart", show_default=True, type=click.Path(path_type=Path),
+    help="Folder for everything.",
+)  # fmt: skip
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change a field.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def command(out: Path, assignments: tuple[str, ...], as_json: bool) -> None:
+    """Make a world, train a small KOSMOS on it, tune it, evaluate it, write a report.
+
+    Takes minutes on two CPU cores. Interrupted, it goes on where it was when run again.
+
+    Example: kosmos quickstart --set world.num_scenes=60000 --set pretrain.train.steps=2000
+    """
+    from kosmos import config
+    from kosmos.recipes.quickstart import Quickstart
+    from kosmos.runtime import peak_memory_bytes
+
+    plan = Quickstart()
+    for assignment in assignments:
+        plan = config.override(plan, assignment)
+    times_s: dict[str, float] = {}
+    with _timed("world", times_s):
+        _make_world(plan, out)
+    for name, run in plan.runs(out).items():
+        from kosmos.train.trainer import train
+
+        with _timed(name, times_s):
+            trained = train(run, out=out / name, resume=True)
+    _take_model(trained, out / "model")
+    with _timed("evaluate", times_s):
+        results, page = _evaluate(plan, out)
+    picture = _example_picture(out)
+    facts = {
+        "model": str(out / "model"),
+        "report": str(page),
+        "picture": str(picture),
+        "times_s": {name: round(seconds, 1) for name, seconds in times_s.items()},
+        "peak_memory_bytes": peak_memory_bytes(),
+        "results": config.to_json(results),
+    }
+    if as_json:
+        click.echo(json.dumps(facts, ensure_ascii=False))
+        return
+    _summarize(results, out, page, picture, sum(times_s.values()))
+
+
+@contextmanager
+def _timed(stage: str, times_s: dict[str, float]) -> Iterator[None]:
+    sys.stderr.write(f"== {stage}\n")
+    began_s = time.monotonic()
+    yield
+    times_s[stage] = time.monotonic() - began_s
+
+
+def _make_world(plan: "Quickstart", out: Path) -> None:
+    """Shards, and a tokenizer of their words; what is there already stays."""
+    from kosmos.document.shards import ShardReader
+    from kosmos.files import atomic_file
+    from kosmos.microcosm import dataset
+    from kosmos.text.markup import parse_markup
+    from kosmos.text.training import train_tokenizer
+
+    folder = out / "microcosm"
+    dataset.make(plan.world, folder)
+    file = folder / "tokenizer.model"
+    if file.exists():
+        return
+    parts = ("text", "captions", "grounded", "vqa", "interleaved", "instruct")
+    lines = (
+        line
+        for part in parts
+        for doc in ShardReader(folder / "train" / part)
+        for line in parse_markup(doc.text, lenient=True).text.splitlines()
+    )
+    with atomic_file(file) as target:
+        target.write(train_tokenizer(lines, num_pieces=plan.num_pieces))  # type: ignore[arg-type]
+
+
+def _take_model(trained: Path, folder: Path) -> None:
+    """Put the tuned model where the commands that are suggested expect it."""
+    from kosmos.files import atomic_folder
+
+    with atomic_folder(folder) as scratch:
+        shutil.copytree(trained, scratch, dirs_exist_ok=True)
+
+
+def _evaluate(plan: "Quickstart", out: Path) -> tuple["Results", Path]:
+    from kosmos.cli.evaluate import model_digest, model_facts
+    from kosmos.evaluate.report import write_report
+    from kosmos.evaluate.runner import Plan, evaluate
+    from kosmos.evaluate.suite import choose
+    from kosmos.generate.generator import Generator
+
+    engine = Generator.load(out / "model")
+    results = evaluate(
+        engine,
+        choose("all"),
+        Plan(
+            data=out / "microcosm",
+            out=out / "evaluate",
+            limit=plan.num_examples,
+            model=str(out / "model"),
+            model_digest=model_digest(out / "model"),
+            facts=model_facts(engine, device="cpu", dtype="float32"),
+            force=True,  # replies of an earlier model are no use to this one
+        ),
+    )
+    page, _ = write_report(out / "evaluate")
+    return results, page
+
+
+def _example_picture(out: Path) -> Path:
+    """A picture the model has not seen, to try the commands on."""
+    from kosmos.document.shards import ShardReader
+    from kosmos.files import atomic_file
+
+    file = out / "picture.png"
+    (picture,) = ShardReader(out / "microcosm" / "eval" / "captions")[0].images
+    with atomic_file(file) as target:
+        target.write(picture.source)  # type: ignore[arg-type]
+    return file
+
+
+def _summarize(results: "Results", out: Path, page: Path, picture: Path, time_s: float) -> None:
+    from kosmos.cli.evaluate import print_result
+    from kosmos.evaluate.suite import TASKS
+
+    for result in results.tasks:
+        print_result(TASKS[result.task], result)
+    click.echo(f"\nReport: {page}   ({time_s / 60:.1f} minutes)\n\nTry next:")
+    model = f"--model {out / 'model'}"
+    click.echo(f"  kosmos ground {model} --image {picture} --draw {out / 'boxes.png'}")
+    click.echo(f'  kosmos ask {model} --image {picture} --question "How many objects are there?"')
+    click.echo(f'  kosmos refer {model} --image {picture} --expression "{_phrase(out)}"')
+
+
+def _phrase(out: Path) -> str:
+    """Something that is in the example picture."""
+    from kosmos.document.shards import ShardReader
+
+    objects = ShardReader(out / "microcosm" / "eval" / "captions")[0].meta["objects"]
+    assert isinstance(objects, list)
+    thing = objects[0]
+    assert isinstance(thing, dict)
+    is_kind = bool(thing.get("kind"))
+    return f"the {thing['name']}" if is_kind else f"the {thing['color']} {thing['shape']}"
