@@ -8,7 +8,7 @@ from kosmos import config
 from kosmos.errors import ConfigError
 from kosmos.files import read_json
 from kosmos.recipes import baseline, instruct, kosmos1, kosmos2, microcosm
-from kosmos.train.config import Run
+from kosmos.train.config import Run, check_run
 
 RECIPES: dict[str, Callable[[], Run]] = {
     "kosmos1": kosmos1.kosmos1,
@@ -52,4 +52,6 @@ def make_run(recipe: str, assignments: Sequence[str] = ()) -> Run:
         )
     for assignment in assignments:
         run = config.override(run, assignment)
+    # only now: settings that depend on each other may come in any order
+    check_run(run)
     return run

@@ -42,7 +42,7 @@ class TrainConfig:
     checkpoint_every: int = 1000
     """Steps between checkpoints; the last step always leaves one."""
     keep_checkpoints: int = 2
-    """How many of the latest checkpoints stay."""
+    """How many of the latest checkpoints stay; 0: all."""
     heldout_every: int = 0
     """Steps between held-out losses; 0: only at the end."""
     heldout_sequences: int = 64
@@ -51,11 +51,14 @@ class TrainConfig:
     """Steps between progress lines; metrics.jsonl gets every step."""
 
     def __post_init__(self) -> None:
-        if self.steps <= 0 or not 0 <= self.warmup_steps <= self.steps:
-            raise ConfigError(
-                f"train: expected 0 <= warmup_steps <= steps and steps > 0, found "
-                f"warmup_steps={self.warmup_steps}, steps={self.steps}"
-            )
+        for name in ("steps", "micro_batch_tokens", "checkpoint_every", "log_every"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(
+                    f"train.{name}: expected a positive number, found {getattr(self, name)}"
+                )
+        for name in ("warmup_steps", "clip_norm", "keep_checkpoints", "heldout_every"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"train.{name}: expected 0 or more, found {getattr(self, name)}")
         if self.learning_rate <= 0.0:
             raise ConfigError(
                 f"train.learning_rate: expected a positive number, found {self.learning_rate}"
@@ -112,7 +115,12 @@ def check_run(run: Run, *, vocabulary_size: int | None = None) -> None:
     Raises:
         ConfigError: Naming both sides.
     """
-    model = run.model
+    model, train = run.model, run.train
+    if train.warmup_steps > train.steps:
+        raise ConfigError(
+            f"train.warmup_steps: expected at most train.steps={train.steps}, "
+            f"found {train.warmup_steps}"
+        )
     if vocabulary_size is not None and vocabulary_size != model.decoder.vocab_size:
         raise ConfigError(
             f"model.decoder.vocab_size: expected {vocabulary_size} as the tokenizer with "

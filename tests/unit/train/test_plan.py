@@ -98,6 +98,7 @@ def test_without_any_index_measuring_is_an_error(run: Run, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
+        ("train.warmup_steps", 7, "train.warmup_steps: expected at most train.steps=6, found 7"),
         ("image.size", 32, "image.size: expected model.vision.image_size=28, found 32"),
         ("layout.num_image_tokens", 5, "expected model.connector.num_queries=4, found 5"),
         ("streams.text.max_tokens", 300, "at most model.decoder.max_tokens=256, found 300"),

@@ -1,0 +1,43 @@
+"""kosmos plan."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from kosmos.cli.main import cli
+from kosmos.errors import ConfigError
+
+
+def plan(*arguments: str) -> str:
+    return CliRunner().invoke(cli, ["plan", *arguments], catch_exceptions=False).stdout
+
+
+def test_the_table_sets_our_sums_beside_the_papers() -> None:
+    lines = plan("kosmos1").splitlines()
+    assert any(line.startswith("tokens a step") and "paper: 1,200,000" in line for line in lines)
+    assert any(line.split()[:2] == ["text", "256"] and "41.7%" in line for line in lines)
+    assert any(line.startswith("parameters") and "1,671,775,232" in line for line in lines)
+    assert not any(line.startswith("time") for line in lines)
+
+
+def test_a_rate_gives_a_time() -> None:
+    assert "time" in plan("kosmos2", "--flops-per-s", "4e14")
+    slow, fast = (
+        json.loads(plan("kosmos2", "--json", "--flops-per-s", rate)) for rate in ("1e14", "2e14")
+    )
+    assert slow["time_s"] == pytest.approx(2 * fast["time_s"])
+
+
+def test_json_holds_everything_and_settings_count() -> None:
+    whole = json.loads(plan("kosmos1", "--json"))
+    short = json.loads(plan("kosmos1", "--json", "--set", "train.steps=3000"))
+    assert short["total_tokens"] == pytest.approx(whole["total_tokens"] / 100)
+    assert [stream["name"] for stream in whole["streams"]] == ["text", "captions", "interleaved"]
+    assert whole["memory_bytes"] == sum(whole["memory"].values())
+    assert whole["time_s"] is None
+
+
+def test_parts_that_do_not_fit_are_told() -> None:
+    with pytest.raises(ConfigError, match=r"streams.text.max_tokens: expected at most"):
+        plan("kosmos1", "--set", "streams.text.max_tokens=4096")
