@@ -11,11 +11,15 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO, TYPE_CHECKING, TypeAlias
 
 from kosmos.errors import DataError
 
-Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
+if TYPE_CHECKING:
+    Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
+else:
+    # types checked at run time (in tests) cannot refer to themselves from other modules
+    Json: TypeAlias = bool | int | float | str | list | dict | None
 
 
 @contextmanager

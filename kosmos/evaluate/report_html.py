@@ -246,7 +246,7 @@ def _true_boxes(item: "Shown") -> list[Box]:
 
 def _frame(picture: bytes, said: Sequence[Box], true: Sequence[Box]) -> str:
     source = base64.b64encode(picture).decode("ascii")
-    rectangles = [_rectangle(box, "#fff", 5, "") for box in (*said, *true)]
+    rectangles = [_rectangle(box, "#fff", 5.0, "") for box in (*said, *true)]
     rectangles += [_rectangle(box, "#a4420b", 2.5, "7 5") for box in true]
     rectangles += [_rectangle(box, "#1f4fa8", 2.5, "") for box in said]
     overlay = ""

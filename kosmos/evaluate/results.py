@@ -202,7 +202,7 @@ def _measure(
 def _interval(metric: Metric, values: list[float], *, seed: int, name: str) -> Interval:
     # partial credit, as VQA gives, is no share of right and wrong
     if metric.kind == "share" and all(value in (0.0, 1.0) for value in values):
-        return wilson(sum(values), len(values))
+        return wilson(round(sum(values)), len(values))
     return bootstrap(values, seed=seed, name=name)
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from kosmos import config as configs
 from kosmos.document.shards import ShardReader
@@ -39,6 +39,7 @@ POOL = 32
 MAX_PICTURE_PIXELS = 178_956_970
 
 
+@runtime_checkable
 class Engine(Protocol):
     """What answers; :class:`~kosmos.generate.generator.Generator` does."""
 

@@ -10,7 +10,7 @@ scored again, and scored against other examples' gold to learn what chance would
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from kosmos.boxes import Box
 from kosmos.document.types import Document
@@ -133,6 +133,7 @@ Values: TypeAlias = Mapping[str, float]
 Scorer: TypeAlias = Callable[[Example, Prediction], Values]
 
 
+@runtime_checkable
 class Task(Protocol):
     """What every entry of the suite does."""
 

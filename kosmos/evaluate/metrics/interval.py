@@ -26,7 +26,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def wilson(num_right: float, num_all: int) -> Interval:
+def wilson(num_right: int, num_all: int) -> Interval:
     """The share of right answers, with Wilson's score interval.
 
     Raises:
