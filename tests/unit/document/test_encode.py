@@ -200,7 +200,7 @@ def test_typed_markup_inside_a_piece_is_an_error_naming_document_and_part() -> N
 
 def test_location_that_the_grid_does_not_have_is_an_error_naming_document_and_part() -> None:
     for layout in (TRAINING, INFERENCE):
-        with pytest.raises(MarkupError, match="document 'doc-7', part 0: .*1024") as caught:
+        with pytest.raises(MarkupError, match=r"document 'doc-7', part 0: .*1024") as caught:
             lay_out(Text("<object><patch_index_1024></object>"), layout=layout)
         assert caught.value.position == 8
 
@@ -433,8 +433,8 @@ def test_published_processor_cases_are_reproduced(released: Tokenizer, shared_da
     published = json.loads((shared_data / "kosmos2/golden/published_dev.json").read_text())
     for case in published["processor_cases"]:
         text = case["text"]
-        for pairs in case["bboxes"] or []:
-            pairs = [pairs] if pairs and isinstance(pairs[0], int) else pairs
+        for given in case["bboxes"] or []:
+            pairs = [given] if given and isinstance(given[0], int) else given
             locations = ["".join(f"<patch_index_{i:04d}>" for i in pair) for pair in pairs]
             markup = "</delimiter_of_multi_objects/>".join(locations)
             if markup:
