@@ -433,8 +433,8 @@ def test_published_processor_cases_are_reproduced(released: Tokenizer, shared_da
     published = json.loads((shared_data / "kosmos2/golden/published_dev.json").read_text())
     for case in published["processor_cases"]:
         text = case["text"]
-        for given in case["bboxes"] or []:
-            pairs = [given] if given and isinstance(given[0], int) else given
+        for entry in case["bboxes"] or []:
+            pairs = [entry] if entry and isinstance(entry[0], int) else entry
             locations = ["".join(f"<patch_index_{i:04d}>" for i in pair) for pair in pairs]
             markup = "</delimiter_of_multi_objects/>".join(locations)
             if markup:
