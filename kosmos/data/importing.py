@@ -59,7 +59,7 @@ def import_corpus(
         source: A file, or a folder of files of the format.
         destination: Folder for the results; folders of an earlier import are replaced.
         config: Choices of the reader.
-        heldout_fraction: Share of the sources held out.
+        heldout_fraction: Share of the sources held out; of a test set it is all.
         max_documents: Stop behind this many; None reads all.
         max_bad: Share of bad records past which the import fails and leaves nothing.
 
@@ -72,6 +72,8 @@ def import_corpus(
         raise ConfigError(f"format: expected one of {', '.join(FORMATS)}, found {format_name!r}")
     if not 0.0 <= heldout_fraction <= 1.0:
         raise ConfigError(f"heldout_fraction: expected [0, 1], found {heldout_fraction}")
+    if FORMATS[format_name].is_test_set:
+        heldout_fraction = 1.0
     tally, writing = Tally(), _Writing()
     provenance: dict[str, Json] = {
         "format": format_name,

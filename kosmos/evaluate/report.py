@@ -14,7 +14,7 @@ from kosmos.errors import ConfigError, DataError
 from kosmos.evaluate.report_html import render_html
 from kosmos.evaluate.report_markdown import render_markdown
 from kosmos.evaluate.results import Results, TaskResult
-from kosmos.evaluate.runner import picture_path, read_predictions
+from kosmos.evaluate.runner import kept_picture, read_predictions
 from kosmos.evaluate.suite import TASKS
 from kosmos.evaluate.task import Example, Prediction, Task
 from kosmos.files import read_json, write_text
@@ -29,7 +29,7 @@ class Shown:
     values: dict[str, float]
     """Metric values, in their own scale."""
     picture: bytes | None
-    """PNG; None for examples without a picture, or whose picture was not kept."""
+    """PNG or JPEG; None for examples without a picture, or whose picture was not kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +88,8 @@ def _section(folder: Path, task: Task, result: TaskResult, num_shown: int) -> Se
     scorer = task.scorer(examples)
     shown = []
     for example, prediction in pairs:
-        path = picture_path(folder, task, example.id)
-        picture = path.read_bytes() if path.is_file() else None
+        path = kept_picture(folder, task, example.id)
+        picture = path.read_bytes() if path is not None else None
         shown.append(
             Shown(
                 example=example,

@@ -255,7 +255,10 @@ def _frame(picture: bytes, said: Sequence[Box], true: Sequence[Box]) -> str:
             '<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" aria-hidden="true">'
             f"{''.join(rectangles)}</svg>"
         )
-    return f'<div class=frame><img alt="" src="data:image/png;base64,{source}">{overlay}</div>'
+    is_png = picture.startswith(b"\x89PNG")
+    kind, css = ("png", " class=pixels") if is_png else ("jpeg", "")
+    image = f'<img alt=""{css} src="data:image/{kind};base64,{source}">'
+    return f"<div class=frame>{image}{overlay}</div>"
 
 
 def _rectangle(box: Box, color: str, width: float, dashes: str) -> str:

@@ -30,7 +30,7 @@ td.span { white-space:nowrap } .yes,.no { white-space:nowrap; font-weight:600 }
 figure { margin:0; background:var(--card); border:1px solid var(--line); border-radius:10px;
          overflow:hidden; display:flex; flex-direction:column }
 .frame { position:relative; background:#eee; line-height:0 }
-.frame img { width:100%; display:block; image-rendering:pixelated }
+.frame img { width:100%; display:block } .frame .pixels { image-rendering:pixelated }
 .frame svg { position:absolute; inset:0; width:100%; height:100% }
 figcaption { padding:.65rem .75rem .75rem; font-size:.86rem; line-height:1.4 }
 figcaption p { margin:.15rem 0 } .label { color:var(--soft); font-size:.75rem; margin-right:.35rem }

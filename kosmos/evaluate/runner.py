@@ -4,7 +4,7 @@
 
     OUT/results.json                all numbers
     OUT/predictions/TASK.jsonl      a header, then a row per example: gold, prompt and reply
-    OUT/pictures/TASK/ID.png        the first pictures of each task, for the report
+    OUT/pictures/TASK/              the first pictures of each task, for the report
 
 Replies are written as they come, so that a killed run goes on where it was. The header names all
 that the replies depend on; an OUT whose header says otherwise is refused, never mixed.
@@ -27,13 +27,14 @@ from kosmos.evaluate.task import CandidateScore, Example, FoundPhrase, Predictio
 from kosmos.files import Json, atomic_file, write_json
 from kosmos.generate.config import Decoding
 from kosmos.generate.reply import Reply, Score
-from kosmos.image.codec import decode, encode_png
+from kosmos.image.codec import decode, encode_jpeg, encode_png
 from kosmos.logs import Progress
 from kosmos.runtime import generator
 
 NUM_PICTURES = 64
 """Pictures of each task that are kept for the report."""
 PICTURE_SIDE_PX = 448
+SMALL_SIDE_PX = 160
 POOL = 32
 """With demonstrations: examples they are drawn from, which are then not asked."""
 MAX_PICTURE_PIXELS = 178_956_970
@@ -111,14 +112,17 @@ def read_predictions(path: Path) -> Iterator[tuple[Example, Prediction]]:
         yield _example_of(row, path), _prediction_of(row, path)
 
 
-def picture_path(out: Path, task: Task, example_id: str) -> Path:
-    """Where the picture of an example is kept, if it is."""
-    name = hashlib.sha256(example_id.encode("utf-8")).hexdigest()[:16]
-    return out / "pictures" / task.name / f"{name}.png"
+def kept_picture(out: Path, task: Task, example_id: str) -> Path | None:
+    """The file of the picture of an example, if it was kept."""
+    stem = _picture_stem(out, task, example_id)
+    found = (stem.with_suffix(suffix) for suffix in (".png", ".jpg"))
+    return next((path for path in found if path.is_file()), None)
 
 
 def _dataset(task: Task, data: Path) -> ShardReader:
-    for folder in (data / task.dataset, data / "eval" / task.dataset):
+    # as such, as the microcosm has them, and as an import leaves them
+    name = task.dataset
+    for folder in (data / name, data / "eval" / name, data / name / "heldout"):
         if (folder / "manifest.json").exists():
             reader = ShardReader(folder)
             if len(reader) == 0:
@@ -317,11 +321,20 @@ def _prediction_of(row: dict[str, Json], path: Path) -> Prediction:
 
 
 def _keep_picture(out: Path, task: Task, example: Example, *, number: int) -> None:
-    path = picture_path(out, task, example.id)
-    if number >= NUM_PICTURES or path.exists() or not example.doc.images:
+    if number >= NUM_PICTURES or not example.doc.images:
         return
-    image = decode(example.doc.images[-1].source, max_pixels=MAX_PICTURE_PIXELS)
-    image = image.copy()
+    if kept_picture(out, task, example.id) is not None:
+        return
+    image = decode(example.doc.images[-1].source, max_pixels=MAX_PICTURE_PIXELS).copy()
+    # drawings of the microcosm stay as they are; photos get small
+    is_small = max(image.size) <= SMALL_SIDE_PX
     image.thumbnail((PICTURE_SIDE_PX, PICTURE_SIDE_PX))
-    with atomic_file(path) as file:
-        file.write(encode_png(image))  # type: ignore[arg-type]
+    stem = _picture_stem(out, task, example.id)
+    with atomic_file(stem.with_suffix(".png" if is_small else ".jpg")) as file:
+        file.write(encode_png(image) if is_small else encode_jpeg(image))  # type: ignore[arg-type]
+
+
+def _picture_stem(out: Path, task: Task, example_id: str) -> Path:
+    # ids may hold anything
+    name = hashlib.sha256(example_id.encode("utf-8")).hexdigest()[:16]
+    return out / "pictures" / task.name / name

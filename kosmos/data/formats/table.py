@@ -22,6 +22,8 @@ class Format(NamedTuple):
 
     read: Reader
     help: str
+    is_test_set: bool = False
+    """Only ever measured on: all of it is held out."""
 
 
 FORMATS: dict[str, Format] = {
@@ -33,7 +35,7 @@ FORMATS: dict[str, Format] = {
     "grit": Format(read_grit, "GRIT rows: captions with boxes"),
     "mmc4": Format(read_mmc4, "MMC4 rows: interleaved web pages"),
     "instructions": Format(read_instructions, "instruction triplets (self-instruct, Alpaca)"),
-    "coco-references": Format(read_coco_references, "COCO pictures to evaluate captions on"),
-    "refcoco": Format(read_refcoco, "referring expressions to evaluate on"),
-    "vqa": Format(read_vqa, "questions with ten answers to evaluate on (VQAv2, TextVQA)"),
+    "coco-references": Format(read_coco_references, "COCO pictures to evaluate captions on", True),
+    "refcoco": Format(read_refcoco, "referring expressions to evaluate on", True),
+    "vqa": Format(read_vqa, "questions to evaluate on (VQAv2, TextVQA)", True),
 }

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import PIL.Image
 import pytest
 from click.testing import CliRunner
 
@@ -13,6 +14,7 @@ from kosmos.document.shards import ShardReader
 from kosmos.document.types import Document, Text
 from kosmos.errors import ConfigError, DataError
 from kosmos.files import read_json, read_jsonl
+from kosmos.image.codec import encode_png
 
 CONFIG = ImportConfig()
 
@@ -70,6 +72,14 @@ def test_documents_that_cannot_be_stored_are_counted(tmp_path: Path) -> None:
     report = import_corpus("jsonl", source, tmp_path / "out", config=CONFIG)
     assert report.num_train == report.tally.num_documents == 1
     assert report.tally.counts("bad") == {"document that cannot be stored": 1}
+
+
+def test_a_test_set_is_all_held_out(tmp_path: Path) -> None:
+    (tmp_path / "p.png").write_bytes(encode_png(PIL.Image.new("RGB", (8, 6), "red")))
+    row = {"file": "p.png", "expression": "it", "width": 8, "height": 6, "bbox_xyxy": [1, 1, 4, 4]}
+    (tmp_path / "r.jsonl").write_text(json.dumps(row))
+    report = import_corpus("refcoco", tmp_path / "r.jsonl", tmp_path / "out", config=CONFIG)
+    assert (report.num_train, report.num_heldout) == (0, 1)
 
 
 def test_unknown_format_names_the_known(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from kosmos.errors import ConfigError, DataError
 from kosmos.evaluate.report import read_results, write_report
 from kosmos.evaluate.results import Measured, score_task
-from kosmos.evaluate.runner import POOL, Plan, evaluate, picture_path, read_predictions
+from kosmos.evaluate.runner import POOL, Plan, evaluate, kept_picture, read_predictions
 from kosmos.evaluate.suite import TASKS
 from kosmos.evaluate.task import CandidateScore, Example, FoundPhrase, Prediction, Task
 from tests.unit.evaluate.fakes import WRONG_BOX, Oracle, examples_of, perfect, write_sets
@@ -214,4 +214,5 @@ def test_pictures_are_kept_small_and_once(sets: Path, plan: Plan) -> None:
     evaluate(Oracle([VQA], sets, perfect), [VQA], plan)
     kept = sorted((plan.out / "pictures" / "vqa").iterdir())
     assert len(kept) == 24
-    assert picture_path(plan.out, VQA, "vqa-0") in kept
+    assert kept_picture(plan.out, VQA, "vqa-0") in kept
+    assert kept_picture(plan.out, CAPTIONING, "captions-0") is None
