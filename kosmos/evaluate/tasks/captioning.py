@@ -27,7 +27,7 @@ class Captioning:
 
     name: str = "captioning"
     title: str = "Captioning"
-    help: str = "The picture, then “An image of”; five beams."
+    help: str = "The picture, then “An image of”; five beams unless another number is given above."
     version: int = 1
     dataset: str = "captions"
     metrics: tuple[Metric, ...] = (
