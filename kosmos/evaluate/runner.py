@@ -96,7 +96,9 @@ def evaluate(engine: Engine, tasks: Sequence[Task], plan: Plan) -> Results:
         model_digest=plan.model_digest,
         seed=plan.seed,
         tasks=tuple(done),
-        facts=plan.facts,
+        facts=plan.facts
+        if plan.num_beams is None
+        else {**plan.facts, "Beams": f"{plan.num_beams}"},
     )
     write_json(plan.out / "results.json", configs.to_json(results))
     return results
