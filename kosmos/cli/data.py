@@ -16,22 +16,32 @@ def command() -> None:
     """Bring real data into document shards."""
 
 
-@command.command("import", epilog=f"Formats: {_FORMATS}.")
+@command.command(
+    "import", epilog=f"Formats: {_FORMATS}.", short_help="Files of a known format into shards."
+)
 @click.argument("format_name", metavar="FORMAT")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("destination", type=click.Path(path_type=Path))
-@click.option("--images", default="", help="Folder of the pictures; default: beside the source.")
+@click.option("--images", default="", help="Folder of the pictures, if not beside SOURCE.")
 @click.option(
     "--assign-images",
     is_flag=True,
     help="Trials only: take pictures from --images in order, whatever the records name.",
 )
-@click.option("--heldout-fraction", default=0.0, show_default=True, help="Share held out.")
-@click.option("--limit", type=int, help="Stop behind this many documents.")
-@click.option("--max-bad", default=0.1, show_default=True, help="Share of bad records tolerated.")
-@click.option("--seed", default=0, show_default=True, help="Of the held-out share and the like.")
 @click.option(
-    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Such as grit_mode=phrase."
+    "--heldout-fraction", default=0.0, show_default=True, help="Share of the documents held out."
+)
+@click.option("--limit", type=int, help="Stop after this many documents.")
+@click.option("--max-bad", default=0.1, show_default=True, help="Share of bad records tolerated.")
+@click.option(
+    "--seed", default=0, show_default=True, help="Seed of the held-out share and other choices."
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Change a field of ImportConfig, such as grit_mode=phrase.",
 )
 @click.option("--force", is_flag=True, help="Replace the shards of an earlier import.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")

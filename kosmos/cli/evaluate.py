@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @model_options
-@click.option("--tasks", "names", default="all", show_default=True, help="Names, with commas.")
+@click.option(
+    "--tasks", "names", default="all", show_default=True, help="Names of tasks, with commas."
+)
 @click.option(
     "--data-dir",
     default="microcosm",
@@ -27,10 +29,14 @@ if TYPE_CHECKING:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for results.")
 @click.option("--limit", type=click.IntRange(1), help="Examples of each task, at most.")
 @click.option("--shots", default=0, show_default=True, help="Demonstrations before each example.")
-@click.option("--num-beams", type=click.IntRange(1), help="Instead of each task's own number.")
+@click.option(
+    "--num-beams", type=click.IntRange(1), help="Beams, instead of each task's own number."
+)
 @click.option("--batch-size", default=16, show_default=True, help="Examples asked at once.")
-@click.option("--seed", default=0, show_default=True, help="Of intervals, chance, demonstrations.")
-@click.option("--force", is_flag=True, help="Replace replies that something else made.")
+@click.option(
+    "--seed", default=0, show_default=True, help="Seed of intervals, chance and demonstrations."
+)
+@click.option("--force", is_flag=True, help="Replace replies of another model or setting.")
 @click.option("--json", "as_json", is_flag=True, help="Print results.json.")
 def command(
     model: ModelChoice,

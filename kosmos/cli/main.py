@@ -12,24 +12,25 @@ import traceback
 
 import click
 
+from kosmos import __version__
 from kosmos.errors import ConfigError, KosmosError
 
 COMMANDS: dict[str, str] = {
     "quickstart": "Make a world, train a small KOSMOS on it, evaluate it, write a report.",
-    "microcosm": "Make the procedural world that is the default of every command.",
+    "microcosm": "Make a procedural world to train and to test on.",
     "data": "Bring real data into document shards.",
     "tokenizer": "Train a SentencePiece tokenizer.",
     "recipe": "List recipes, or show one as JSON.",
-    "plan": "Tokens, parameters, memory and FLOPs of a run before anything runs.",
+    "plan": "Compute what a run takes, before it runs.",
     "train": "Train a recipe, or a run.json again.",
     "caption": "Say what is in a picture.",
     "ask": "Answer a question about a picture.",
     "ground": "Caption a picture and say where things are.",
     "refer": "Say where a described thing is.",
     "chat": "Talk with a model, pictures included.",
-    "score": "How likely a model finds given continuations.",
+    "score": "Say how likely a model finds given continuations.",
     "evaluate": "Measure a model on tasks.",
-    "report": "Results as a page with pictures and boxes.",
+    "report": "Make a page of results, with pictures and boxes.",
     "weights": "Import, export and verify model folders.",
 }
 
@@ -68,7 +69,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="openkosmos", prog_name="kosmos")
+@click.version_option(__version__, prog_name="kosmos")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("--quiet", is_flag=True, help="Only warnings and errors on stderr.")
 def cli(debug: bool, quiet: bool) -> None:

@@ -8,10 +8,10 @@ import click
 
 @click.group()
 def command() -> None:
-    """Make the procedural world that is the default of every command."""
+    """Make the microcosm, a procedural world to train and to test on."""
 
 
-@command.command("make")
+@command.command("make", short_help="Write its document shards.")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--num-scenes", type=int, help="Training pictures.  [default: 20000]")
 @click.option("--seed", type=int, help="Which scenes and words are drawn.  [default: 0]")

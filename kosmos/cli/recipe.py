@@ -26,7 +26,7 @@ def list_recipes(as_json: bool) -> None:
         click.echo(f"{name:<{width}}  {title}")
 
 
-@command.command("show")
+@command.command("show", short_help="Print a recipe as JSON.")
 @click.argument("recipe")
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change a field.")
 def show(recipe: str, assignments: tuple[str, ...]) -> None:

@@ -8,7 +8,9 @@ import click
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--shown", default=6, show_default=True, help="Best and worst replies of each task.")
+@click.option(
+    "--shown", default=6, show_default=True, help="Best and worst replies shown of each task."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def command(folder: Path, shown: int, as_json: bool) -> None:
     """Write report.html and report.md into FOLDER, which kosmos evaluate made.

@@ -14,9 +14,13 @@ from kosmos.document.types import Document, Text
 @images_option(required=False, text="A picture before the prompt, - for stdin; may be repeated.")
 @click.option("--prompt", default="", help="Words before the candidates; may carry markup.")
 @click.option(
-    "--candidate", "candidates", multiple=True, required=True, help="A continuation; repeat it."
+    "--candidate",
+    "candidates",
+    multiple=True,
+    required=True,
+    help="A continuation; may be repeated.",
 )
-@click.option("--end", is_flag=True, help="Count the end of the text behind a candidate as well.")
+@click.option("--end", is_flag=True, help="Count </s> after a candidate as well.")
 @json_option
 def command(
     model: ModelChoice,
@@ -26,7 +30,7 @@ def command(
     end: bool,
     as_json: bool,
 ) -> None:
-    """Natural-log probability of each candidate behind the prompt: sum, and mean per token.
+    """Natural-log probability of each candidate after the prompt: sum, and mean per token.
 
     The columns are sum, mean, number of tokens and candidate, in the order given.
 

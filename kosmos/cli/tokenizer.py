@@ -12,7 +12,7 @@ def command() -> None:
     """Train a SentencePiece tokenizer."""
 
 
-@command.command("train")
+@command.command("train", short_help="Train on text files or document shards.")
 @click.argument("sources", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The .model to write.")
 @click.option("--num-pieces", default=64_000, show_default=True, help="Pieces, 3 control included.")

@@ -17,15 +17,26 @@ def command() -> None:
     """Import, export and verify model folders."""
 
 
-@command.command("import")
+@command.command("import", short_help="Other people's weights into a model folder.")
 @click.argument("source", type=_FOLDER)
 @click.argument("target", type=_FOLDER)
 @click.option(
-    "--format", "kind", type=click.Choice(["hf", "clip"]), default="hf", show_default=True
+    "--format",
+    "kind",
+    type=click.Choice(["hf", "clip"]),
+    default="hf",
+    show_default=True,
+    help="What SOURCE is.",
 )
 @click.option("--tokenizer", type=_FOLDER, help="hf: SentencePiece model, if SOURCE has none.")
-@click.option("--recipe", default="kosmos1", show_default=True, help="clip: what to put CLIP into.")
-@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="clip: change it.")
+@click.option("--recipe", default="kosmos1", show_default=True, help="clip: recipe of the model.")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="clip: change a field of the recipe.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def import_(
@@ -66,10 +77,17 @@ def import_(
     _tell(target, loaded, as_json=as_json)
 
 
-@command.command("export")
+@command.command("export", short_help="A model folder into a Hugging Face one.")
 @click.argument("source", type=_FOLDER)
 @click.argument("target", type=_FOLDER)
-@click.option("--format", "kind", type=click.Choice(["hf"]), default="hf", show_default=True)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["hf"]),
+    default="hf",
+    show_default=True,
+    help="What TARGET will be.",
+)
 @click.option("--max-shard-gb", default=5.0, show_default=True, help="Largest weight file, in GB.")
 @click.option("--force", is_flag=True, help="Replace an existing folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
@@ -90,10 +108,10 @@ def export(
     _tell(target, loaded, as_json=as_json)
 
 
-@command.command("verify")
+@command.command("verify", short_help="Compare two model folders.")
 @click.argument("source", type=_FOLDER)
 @click.argument("target", type=_FOLDER)
-@click.option("--seed", default=0, show_default=True, help="Of the random tokens and pictures.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the random inputs.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def verify(source: Path, target: Path, seed: int, as_json: bool) -> None:
     """Compare two model folders: every tensor, and the logits of random inputs.

@@ -97,7 +97,7 @@ class Tokenizer:
             model = Path(path).read_bytes()
         except OSError as error:
             raise DataError(
-                f"{path}: expected a SentencePiece model, found {error.strerror}"
+                f"{path}: expected a SentencePiece model, found none: {error.strerror}"
             ) from error
         return cls(model, num_cells=num_cells, num_pieces=num_pieces, where=str(path))
 
