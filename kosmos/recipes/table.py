@@ -7,7 +7,7 @@ from pathlib import Path
 from kosmos import config
 from kosmos.errors import ConfigError
 from kosmos.files import read_json
-from kosmos.recipes import baseline, instruct, kosmos1, kosmos2, microcosm
+from kosmos.recipes import baseline, instruct, kosmos1, kosmos2, microcosm, trial
 from kosmos.train.config import Run, check_run
 
 RECIPES: dict[str, Callable[[], Run]] = {
@@ -22,6 +22,7 @@ RECIPES: dict[str, Callable[[], Run]] = {
     "microcosm": microcosm.microcosm,
     "microcosm-instruct": microcosm.microcosm_instruct,
     "microcosm-baseline": microcosm.microcosm_baseline,
+    "trial": trial.trial,
 }
 # what an issue or a paper calls them
 ALIASES = {"instruct": "kosmos1-instruct", "baseline": "kosmos1-baseline"}

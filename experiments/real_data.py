@@ -1,0 +1,213 @@
+"""Real data end to end: import every source, train the trial on all of them, print the table.
+
+Run ``python experiments/real_data.py DATA OUT``; DATA holds the sources under the names in
+:data:`SOURCES`. Every `kosmos` command is printed before it runs. What is done already is not done
+again, and a killed training goes on from its last checkpoint. Exits with 1 unless the loss fell on
+each stream and each held-out loss beats its unigram baseline.
+"""
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from curves import Curve, read_curves, save_curves
+
+from kosmos.config import from_json
+from kosmos.data.loader import Loader
+from kosmos.files import read_json, write_json
+from kosmos.text.tokenizer import Tokenizer
+from kosmos.train.config import Run
+
+TOKENIZER = "kosmos2/sentencepiece.bpe.model"
+WINDOW = 10
+
+
+class Source(NamedTuple):
+    """A source of DATA, and how it is imported."""
+
+    format: str
+    path: str
+    images: str = ""
+    options: tuple[str, ...] = ()
+
+
+# the photos given to the pages are of no other stream, so that no held-out photo is trained on
+SOURCES: dict[str, Source] = {
+    "wikipedia": Source("wikitext", "text/wikitext2_valid.txt"),
+    "shakespeare": Source("text", "text/tinyshakespeare.txt"),
+    "coco": Source("coco", "coco/annotations_dev.jsonl"),
+    "cc12m": Source("pairs", "pairs/cc12m-train-0000.tar"),
+    "grounded": Source("grit", "grounding/coco_grit_schema_dev.jsonl", images="coco"),
+    "interleaved": Source(
+        "mmc4", "web/mmc4_dev.jsonl", images="detect/raccoon", options=("--assign-images",)
+    ),
+    "instruct": Source("instructions", "instruct/seed_tasks.jsonl"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """What became of a stream."""
+
+    stream: str
+    num_train: int
+    """Documents trained on."""
+    num_heldout: int
+    """Documents held out."""
+    first: float
+    """Mean training loss of the first steps, in nats."""
+    last: float
+    """The same of the last steps."""
+    heldout: float
+    """Held-out loss at the end."""
+    unigram: float
+    """Held-out loss of the stream's token frequencies, one added to each count."""
+    strong_unigram: float
+    """The same of the stream's frequencies mixed with those of all streams together, with the
+    weight that suits the held-out tokens best: what no choice of smoothing could beat by much."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether something was learned and it is more than token frequencies."""
+        return self.last < self.first and self.heldout < self.unigram
+
+
+def main() -> int:
+    """Import, train, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path, help="folder of the sources")
+    parser.add_argument("out", type=Path, help="folder for everything made")
+    parser.add_argument("--heldout-fraction", type=float, default=0.15)
+    parser.add_argument("--limit", type=int, help="documents of each source, at most")
+    parser.add_argument("--set", dest="assignments", action="append", default=[], metavar="N=V")
+    args = parser.parse_args()
+    data, out = args.data.resolve(), args.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    began_s = time.monotonic()
+    for name, source in SOURCES.items():
+        if not (out / "corpora" / name / "report.json").exists():
+            _kosmos(out, *_import_arguments(name, source, data, args))
+    imported_s = time.monotonic()
+    settings = [f"tokenizer={data / TOKENIZER}", *args.assignments]
+    sets = [word for setting in settings for word in ("--set", setting)]
+    _kosmos(out, "train", "trial", "--out", "run", "--resume", *sets)
+    print(
+        f"imports {imported_s - began_s:.0f} s, training {time.monotonic() - imported_s:.0f} s "
+        f"in this process"
+    )
+    lines = summarize(out)
+    write_json(out / "table.json", [asdict(line) for line in lines])
+    save_curves(out / "run" / "metrics.jsonl", out / "curves.png", window=WINDOW)
+    print_table(lines)
+    return 0 if all(line.passed for line in lines) else 1
+
+
+def summarize(out: Path) -> list[Line]:
+    """The line of each stream of a finished trial.
+
+    Args:
+        out: Folder that this script filled.
+    """
+    curves = read_curves(out / "run" / "metrics.jsonl")
+    strong = strong_unigrams(out)
+    return [_line(out, name, curve, strong[name]) for name, curve in curves.items()]
+
+
+def strong_unigrams(out: Path) -> dict[str, float]:
+    """Held-out loss of the best mixture of a stream's token frequencies with those of all.
+
+    Args:
+        out: Folder that this script filled.
+    """
+    record = read_json(out / "run" / "run.json")
+    assert isinstance(record, dict)
+    run = from_json(Run, record["run"], where="run.json")
+    # the run was made in OUT, and its paths start there
+    streams = [
+        replace(s, path=str(out / s.path), heldout_path=str(out / s.heldout_path))
+        for s in run.streams
+    ]
+    loader = Loader(
+        streams,
+        Tokenizer.load(run.tokenizer, num_cells=run.num_cells),
+        seed=run.seed,
+        layout=run.layout,
+        image=run.image,
+        micro_batch_tokens=run.train.micro_batch_tokens,
+        heldout_sequences=run.train.heldout_sequences,
+        cache_folder=out / "run" / "index",
+    )
+    everything = 1.0 + sum(index.token_counts for index in loader.indices.values())
+    everything = everything / everything.sum()
+    losses = {}
+    for name, index in loader.indices.items():
+        own = index.token_counts / index.token_counts.sum()
+        batches = loader.heldout(name)
+        targets = np.concatenate([b.targets[b.loss_weights > 0] for b in batches])
+        losses[name] = min(
+            float(-np.log(share * own[targets] + (1 - share) * everything[targets]).mean())
+            for share in np.linspace(0.0, 0.99, 100)
+        )
+    return losses
+
+
+def print_table(lines: list[Line]) -> None:
+    """Print the table in Markdown."""
+    print(
+        "| stream | documents | held out | loss, first 10 steps | loss, last 10 | held-out loss "
+        "| unigram | strong unigram |\n|---|--:|--:|--:|--:|--:|--:|--:|"
+    )
+    for line in lines:
+        print(
+            f"| {line.stream} | {line.num_train} | {line.num_heldout} | {line.first:.2f} "
+            f"| {line.last:.2f} | {line.heldout:.2f} | {line.unigram:.2f} "
+            f"| {line.strong_unigram:.2f} |"
+        )
+    for line in lines:
+        if not line.passed:
+            print(f"failed: {line.stream}")
+
+
+def _kosmos(out: Path, *arguments: str) -> None:
+    """Run a command of the project in a folder, told first."""
+    print("$ kosmos", shlex.join(arguments), flush=True)
+    # threads that wait asleep: spinning ones made a step five times slower on shared cores
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    command = [sys.executable, "-m", "kosmos", *arguments]
+    subprocess.run(command, cwd=out, check=True, env=environment)
+
+
+def _import_arguments(name: str, source: Source, data: Path, args: argparse.Namespace) -> list[str]:
+    images = ["--images", str(data / source.images)] if source.images else []
+    limit = ["--limit", str(args.limit)] if args.limit is not None else []
+    share = ["--heldout-fraction", str(args.heldout_fraction)]
+    paths = [str(data / source.path), f"corpora/{name}"]
+    return ["data", "import", source.format, *paths, *images, *source.options, *share, *limit]
+
+
+def _line(out: Path, name: str, curve: Curve, strong_unigram: float) -> Line:
+    report = read_json(out / "corpora" / name / "report.json")
+    assert isinstance(report, dict)
+    losses = [loss for _, loss in curve.train]
+    assert curve.unigram is not None
+    return Line(
+        stream=name,
+        num_train=int(report["train"]),  # type: ignore[arg-type]
+        num_heldout=int(report["heldout"]),  # type: ignore[arg-type]
+        first=sum(losses[:WINDOW]) / len(losses[:WINDOW]),
+        last=sum(losses[-WINDOW:]) / len(losses[-WINDOW:]),
+        heldout=curve.heldout[-1][1],
+        unigram=curve.unigram,
+        strong_unigram=strong_unigram,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

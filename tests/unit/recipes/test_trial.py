@@ -1,0 +1,24 @@
+"""The trial's parts fit each other and hold every kind of data."""
+
+from kosmos.recipes.table import make_run
+from kosmos.text.vocabulary import Vocabulary
+from kosmos.train.config import check_run
+from kosmos.train.plan import plan
+
+
+def test_the_trial_fits_the_released_tokenizer() -> None:
+    run = make_run("trial")
+    check_run(run, vocabulary_size=Vocabulary(num_pieces=64_000, num_cells=run.num_cells).size)
+
+
+def test_every_stream_of_the_trial_is_measured_on_data_of_its_own() -> None:
+    streams = make_run("trial").streams
+    folders = [folder for stream in streams for folder in (stream.path, stream.heldout_path)]
+    assert len({*folders}) == 2 * len(streams)
+
+
+def test_the_trial_is_small_enough_for_two_cores() -> None:
+    found = plan(make_run("trial"))
+    assert found.num_parameters < 25e6
+    # ten minutes at the rate of an ordinary pair of cores
+    assert found.time_s(100e9) < 600
