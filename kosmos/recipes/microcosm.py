@@ -38,12 +38,12 @@ def microcosm_vision() -> Run:
         base,
         {
             "name": "microcosm-vision",
-            "streams": (replace(grounded, {"sequences_per_step": 64}),),
+            "streams": (replace(grounded, {"sequences_per_step": 16}),),
             "train": replace_fields(
                 base.train,
-                steps=600,
-                warmup_steps=50,
-                learning_rate=3e-3,
+                steps=1600,
+                warmup_steps=100,
+                learning_rate=2e-3,
                 objective="regions",
                 vision="all",
                 start_from="",
@@ -72,16 +72,16 @@ def microcosm() -> Run:
         tokenizer="microcosm/tokenizer.model",
         num_cells=NUM_CELLS,
         streams=(
-            _stream("text", 4, 128.0, packing="full-sentence", line_tokens=True),
-            _stream("captions", 12, 40.0, images=1.0),
-            _stream("grounded", 28, 60.0, images=1.0),
-            _stream("vqa", 16, 55.0, images=1.0),
-            _stream("interleaved", 2, 220.0, images=3.0),
-            _stream("grounded-instruct", 4, 45.0, images=1.0),
+            _stream("text", 2, 128.0, packing="full-sentence", line_tokens=True),
+            _stream("captions", 4, 40.0, images=1.0),
+            _stream("grounded", 9, 60.0, images=1.0),
+            _stream("vqa", 6, 55.0, images=1.0),
+            _stream("interleaved", 1, 220.0, images=3.0),
+            _stream("grounded-instruct", 2, 45.0, images=1.0),
         ),
         train=TrainConfig(
-            steps=500,
-            warmup_steps=40,
+            steps=700,
+            warmup_steps=50,
             learning_rate=2e-3,
             vision="all",
             checkpoint_every=100,
@@ -99,15 +99,15 @@ def microcosm_instruct() -> Run:
     Should reach: see experiments/LOG.md.
     """
     base = microcosm()
-    shares = {"text": 1, "captions": 4, "grounded": 10, "vqa": 10, "interleaved": 1}
+    shares = {"text": 1, "captions": 2, "grounded": 4, "vqa": 4, "interleaved": 1}
     return replace(
         base,
         {
             "name": "microcosm-instruct",
             "streams": (
-                _stream("instruct", 16, 40.0),
+                _stream("instruct", 8, 40.0),
                 *(
-                    replace(stream, {"sequences_per_step": shares.get(stream.name, 2)})
+                    replace(stream, {"sequences_per_step": shares.get(stream.name, 1)})
                     for stream in base.streams
                 ),
             ),
