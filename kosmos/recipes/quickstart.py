@@ -12,7 +12,9 @@ from pathlib import Path
 
 from kosmos.errors import ConfigError
 from kosmos.microcosm.config import MicrocosmConfig
+from kosmos.model.config import with_vocabulary
 from kosmos.recipes import microcosm
+from kosmos.text.vocabulary import Vocabulary
 from kosmos.train.config import Run
 
 
@@ -36,7 +38,7 @@ class Quickstart:
     """Examples of each evaluation task, at most."""
 
     def runs(self, root: Path) -> dict[str, Run]:
-        """The training stages in order, their paths below a root.
+        """The training stages in order, their paths below a root and their vocabulary the world's.
 
         Raises:
             ConfigError: If a stage's location grid is not the world's.
@@ -49,13 +51,18 @@ class Quickstart:
                     f"{name}.num_cells: expected world.num_cells={self.world.num_cells}, "
                     f"found {run.num_cells}"
                 )
-        return {name: _below(root, run, start_from=before[name]) for name, run in stages.items()}
+        size = Vocabulary(num_pieces=self.num_pieces, num_cells=self.world.num_cells).size
+        return {
+            name: _below(root, run, vocabulary_size=size, start_from=before[name])
+            for name, run in stages.items()
+        }
 
 
-def _below(root: Path, run: Run, *, start_from: str) -> Run:
+def _below(root: Path, run: Run, *, vocabulary_size: int, start_from: str) -> Run:
     """A run whose relative paths lie below a root."""
     return replace(
         run,
+        model=with_vocabulary(run.model, vocabulary_size),
         tokenizer=str(root / run.tokenizer),
         streams=tuple(
             replace(
