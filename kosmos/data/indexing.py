@@ -11,6 +11,7 @@ More of them than the stream allows is an error before the first step. Damaged s
 whatever their number: those are not documents but files that are not what was written.
 """
 
+import logging
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,8 @@ from kosmos.logs import Progress
 from kosmos.text.tokenizer import Tokenizer
 
 _CHUNK_TOKENS = 1 << 22
+
+_log = logging.getLogger(__name__)
 
 
 def index_key(
@@ -151,7 +154,22 @@ class _Builder:
         offsets = np.cumsum(np.array(lengths, dtype=np.int64))
         ends = np.concatenate([np.empty(0, dtype=np.int64), *line_ends])
         rows = pack(offsets, ends, packing=self.key.packing, max_tokens=self.key.max_tokens)
+        self._count_cut_tokens(offsets, rows, title)
         self._write(np.array(numbers, dtype=np.int64), offsets, ids, rows)
+
+    def _count_cut_tokens(
+        self, offsets: Int64[np.ndarray, " documents"], rows: Rows, title: str
+    ) -> None:
+        """Tokens that no row holds: the ends of lines longer than a row."""
+        total = int(offsets[-1])
+        if self.key.packing == "full-sentence":
+            total -= len(offsets) - 1  # rows bring their own <s>
+        self.dropped["tokens"] = cut = total - int((rows.stops - rows.starts).sum())
+        if cut:
+            _log.info(
+                "%s: %d of %d tokens (%.1f%%) left out, as ends of lines longer than a row of %d",
+                *(title, cut, total, 100 * cut / total, self.key.max_tokens),
+            )
 
     def _encode(self, number: int, doc: Document) -> Encoded | None:
         """The document as tokens; None if it is unusable, which is put on the list."""

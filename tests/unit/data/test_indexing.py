@@ -101,6 +101,27 @@ def test_full_sentence_finds_the_pictures_of_a_document_cut_between_rows(
         assert index.row(row).image_slots.sum() == run.layout.num_image_tokens
 
 
+def test_tokens_cut_off_lines_longer_than_a_row_are_counted_and_told(
+    tmp_path: Path, run: Run, tokenizer: Tokenizer, caplog: pytest.LogCaptureFixture
+) -> None:
+    docs = [text_document(0, num_lines=2), Document([Text("a red star. " * 20)], id="long")]
+    stream = stream_of(
+        tmp_path / "docs", docs, packing="full-sentence", line_tokens=True, max_tokens=40
+    )
+    with caplog.at_level("INFO", logger="kosmos.data.indexing"):
+        index = build(stream, run, tokenizer, tmp_path / "index")
+    layout = dataclasses.replace(run.layout, line_tokens=True)
+    lengths = [
+        len(encode(doc, tokenizer, layout=layout, image=run.image, complete=True)) for doc in docs
+    ]
+    kept = int(index.row_lengths.sum()) - index.num_rows
+    cut = sum(lengths) - len(docs) - kept
+    assert cut == lengths[1] - 1 - 39 > 0
+    assert isinstance(index.report["dropped"], dict)
+    assert index.report["dropped"]["tokens"] == cut
+    assert f"{cut} of {sum(lengths) - len(docs)} tokens" in caplog.text
+
+
 def test_unusable_documents_are_counted_under_a_reason_and_listed(
     tmp_path: Path, run: Run, tokenizer: Tokenizer
 ) -> None:
