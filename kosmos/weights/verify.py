@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from kosmos.config import to_json
 from kosmos.errors import CheckpointError
-from kosmos.files import read_json
+from kosmos.files import Json, read_json
 from kosmos.model.config import ModelConfig
 from kosmos.runtime import generator, require
 from kosmos.weights.convert import match
@@ -85,10 +86,16 @@ def verify(ours: str | Path, theirs: str | Path, *, seed: int = 0) -> Verificati
         MissingExtraError: If there is a Hugging Face folder and transformers is not installed.
     """
     first, second = (_open(folder) for folder in (ours, theirs))
-    if first.config.vision != second.config.vision or _shape(first) != _shape(second):
+    shape, other = _shape(first), _shape(second)
+    if shape != other:
+        differing = [
+            f"{name} {shape.get(name)} and {other.get(name)}"
+            for name in {**shape, **other}
+            if shape.get(name) != other.get(name)
+        ]
         raise CheckpointError(
             f"{first.path} and {second.path}: expected models of one shape, found "
-            f"{first.config} and {second.config}"
+            + ", ".join(differing)
         )
     differences = _compare_tensors(first, second)
     inputs = _inputs(first.config, seed)
@@ -132,11 +139,18 @@ def _open(folder: str | Path) -> _Folder:
     return _Folder(path, read_config(path)[0].model, list_tensors(path), None)
 
 
-def _shape(folder: _Folder) -> tuple[object, ...]:
+def _shape(folder: _Folder) -> dict[str, Json]:
     """What must agree for two models to take the same inputs; dropout, for one, need not."""
     decoder, connector = folder.config.decoder, folder.config.connector
-    queries = connector.num_queries if connector is not None else 0
-    return (decoder.vocab_size, decoder.width, decoder.num_layers, decoder.ffn_width, queries)
+    names = ("vocab_size", "width", "num_layers", "ffn_width")
+    shape: dict[str, Json] = {f"decoder.{name}": getattr(decoder, name) for name in names}
+    if connector is not None:
+        shape["connector.num_queries"] = connector.num_queries
+    vision = to_json(folder.config.vision)
+    if isinstance(vision, dict):
+        # how a tower's positions began is no part of what it is
+        shape |= {f"vision.{n}": v for n, v in vision.items() if n != "initial_positions"}
+    return shape
 
 
 def _compare_tensors(first: _Folder, second: _Folder) -> dict[str, float]:
