@@ -137,8 +137,8 @@ def save_curves(metrics: Path, target: Path, *, window: int = 10) -> None:
         window: Steps of the running mean.
     """
     sheet = draw_curves(read_curves(metrics), window=window)
-    # 32 colors are enough for lines, and a third of the bytes
-    sheet.quantize(32).save(target, optimize=True)
+    # few colors are enough for lines, and a third of the bytes
+    sheet.quantize(64, method=Image.Quantize.MAXCOVERAGE).save(target, optimize=True)
 
 
 def main() -> None:
