@@ -1,5 +1,5 @@
 # `make` checks everything that a change must pass; `make fast` is the part to run while writing.
-.PHONY: test fast lint types unit
+.PHONY: test fast lint types unit docs
 
 test: lint types
 	python -m pytest
@@ -15,3 +15,6 @@ types:
 
 unit:
 	python -m pytest tests/unit tests/conventions
+
+docs:
+	python -m tools.reference
