@@ -13,6 +13,7 @@ import pytest
 
 import kosmos
 from kosmos.cli.main import COMMANDS, cli
+from kosmos.data.formats.table import FORMATS
 from kosmos.document.shards import ShardReader
 from kosmos.evaluate.suite import TASKS
 from kosmos.microcosm.config import MicrocosmConfig
@@ -108,6 +109,12 @@ def test_every_command_and_option_is_documented(path: str, command: click.Comman
         if isinstance(param, click.Option):
             assert param.help, f"{path} {param.name}"
             assert f"`{param.opts[-1]}" in page, f"{path} {param.name}"
+
+
+def test_help_of_import_names_every_format() -> None:
+    (command,) = (found for path, found in commands(cli, "kosmos") if path == "kosmos data import")
+    named = set(re.findall(r"[\w-]+", command.epilog or ""))
+    assert set(FORMATS) <= named
 
 
 def test_every_command_has_its_help_in_the_table() -> None:
