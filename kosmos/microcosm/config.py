@@ -106,7 +106,7 @@ class MicrocosmConfig:
     """Least and greatest side of a small object, as a fraction of the picture's."""
     large: tuple[float, float] = (0.42, 0.50)
     """The same for a large one."""
-    medium: tuple[float, float] = (0.35, 0.41)
+    medium: tuple[float, float] = (0.36, 0.41)
     """The same for kinds of middling size; other objects are small or large."""
     max_overlap: float = 0.05
     """Greatest part of an object's box that boxes of others may cover; hides at most 15% of it."""

@@ -23,7 +23,7 @@ def test_expressions_fit_one_thing_and_nothing_else():
 
 def test_every_form_is_used_and_hardly_a_thing_has_none():
     forms = Counter()
-    for number in range(400):
+    for number in range(600):
         scene = sample_scene(CONFIG, "forms", number)
         for index in range(len(scene.things)):
             expression = pick_expression(scene, index, CONFIG, Dice(0, "f", number, index))

@@ -29,7 +29,7 @@ CONFIG = MicrocosmConfig()
 
 @pytest.fixture(scope="module")
 def scenes():
-    return [sample_scene(CONFIG, "test", index) for index in range(3000)]
+    return [sample_scene(CONFIG, "test", index) for index in range(6000)]
 
 
 def test_scene_is_a_pure_function_of_seed_and_keys():
@@ -66,7 +66,8 @@ def test_things_lie_inside_and_hardly_over_each_other(scenes):
 
 def test_numbers_of_things_are_about_equally_frequent(scenes):
     counts = Counter(len(scene.things) for scene in scenes)
-    assert min(counts[n] for n in range(1, 5)) > 0.2 * len(scenes)
+    numbers = range(1, CONFIG.max_objects + 1)
+    assert min(counts[n] for n in numbers) > 0.8 / CONFIG.max_objects * len(scenes)
 
 
 def test_things_stand_out_from_their_background(scenes):
