@@ -102,11 +102,11 @@ class MicrocosmConfig:
     """Finer pixels drawn for each pixel of an edge."""
     max_objects: int = 3
     """Objects in a scene: one to this many, equally often."""
-    small: tuple[float, float] = (0.28, 0.34)
+    small: tuple[float, float] = (0.30, 0.36)
     """Least and greatest side of a small object, as a fraction of the picture's."""
-    large: tuple[float, float] = (0.42, 0.50)
+    large: tuple[float, float] = (0.46, 0.54)
     """The same for a large one."""
-    medium: tuple[float, float] = (0.36, 0.41)
+    medium: tuple[float, float] = (0.39, 0.43)
     """The same for kinds of middling size; other objects are small or large."""
     max_overlap: float = 0.05
     """Greatest part of an object's box that boxes of others may cover; hides at most 15% of it."""

@@ -41,7 +41,7 @@ def microcosm_vision() -> Run:
             "streams": (replace(grounded, {"sequences_per_step": 16}),),
             "train": replace_fields(
                 base.train,
-                steps=1600,
+                steps=2400,
                 warmup_steps=100,
                 learning_rate=2e-3,
                 objective="regions",
@@ -82,7 +82,7 @@ def microcosm() -> Run:
             steps=1200,
             warmup_steps=50,
             learning_rate=2e-3,
-            vision="last-layer",
+            vision="all",
             checkpoint_every=100,
             start_from="vision/model",
         ),
