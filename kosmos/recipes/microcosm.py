@@ -82,7 +82,9 @@ def microcosm() -> Run:
             steps=1200,
             warmup_steps=50,
             learning_rate=2e-3,
-            vision="all",
+            # KOSMOS-1's rule; a tower that trains whole beside a fresh decoder forgets what it
+            # saw (measured: experiments/LOG.md)
+            vision="last-layer",
             checkpoint_every=100,
             start_from="vision/model",
         ),
