@@ -45,6 +45,7 @@ def microcosm_vision() -> Run:
                 warmup_steps=100,
                 learning_rate=2e-3,
                 objective="regions",
+                vision="all",
                 start_from="",
             ),
         },
