@@ -27,7 +27,7 @@ def microcosm_vision() -> Run:
 
     Source: ours; see kosmos/train/regions.py. The papers start from CLIP ViT-L/14 instead.
     Command: kosmos train microcosm-vision --out vision
-    Hardware and time: about a minute on two CPU cores.
+    Hardware and time: two and a half minutes on two CPU cores.
     Should reach: see experiments/LOG.md.
 
     The seed is that of `microcosm`, so that the untrained rest of the model is the same there.
@@ -41,7 +41,7 @@ def microcosm_vision() -> Run:
             "streams": (replace(grounded, {"sequences_per_step": 16}),),
             "train": replace_fields(
                 base.train,
-                steps=2400,
+                steps=3600,
                 warmup_steps=100,
                 learning_rate=2e-3,
                 objective="regions",
@@ -59,7 +59,7 @@ def microcosm() -> Run:
     Command: kosmos microcosm make microcosm, then
         kosmos tokenizer train microcosm/train/* --num-pieces 352 --out microcosm/tokenizer.model,
         then kosmos train microcosm-vision --out vision and kosmos train microcosm --out pretrain
-    Hardware and time: two to three minutes on two CPU cores.
+    Hardware and time: three and a half minutes on two CPU cores.
     Should reach: see experiments/LOG.md; on held-out scenes colors, shapes, answers and boxes are
         clearly above chance.
     """
@@ -97,7 +97,7 @@ def microcosm_instruct() -> Run:
 
     Source: ours, after arXiv:2302.14045 section 3.3: loss on outputs, streams in smaller shares.
     Command: kosmos train microcosm-instruct --out instruct
-    Hardware and time: half a minute on two CPU cores.
+    Hardware and time: ten seconds on two CPU cores.
     Should reach: see experiments/LOG.md.
     """
     base = microcosm()

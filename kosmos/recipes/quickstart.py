@@ -34,7 +34,7 @@ class Quickstart:
     """The stage on all streams."""
     instruct: Run = field(default_factory=microcosm.microcosm_instruct)
     """The stage on instructions."""
-    num_examples: int = 300
+    num_examples: int = 500
     """Examples of each evaluation task, at most."""
 
     def runs(self, root: Path) -> dict[str, Run]:
