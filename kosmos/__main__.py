@@ -1,4 +1,4 @@
-"""``python -m kosmos``, which is how torchrun starts the command."""
+"""``python -m kosmos``: the command where it is not on the path."""
 
 from kosmos.cli.main import main
 

@@ -11,7 +11,7 @@ def kosmos1_baseline() -> Run:
     """The LLM that KOSMOS-1 is compared with: its decoder on its text stream alone.
 
     Paper: arXiv:2302.14045, Tables 8, 13 and 16 ("LLM": same text corpora and training setup).
-    Command: torchrun --nproc-per-node 8 -m kosmos train baseline --out runs/baseline
+    Command: kosmos train baseline --out runs/baseline
         --set tokenizer=... --set streams.text.path=...
     Hardware and time: not run by us at this size.
     Should reach: HellaSwag 50.4, PIQA 73.2, MemoryColor 61.4.
@@ -23,7 +23,7 @@ def kosmos2_baseline() -> Run:
     """A language-only twin of KOSMOS-2: its decoder and vocabulary on its text stream alone.
 
     Paper: arXiv:2306.14824, Table 6 compares with the KOSMOS-1 baseline; this twin is ours.
-    Command: torchrun --nproc-per-node 8 -m kosmos train kosmos2-baseline --out runs/baseline2 ...
+    Command: kosmos train kosmos2-baseline --out runs/baseline2 ...
     Hardware and time: not run by us at this size.
     Should reach: not stated.
     """

@@ -12,7 +12,7 @@ def kosmos1_instruct() -> Run:
 
     Paper: arXiv:2302.14045, section 3.3, Table 19: Unnatural Instructions (68,478 triplets) and
         54k FLANv2 examples with the pre-training corpora.
-    Command: torchrun --nproc-per-node 8 -m kosmos train kosmos1-instruct --out DIR
+    Command: kosmos train kosmos1-instruct --out DIR
         --set train.start_from=runs/kosmos1/model and a path for each stream
     Hardware and time: not run by us at this size.
     Should reach: VQAv2 46.7 -> 51.0, VizWiz 27.9 -> 29.2, Flickr30k CIDEr 65.2 -> 67.1 (Table 14).
@@ -48,7 +48,7 @@ def kosmos2_instruct() -> Run:
 
     Paper: arXiv:2306.14824, section 3.4, Tables 8 and 9: LLaVA-Instruct, Unnatural Instructions,
         FLANv2 and instructions built from GRIT's expressions with six templates.
-    Command: torchrun --nproc-per-node 8 -m kosmos train kosmos2-instruct --out DIR
+    Command: kosmos train kosmos2-instruct --out DIR
         --set train.start_from=runs/kosmos2/model and a path for each stream
     Hardware and time: not run by us at this size.
     Should reach: Flickr30k CIDEr 80.5, VQAv2 51.1, RefCOCOg 60.57 (val).

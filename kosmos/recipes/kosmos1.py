@@ -11,7 +11,7 @@ def kosmos1() -> Run:
     """KOSMOS-1 pre-training: 1.6B parameters on text, captions and interleaved pages.
 
     Paper: arXiv:2302.14045, section 3.2, Tables 17 and 18.
-    Command: torchrun --nproc-per-node 8 -m kosmos train kosmos1 --out runs/kosmos1
+    Command: kosmos train kosmos1 --out runs/kosmos1
         --set tokenizer=... --set streams.text.path=... --set streams.captions.path=...
         --set streams.interleaved.path=...
     Hardware and time: not stated in the paper; not run by us at this size. `microcosm` is its

@@ -12,7 +12,7 @@ def kosmos2() -> Run:
     """KOSMOS-2: KOSMOS-1 continued on grounded captions (GRIT), all parameters trained.
 
     Paper: arXiv:2306.14824, section 3.3, Table 7.
-    Command: torchrun --nproc-per-node 8 -m kosmos train kosmos2 --out runs/kosmos2
+    Command: kosmos train kosmos2 --out runs/kosmos2
         --set train.start_from=runs/kosmos1/model --set tokenizer=... and a path for each stream
     Hardware and time: about a day on 256 V100 in the paper; not run by us at this size.
     Should reach: Flickr30k Entities R@1 77.8 (val), RefCOCOg 60.57 (val), Flickr30k CIDEr 66.7.
@@ -76,7 +76,7 @@ def kosmos2_released() -> Run:
 
     Source: microsoft/unilm kosmos-2/train.sh: data weights 0,8,0 (interleaved, captions, text),
         6 captions a worker and 8 accumulation steps, use-object-bbox-prob 0.5, clip norm 2.0.
-    Command: torchrun --nproc-per-node 8 -m kosmos train kosmos2-released --out runs/released ...
+    Command: kosmos train kosmos2-released --out runs/released ...
     Hardware and time: not run by us at this size.
     Should reach: not stated; the public checkpoint came from a run of the paper's mixture.
 

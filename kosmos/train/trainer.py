@@ -16,6 +16,7 @@ last bit.
 """
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -76,12 +77,20 @@ def train(
         The model folder.
 
     Raises:
-        ConfigError: If the run contradicts itself or names no data.
+        ConfigError: If the run contradicts itself or names no data, or if several processes were
+            started.
         CheckpointError: If ``out`` holds a run that is not to be resumed, or another run's, or a
             checkpoint is damaged or cannot be written.
         DataError: If data is missing, damaged or too much of it unusable, or a loss is not finite.
     """
     out = Path(out)
+    num_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if num_processes > 1:
+        # each would train the same model into the same folder
+        raise ConfigError(
+            f"WORLD_SIZE: expected one process, found {num_processes}",
+            hint="start kosmos train without torchrun; it trains on one process",
+        )
     if not resume and (out / "run.json").exists():
         raise CheckpointError(
             f"{out}: expected an empty run folder, found a run",

@@ -201,3 +201,12 @@ def test_a_gpu_trains_the_same_run_to_nearly_the_same_loss(
     ):
         if one is not None:
             assert one == pytest.approx(other, rel=1e-3)
+
+
+def test_several_processes_are_refused(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="expected one process, found 2"):
+        train(run, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
