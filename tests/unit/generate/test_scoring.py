@@ -48,7 +48,9 @@ def test_scores_of_strings_equal_brute_force(generator, prompt, batch_size, end)
 
 def test_a_space_before_a_candidate_means_nothing(generator, prompt):
     yes, spaced = generator.score(prompt, ["yes", " yes"])
-    assert yes == spaced
+    assert yes.num_tokens == spaced.num_tokens
+    # two rows of a batch may round differently in the last bit
+    assert yes.logprob == pytest.approx(spaced.logprob, abs=TOLERANCE)
 
 
 def test_images_of_a_candidate_are_shown_and_not_counted(generator, prompt, pictures):
