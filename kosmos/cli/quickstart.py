@@ -37,10 +37,11 @@ def command(out: Path, assignments: tuple[str, ...], as_json: bool) -> None:
     plan = Quickstart()
     for assignment in assignments:
         plan = config.override(plan, assignment)
+    runs = plan.runs(out)  # refuses stages that do not fit each other before anything is made
     times_s: dict[str, float] = {}
     with _timed("world", times_s):
         _make_world(plan, out)
-    for name, run in plan.runs(out).items():
+    for name, run in runs.items():
         from kosmos.train.trainer import train
 
         with _timed(name, times_s):
@@ -73,10 +74,9 @@ def _timed(stage: str, times_s: dict[str, float]) -> Iterator[None]:
 
 def _make_world(plan: "Quickstart", out: Path) -> None:
     """Shards, and a tokenizer of their words; what is there already stays."""
-    from kosmos.document.shards import ShardReader
+    from kosmos.cli.tokenizer import sentences
     from kosmos.files import atomic_file
     from kosmos.microcosm import dataset
-    from kosmos.text.markup import parse_markup
     from kosmos.text.training import train_tokenizer
 
     folder = out / "microcosm"
@@ -85,12 +85,7 @@ def _make_world(plan: "Quickstart", out: Path) -> None:
     if file.exists():
         return
     parts = ("text", "captions", "grounded", "vqa", "interleaved", "instruct")
-    lines = (
-        line
-        for part in parts
-        for doc in ShardReader(folder / "train" / part)
-        for line in parse_markup(doc.text, lenient=True).text.splitlines()
-    )
+    lines = sentences([folder / "train" / part for part in parts])
     with atomic_file(file) as target:
         target.write(train_tokenizer(lines, num_pieces=plan.num_pieces))  # type: ignore[arg-type]
 

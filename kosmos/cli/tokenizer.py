@@ -1,7 +1,7 @@
 """``kosmos tokenizer``: train a SentencePiece model on text files or document shards."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -38,7 +38,7 @@ def train(
 
     if out.exists() and not force:
         raise ConfigError(f"{out}: expected no file there", hint="--force replaces it")
-    model = train_tokenizer(_sentences(sources), num_pieces=num_pieces, byte_fallback=byte_fallback)
+    model = train_tokenizer(sentences(sources), num_pieces=num_pieces, byte_fallback=byte_fallback)
     with atomic_file(out) as file:
         file.write(model)  # type: ignore[arg-type]
     tokenizer = Tokenizer.from_bytes(model, num_cells=0)
@@ -46,7 +46,8 @@ def train(
     click.echo(json.dumps(facts) if as_json else f"{out}  {num_pieces} pieces  {facts['sha256']}")
 
 
-def _sentences(sources: tuple[Path, ...]) -> Iterator[str]:
+def sentences(sources: Sequence[Path]) -> Iterator[str]:
+    """Lines of text files and of the documents in shard folders, markup removed."""
     from kosmos.document.shards import ShardReader
     from kosmos.text.markup import parse_markup
 
