@@ -143,6 +143,7 @@ def reply_json(reply: Reply) -> dict[str, Json]:
         "markup": reply.markup,
         "token_ids": list(reply.token_ids),
         "logprob": reply.logprob,
+        "token_logprobs": list(reply.token_logprobs),
         "finish": reply.finish,
         "dropped": list(reply.dropped),
     }

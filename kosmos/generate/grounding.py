@@ -71,6 +71,7 @@ def make_reply(
         grounded=tuple(grounded),
         token_ids=tuple(draft.token_ids),
         logprob=draft.logprob,
+        token_logprobs=tuple(draft.token_logprobs),
         markup=markup,
         dropped=tuple(dropped),
         finish=draft.finish,

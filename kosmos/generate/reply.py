@@ -36,6 +36,8 @@ class Reply:
     """Generated ids only, the final ``</s>`` included when there was one."""
     logprob: float
     """Sum of natural-log probabilities of ``token_ids``."""
+    token_logprobs: Sequence[float]
+    """Natural-log probability of each of ``token_ids``, at temperature 1."""
     markup: str
     """The words with their markup, as generated."""
     dropped: Sequence[str]

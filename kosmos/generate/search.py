@@ -11,8 +11,8 @@ fairseq's sequence generator, as the KOSMOS-2 release runs it, for ``score_promp
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -32,10 +32,15 @@ class Draft:
 
     token_ids: list[int]
     """Chosen ids, ``</s>`` included when it came."""
-    logprob: float
-    """Sum of their log-probabilities under the model, at temperature 1."""
+    token_logprobs: list[float]
+    """Log-probability of each under the model: at temperature 1, whatever rules allowed."""
     finish: Literal["stop", "length"]
     """Why it ends."""
+
+    @property
+    def logprob(self) -> float:
+        """Log-probability of them all."""
+        return sum(self.token_logprobs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +71,7 @@ def choose_replies(
         constraints: What may not be chosen, and what stops.
     """
     replies: list[list[int]] = [[] for _ in starts]
-    sums = [0.0] * len(starts)
+    logprobs: list[list[float]] = [[] for _ in starts]
     drafts: dict[int, Draft] = {}
     active = list(range(len(starts)))
     log_probs = rows.log_probs
@@ -80,7 +85,7 @@ def choose_replies(
         for row, (index, token_id, value) in enumerate(zip(active, chosen, values, strict=True)):
             reply = replies[index]
             reply.append(token_id)
-            sums[index] += value
+            logprobs[index].append(value)
             stopped = starts[index].is_stopped
             finish: Literal["stop", "length"] = "length"
             if constraints.stops(token_id, len(reply)) or (stopped and stopped(token_id)):
@@ -88,7 +93,7 @@ def choose_replies(
             elif len(reply) < starts[index].limit:
                 kept.append(row)
                 continue
-            drafts[index] = Draft(token_ids=reply, logprob=sums[index], finish=finish)
+            drafts[index] = Draft(token_ids=reply, token_logprobs=logprobs[index], finish=finish)
         active = [active[row] for row in kept]
         if not active:
             return [drafts[index] for index in range(len(starts))]
@@ -98,12 +103,24 @@ def choose_replies(
 @dataclass(frozen=True, slots=True)
 class _Hypothesis:
     token_ids: list[int]
-    logprob: float
+    token_logprobs: list[float]
+    total: float
+    """Their sum in float32, as the reference adds: ties and near-ties then fall the same way."""
     row: int = 0
     """Row of the batch it continues; of a running hypothesis."""
     score: float = 0.0
     """What it is worth; of a finished one."""
     finish: Literal["stop", "length"] = "length"
+
+
+class _Candidate(NamedTuple):
+    total: float
+    """Log-probability of the hypothesis it makes."""
+    logprob: float
+    """Of the token alone."""
+    parent: int
+    """Which running hypothesis it continues."""
+    token_id: int
 
 
 @dataclass(slots=True)
@@ -113,30 +130,32 @@ class _Beams:
     start: Start
     decoding: Decoding
     constraints: Constraints
-    running: list[_Hypothesis] = field(default_factory=lambda: [_Hypothesis([], 0.0)])
+    running: list[_Hypothesis] = field(default_factory=lambda: [_Hypothesis([], [], 0.0)])
     finished: list[_Hypothesis] = field(default_factory=list)
     is_done: bool = False
 
-    def extend(self, candidates: Sequence[tuple[float, int, int]]) -> None:
+    def extend(self, candidates: Sequence[_Candidate]) -> None:
         """Take one step.
 
         A candidate that ends is finished if it is among the first ``num_beams``, and otherwise
         gone; the first ``num_beams`` that do not end run on.
 
         Args:
-            candidates: (log-probability, which running hypothesis, token), best first.
+            candidates: Best first.
         """
         width = self.decoding.num_beams
         running, ended = [], []
-        for rank, (logprob, parent, token_id) in enumerate(candidates):
+        for rank, (total, logprob, parent, token_id) in enumerate(candidates):
             ids = [*self.running[parent].token_ids, token_id]
+            logprobs = [*self.running[parent].token_logprobs, logprob]
             row = self.running[parent].row
             stops = self.constraints.stops(token_id, len(ids))
             if not stops and len(ids) < self.start.limit:
-                running.append(_Hypothesis(ids, logprob, row))
-            elif rank < width and logprob > float("-inf"):
-                score = self._score(logprob, len(ids))
-                ended.append(_Hypothesis(ids, logprob, row, score, "stop" if stops else "length"))
+                running.append(_Hypothesis(ids, logprobs, total, row))
+            elif rank < width and total > float("-inf"):
+                score = self._score(total, len(ids))
+                finish: Literal["stop", "length"] = "stop" if stops else "length"
+                ended.append(_Hypothesis(ids, logprobs, total, row, score, finish))
         num_new = len(self.running[0].token_ids) + 1
         # sorting is stable: of two equal scores the earlier stays in front
         self.finished = sorted(self.finished + ended, key=lambda item: -item.score)[:width]
@@ -146,11 +165,13 @@ class _Beams:
     def best(self) -> Draft:
         """The finished hypothesis worth most; the running one if rules let none finish."""
         item = (self.finished or self.running)[0]
-        return Draft(token_ids=item.token_ids, logprob=item.logprob, finish=item.finish)
+        return Draft(
+            token_ids=item.token_ids, token_logprobs=item.token_logprobs, finish=item.finish
+        )
 
     def _may_improve(self, num_new: int) -> bool:
         """Whether a running hypothesis may still enter the finished ones."""
-        if self.running[0].logprob == float("-inf"):
+        if self.running[0].total == float("-inf"):
             return False
         if len(self.finished) < self.decoding.num_beams:
             return True
@@ -160,7 +181,7 @@ class _Beams:
             self.decoding.early_stopping == "never" and self.decoding.length_penalty > 0
         )
         length = self.start.limit if at_full_length else num_new
-        return self._score(self.running[0].logprob, length) > self.finished[-1].score
+        return self._score(self.running[0].total, length) > self.finished[-1].score
 
     def _score(self, logprob: float, num_new: int) -> float:
         length = num_new
@@ -194,7 +215,7 @@ def search_beams(
         )
     searches = [_Beams(start, decoding, constraints) for start in starts]
     for row, search in enumerate(searches):
-        search.running[0] = _Hypothesis([], 0.0, row)
+        search.running[0] = _Hypothesis([], [], 0.0, row)
     active = searches
     while True:
         hypotheses = [item for search in active for item in search.running]
@@ -217,16 +238,19 @@ def _candidates(
     hypotheses: Sequence[_Hypothesis],
     num_searches: int,
     num_candidates: int,
-) -> list[list[tuple[float, int, int]]]:
-    """The best continuations of each search: (log-probability, which hypothesis, token)."""
+) -> list[list[_Candidate]]:
+    """The best continuations of each search, best first."""
     vocab = log_probs.shape[1]
-    # summed in float32, as the reference does: ties and near-ties then fall the same way
-    so_far = torch.tensor([item.logprob for item in hypotheses], device=log_probs.device)
+    so_far = torch.tensor([item.total for item in hypotheses], device=log_probs.device)
     totals = (log_probs + so_far.unsqueeze(1)).view(num_searches, -1)
-    values, places = totals.topk(num_candidates, dim=1)
+    best, places = totals.topk(num_candidates, dim=1)
+    own = log_probs.view(num_searches, -1).gather(1, places)
     return [
-        [(value, place // vocab, place % vocab) for value, place in zip(*pair, strict=True)]
-        for pair in zip(values.tolist(), places.tolist(), strict=True)
+        [
+            _Candidate(total, logprob, place // vocab, place % vocab)
+            for total, logprob, place in zip(*row, strict=True)
+        ]
+        for row in zip(best.tolist(), own.tolist(), places.tolist(), strict=True)
     ]
 
 
@@ -235,5 +259,5 @@ def _renumber(searches: Sequence[_Beams]) -> None:
     row = 0
     for search in searches:
         for index, item in enumerate(search.running):
-            search.running[index] = _Hypothesis(item.token_ids, item.logprob, row)
+            search.running[index] = replace(item, row=row)
             row += 1

@@ -121,7 +121,8 @@ def grounding_reply(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> No
     )
 
     def search(rows: object, starts: list, decoding: object, constraints: object) -> list[Draft]:
-        return [Draft(token_ids=ids, logprob=-1.0, finish="stop") for _ in starts]
+        draft = Draft(token_ids=ids, token_logprobs=[-1.0] * len(ids), finish="stop")
+        return [draft for _ in starts]
 
     monkeypatch.setattr(module, "choose_replies", search)
 
@@ -149,7 +150,8 @@ def test_refer_without_a_box_says_so_on_stderr(folder, generator, picture, monke
     from kosmos.generate import generator as module
     from kosmos.generate.search import Draft
 
-    draft = Draft(token_ids=generator.tokenizer.encode("a dog"), logprob=-1.0, finish="stop")
+    ids = generator.tokenizer.encode("a dog")
+    draft = Draft(token_ids=ids, token_logprobs=[-1.0] * len(ids), finish="stop")
     monkeypatch.setattr(module, "choose_replies", lambda *_: [draft])
     result = run("refer", folder, "--image", picture, "--expression", "it")
     assert (result.stdout, result.stderr) == ("\n", "not found: the reply has no box\n")

@@ -131,6 +131,7 @@ class Oracle:
             grounded=spans,
             token_ids=(5, 6, 2),
             logprob=-1.5,
+            token_logprobs=(-0.5, -0.5, -0.5),
             markup=answer.text,
             dropped=answer.dropped,
             finish="stop",

@@ -32,7 +32,7 @@ def reply_to(
 ) -> Reply:
     ids = tokenizer.encode_markup(answer)
     return make_reply(
-        Draft(token_ids=ids, logprob=-1.5, finish="stop"),
+        Draft(token_ids=ids, token_logprobs=[-0.5] * len(ids), finish="stop"),
         prompt_of(tokenizer, prompt, images),
         tokenizer=tokenizer,
         transform=ImageTransform(config),
@@ -51,7 +51,7 @@ def test_a_reply_has_clean_words_and_boxes_in_the_last_image(tokenizer):
         assert span.boxes == (Box(0.125, 0.125, 0.625, 0.625),)
         assert span.boxes_px == ((25.0, 12.5, 125.0, 62.5),)
     assert reply.dropped == ()
-    assert reply.logprob == -1.5
+    assert reply.logprob == sum(reply.token_logprobs) == -0.5 * len(reply.token_ids)
     assert reply.finish == "stop"
     assert list(reply.token_ids) == tokenizer.encode_markup(answer)
 
@@ -178,7 +178,7 @@ def test_any_ids_make_a_reply_whose_boxes_lie_in_the_picture(tokenizer, data):
     prompt = prompt_of(tokenizer, data.draw(st.sampled_from(["x", "<phrase>a dog</phrase>"])))
     config = data.draw(st.sampled_from([SQUARE, CROP]))
     reply = make_reply(
-        Draft(token_ids=ids, logprob=0.0, finish="length"),
+        Draft(token_ids=ids, token_logprobs=[-0.5] * len(ids), finish="length"),
         prompt,
         tokenizer=tokenizer,
         transform=ImageTransform(config),
@@ -194,10 +194,11 @@ def test_any_ids_make_a_reply_whose_boxes_lie_in_the_picture(tokenizer, data):
 
 def test_the_published_reply_of_the_released_model_is_read_as_published(shared_data):
     tokenizer = Tokenizer.load(shared_data / "kosmos2" / "sentencepiece.bpe.model")
-    ids = (
+    numbers = (
         "64007 10 43867 64008 64009 64057 64876 64010 5950 597 32 "
         "64007 10 646 64008 64009 64018 64924 64010 4 2"
     )
+    ids = [int(token_id) for token_id in numbers.split()]
     picture = shared_data / "kosmos2" / "demo_images" / "snowman.png"
     prompt = encode(
         Document([Image(picture), Text("<grounding>An image of")]),
@@ -207,7 +208,7 @@ def test_the_published_reply_of_the_released_model_is_read_as_published(shared_d
         complete=False,
     )
     reply = make_reply(
-        Draft(token_ids=[int(token_id) for token_id in ids.split()], logprob=0.0, finish="stop"),
+        Draft(token_ids=ids, token_logprobs=[-0.5] * len(ids), finish="stop"),
         prompt,
         tokenizer=tokenizer,
         transform=ImageTransform(ImageConfig()),

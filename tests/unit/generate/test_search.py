@@ -83,10 +83,12 @@ def run(
     return search(rows, starts(prompts, limit, decoding), decoding, rules(decoding))
 
 
+def logprobs_of(prompt: Sequence[int], reply: Sequence[int], seed: int, eos: float) -> list[float]:
+    return [float(table([*prompt, *reply[:i]], seed, eos)[token]) for i, token in enumerate(reply)]
+
+
 def logprob_of(prompt: Sequence[int], reply: Sequence[int], seed: int, eos: float) -> float:
-    return sum(
-        float(table([*prompt, *reply[:i]], seed, eos)[token]) for i, token in enumerate(reply)
-    )
+    return sum(logprobs_of(prompt, reply, seed, eos))
 
 
 PROMPTS = [[0, 5], [0, 6, 7, 8], [0], [0, 9, 9]]
@@ -161,10 +163,20 @@ def test_a_row_answers_the_same_in_any_batch(options):
     assert len({tuple(draft.token_ids) for draft in together}) > 1
 
 
-@pytest.mark.parametrize("options", [{}, {"temperature": 0.7}, {"num_beams": 3}])
-def test_logprob_is_the_sum_over_the_chosen_tokens_at_temperature_one(options):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"temperature": 0.7, "top_k": 4},
+        {"num_beams": 3},
+        {"num_beams": 3, "no_repeat_ngram_size": 1, "score_prompt": True},
+    ],
+)
+def test_log_probabilities_are_the_models_own_at_temperature_one(options):
     for draft, prompt in zip(run(PROMPTS, eos=1.0, **options), PROMPTS, strict=True):
-        assert draft.logprob == pytest.approx(logprob_of(prompt, draft.token_ids, 0, 1.0), abs=1e-5)
+        wanted = logprobs_of(prompt, draft.token_ids, 0, 1.0)
+        assert draft.token_logprobs == pytest.approx(wanted, abs=1e-5)
+        assert draft.logprob == sum(draft.token_logprobs)
 
 
 def test_rows_that_are_done_leave_the_batch():
