@@ -10,6 +10,9 @@ on with ``model.safetensors.index.json``, so that other tools find the weights a
 """
 
 import json
+import mmap
+import sys
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import FileIO
@@ -155,10 +158,10 @@ def take_tensors(
     """Stored tensors in a type and on a device.
 
     In main memory and in their own type they are mapped: nothing is read until it is used, several
-    processes share one copy, and writing to one changes neither the file nor the others. A
-    multiplication is as fast from mapped as from read memory (measured, 2 cores, 1 GB of weights).
-    A file that is overwritten in place while it is mapped takes the process down; folders written
-    by this package are replaced, which is safe.
+    processes share one copy, writing to one changes neither the file nor the others, and the pages
+    of a tensor that is dropped are given back. A multiplication is as fast from mapped as from read
+    memory (measured, 2 cores, 1 GB of weights). A file that is overwritten in place while it is
+    mapped takes the process down; folders written by this package are replaced, which is safe.
 
     Args:
         stored: What to take, by any names.
@@ -168,7 +171,7 @@ def take_tensors(
     mapped = {
         name: tensor
         for name, tensor in stored.items()
-        if tensor.dtype == dtype and device.type == "cpu"
+        if tensor.dtype == dtype and device.type == "cpu" and _is_mappable(tensor)
     }
     rest = {name: tensor for name, tensor in stored.items() if name not in mapped}
     read = {
@@ -178,14 +181,35 @@ def take_tensors(
     return {**_map(mapped), **read}
 
 
+def _is_mappable(stored: StoredTensor) -> bool:
+    """Whether there is something to map, where the processor may read numbers of its type."""
+    return stored.num_bytes > 0 and stored.start % stored.dtype.itemsize == 0
+
+
 def _map(stored: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for file in {tensor.file for tensor in stored.values()}:
-        with safetensors.safe_open(file, framework="pt") as opened:
-            for name, tensor in stored.items():
-                if tensor.file == file:
-                    tensors[name] = opened.get_tensor(tensor.name)
+        # one map a file, as each map holds a file descriptor and a system allows few; a tensor
+        # keeps its window of the map alive, and the windows keep the map
+        with open(file, "rb") as stream:
+            whole = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+        for name, tensor in stored.items():
+            if tensor.file == file:
+                window = memoryview(whole)[tensor.start : tensor.start + tensor.num_bytes]
+                weakref.finalize(window, _give_back, whole, tensor).atexit = False
+                flat = torch.frombuffer(window, dtype=tensor.dtype)
+                tensors[name] = flat.view(tensor.shape)
     return tensors
+
+
+def _give_back(whole: mmap.mmap, stored: StoredTensor) -> None:
+    """Drop the pages that hold nothing but this tensor; a neighbor may share the outermost two."""
+    if sys.platform == "win32":
+        return  # has no such call; pages go with the map
+    start = -(-stored.start // mmap.PAGESIZE) * mmap.PAGESIZE
+    stop = (stored.start + stored.num_bytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if stop > start:
+        whole.madvise(mmap.MADV_DONTNEED, start, stop - start)
 
 
 def read_tensors(stored: Mapping[str, StoredTensor], targets: Mapping[str, Tensor]) -> None:

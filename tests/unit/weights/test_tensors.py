@@ -1,6 +1,8 @@
 """Safetensors files: listed, read into place, written whole or in shards."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -73,6 +75,46 @@ def test_taken_tensors_are_mapped_or_converted_and_never_shared_with_the_file(tm
         assert torch.equal(taken, values.to(dtype))
         taken.add_(1)
     assert torch.equal(read_tensor(stored["x"]), values)
+
+
+def test_tensors_wherever_they_start_are_taken_as_they_are(tmp_path):
+    written = sample()
+    write_tensors(tmp_path, written)
+    stored = list_tensors(tmp_path)
+    for kind in {tensor.dtype for tensor in stored.values()}:
+        same = {name: tensor for name, tensor in stored.items() if tensor.dtype == kind}
+        taken = take_tensors(same, dtype=kind, device=torch.device("cpu"))
+        assert all(torch.equal(taken[name], written[name]) for name in same)
+    # numbers at an odd address are read, not mapped
+    shifted = replace(stored["half"], start=stored["half"].start + 1, shape=(4,), num_bytes=8)
+    taken = take_tensors({"x": shifted}, dtype=torch.bfloat16, device=torch.device("cpu"))
+    assert torch.equal(taken["x"], read_tensor(shifted))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_pages_of_a_mapped_tensor_go_when_it_is_dropped_and_no_others(tmp_path):
+    size = 4 * 2**20  # numbers: 16 MiB each
+    write_tensors(tmp_path, {name: torch.full((size,), float(ord(name))) for name in "abc"})
+    taken = take_tensors(list_tensors(tmp_path), dtype=torch.float32, device=torch.device("cpu"))
+    before = mapped_mib()
+    assert [taken[name].sum().item() for name in "abc"] == [ord(name) * size for name in "abc"]
+    taken["c"][0] = 0.0  # a page of its own, no longer the file's
+    assert mapped_mib() - before > 44
+    view = taken["b"][1:]
+    del taken["b"]
+    assert mapped_mib() - before > 44
+    del view
+    assert 28 < mapped_mib() - before < 36
+    assert taken["c"][0].item() == 0.0
+    assert taken["a"].sum().item() == ord("a") * size
+    taken.clear()
+    assert mapped_mib() - before < 4
+
+
+def mapped_mib() -> float:
+    """Memory of this process that holds pages of files."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssFile")) / 1024
 
 
 def test_files_have_the_rights_of_any_other_new_file(tmp_path):
