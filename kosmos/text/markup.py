@@ -8,7 +8,8 @@ The grammar, with the paper's names behind the release's spelling::
     pair    = <patch_index_KKKK> <patch_index_KKKK>                       top left, bottom right
 
 - :func:`lex` cuts text into words and tokens; anything else in angle brackets is words
-- :func:`parse_markup` reads the grammar; strict, or lenient with an account of what it dropped
+- :func:`parse_markup` reads the grammar; strict, or lenient with an account of what it dropped;
+  :func:`parse_lexemes` the same of what is cut already, as ids are
 - :func:`print_markup` is its inverse
 
 A phrase without an object is a question for its place, and has no boxes. Spaces at the ends of
@@ -24,7 +25,8 @@ Source: KOSMOS-2 (arXiv:2306.14824) section 2.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
 from kosmos.boxes import Box
@@ -56,11 +58,12 @@ _TOKEN = re.compile("|".join(map(re.escape, _KINDS)) + "|<patch_index_([0-9]{1,9
 
 
 class Lexeme(NamedTuple):
-    """A stretch of words or one token, and where it starts."""
+    """A stretch of words or one token."""
 
     kind: Kind
     text: str
     position: int
+    """Where it starts: a character of a text, or an index into ids."""
     location: int = -1
     """The location index, of a location."""
 
@@ -78,11 +81,14 @@ class Span:
     end: int
     boxes: tuple[Box, ...]
     locations: tuple[tuple[int, int], ...]
+    positions: tuple[tuple[int, int], ...] = field(default=(), compare=False, repr=False)
+    """Where the two location tokens of each box stand in what was parsed: characters of a text,
+    or indices into ids."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Markup that lenient parsing left out: why, where in the given text, and what."""
+    """Markup that lenient parsing left out: why, where in what was parsed, and what."""
 
     reason: str
     position: int
@@ -136,7 +142,28 @@ def parse_markup(text: str, *, num_cells: int = NUM_CELLS, lenient: bool = False
         MarkupError: Strict only: at the first token that the grammar does not allow, with its
             position.
     """
-    return _Parser(text, num_cells, lenient).parse()
+    lexemes = lex(text) if num_cells else [Lexeme("words", text, 0)]
+    return parse_lexemes(lexemes, end=len(text), num_cells=num_cells, lenient=lenient)
+
+
+def parse_lexemes(
+    lexemes: Sequence[Lexeme], *, end: int, num_cells: int = NUM_CELLS, lenient: bool = False
+) -> Markup:
+    """:func:`parse_markup` of what is cut already.
+
+    :meth:`~kosmos.text.tokenizer.Tokenizer.lex` cuts ids, so that words which are spelled like a
+    token stay words, and every box knows which ids it was read from.
+
+    Args:
+        lexemes: Words and tokens in order.
+        end: The position behind the last of them.
+        num_cells: Cells along each side of the location grid.
+        lenient: Report what does not parse instead of raising.
+
+    Raises:
+        MarkupError: Strict only, as :func:`parse_markup`.
+    """
+    return _Parser(lexemes, end, num_cells, lenient).parse()
 
 
 def print_markup(markup: Markup) -> str:
@@ -184,6 +211,11 @@ def _plain(words: str, position: int) -> str:
     return words
 
 
+class _Pair(NamedTuple):
+    locations: tuple[int, int]
+    positions: tuple[int, int]
+
+
 class _Parser:
     """Recursive descent over the lexemes, one method per rule; each reads from ``self.next`` on.
 
@@ -191,15 +223,15 @@ class _Parser:
     raises there, lenient parsing notes the lexemes it passes over and goes on.
     """
 
-    def __init__(self, text: str, num_cells: int, lenient: bool) -> None:
-        self.lexemes = lex(text) if num_cells else [Lexeme("words", text, 0)]
-        self.length = len(text)
+    def __init__(self, lexemes: Sequence[Lexeme], end: int, num_cells: int, lenient: bool) -> None:
+        self.lexemes = lexemes
+        self.end = end
         self.num_cells = num_cells
         self.lenient = lenient
         self.next = 0
         self.words: list[str] = []
         self.num_chars = 0
-        self.found: list[tuple[int, int, tuple[tuple[int, int], ...]]] = []
+        self.found: list[tuple[int, int, list[_Pair]]] = []
         self.grounding = False
         self.dropped: list[Dropped] = []
 
@@ -239,18 +271,18 @@ class _Parser:
             start = self.num_chars
             self.say(self.lexemes[self.next + 1].text)
             self.next += 3
-            locations = self.object() if self.kind() == "object" else ()
-            self.found.append((start, self.num_chars, locations))
+            pairs = self.object() if self.kind() == "object" else []
+            self.found.append((start, self.num_chars, pairs))
 
     def lone_object(self) -> None:
         """An object that touches no phrase: a span without words, or an error if strict."""
         if not self.lenient:
             raise self.error("<object> only directly behind </phrase>", 0)
-        locations = self.object()
-        if locations:
-            self.found.append((self.num_chars, self.num_chars, locations))
+        pairs = self.object()
+        if pairs:
+            self.found.append((self.num_chars, self.num_chars, pairs))
 
-    def object(self) -> tuple[tuple[int, int], ...]:
+    def object(self) -> list[_Pair]:
         """``object = <object> pair { delimiter pair } </object>``; empty if dropped."""
         pairs = []
         ahead = 1
@@ -258,17 +290,17 @@ class _Parser:
             pairs.append(ahead)
             ahead += 2
             if self.kind(ahead) == "object_end":
-                locations = self.on_grid(pairs)
+                kept = self.on_grid(pairs)
                 self.next += ahead + 1
-                return locations
+                return kept
             if self.kind(ahead) != "delimiter":
                 break
             ahead += 1
         self.broken_object(ahead)
-        return ()
+        return []
 
-    def on_grid(self, pairs: list[int]) -> tuple[tuple[int, int], ...]:
-        """The locations of an object's pairs, less those with one outside the grid.
+    def on_grid(self, pairs: list[int]) -> list[_Pair]:
+        """An object's pairs, less those with a location outside the grid.
 
         Args:
             pairs: Where each begins, in lexemes from the next one on.
@@ -281,8 +313,10 @@ class _Parser:
             if reason:
                 self.dropped.append(Dropped(reason, first.position, first.text + second.text))
             else:
-                kept.append((first.location, second.location))
-        return tuple(kept)
+                kept.append(
+                    _Pair((first.location, second.location), (first.position, second.position))
+                )
+        return kept
 
     def location_problem(self, ahead: int) -> str:
         """Why a location is none; strict parsing raises, and wants four digits as well."""
@@ -360,7 +394,7 @@ class _Parser:
         """The same as an error, with its position in the text."""
         index = self.next + ahead
         behind = index >= len(self.lexemes)
-        position = self.length if behind else self.lexemes[index].position
+        position = self.end if behind else self.lexemes[index].position
         return MarkupError(
             self.problem(expected, ahead),
             position=position,
@@ -373,12 +407,14 @@ class _Parser:
         text = said.strip()
         cut = len(said) - len(said.lstrip())
         spans = []
-        for start, end, locations in self.found:
+        for start, end, pairs in self.found:
             phrase = said[start:end].strip()
             if phrase:
                 first = said.index(phrase, start) - cut
             else:
                 first = min(max(start - cut, 0), len(text))
+            locations = tuple(pair.locations for pair in pairs)
             boxes = tuple(cells_to_box(*pair, self.num_cells) for pair in locations)
-            spans.append(Span(phrase, first, first + len(phrase), boxes, locations))
+            positions = tuple(pair.positions for pair in pairs)
+            spans.append(Span(phrase, first, first + len(phrase), boxes, locations, positions))
         return Markup(text, tuple(spans), self.grounding, tuple(self.dropped))

@@ -20,7 +20,7 @@ import sentencepiece
 
 from kosmos.errors import DataError, MarkupError
 from kosmos.files import atomic_file
-from kosmos.text.markup import lex
+from kosmos.text.markup import Lexeme, lex
 from kosmos.text.streaming import StreamDecoder
 from kosmos.text.vocabulary import Vocabulary, location_token
 
@@ -83,6 +83,7 @@ class Tokenizer:
             self.token(token_id): token_id
             for token_id in range(first_grounding_id, self.vocabulary.size)
         }
+        self._lexemes = {token_id: lex(token)[0] for token, token_id in self._grounding_ids.items()}
 
     @classmethod
     def load(
@@ -222,6 +223,35 @@ class Tokenizer:
         """
         stream = self.stream(markup=markup)
         return "".join([stream.push(token_id) for token_id in ids]) + stream.finish()
+
+    def lex(self, ids: Sequence[int]) -> list[Lexeme]:
+        """Cut ids into words and grounding tokens; joined, they are the text of :meth:`decode`.
+
+        What is a token is told by its id, so words spelled like one stay words. Positions are
+        indices into the ids.
+
+        Raises:
+            DataError: If an id is not in the vocabulary.
+        """
+        lexemes: list[Lexeme] = []
+        words: list[str] = []  # of the stretch at hand, which begins behind the last token
+        start = 0
+        stream = self.stream()
+        for index, token_id in enumerate(ids):
+            said = stream.push(token_id)
+            token = self._lexemes.get(token_id) if said else None  # none inside an image
+            if token is None:
+                words.append(said)
+                continue
+            words.append(said.removesuffix(token.text))
+            if any(words):
+                lexemes.append(Lexeme("words", "".join(words), start))
+            lexemes.append(token._replace(position=index))
+            words, start = [], index + 1
+        words.append(stream.finish())
+        if any(words):
+            lexemes.append(Lexeme("words", "".join(words), start))
+        return lexemes
 
     def stream(self, *, markup: bool = True) -> StreamDecoder:
         """A decoder for ids that come one by one; what it gives adds up to :meth:`decode`."""

@@ -53,6 +53,17 @@ def test_a_phrase_may_have_many_boxes_in_order() -> None:
     assert not markup.grounding
 
 
+def test_a_box_knows_where_its_locations_were_read() -> None:
+    text = (
+        "a<phrase>dog</phrase><object><patch_index_9999><patch_index_0000>"
+        "</delimiter_of_multi_objects/><patch_index_0001><patch_index_0034></object>"
+    )
+    (span,) = parse_markup(text, lenient=True).spans
+    ((first, second),) = span.positions
+    assert text[first:].startswith("<patch_index_0001>")
+    assert text[second:].startswith("<patch_index_0034>")
+
+
 def test_a_phrase_without_an_object_is_a_question() -> None:
     markup = parse_markup("<grounding><phrase>a dog</phrase>")
     assert phrases(markup) == [("a dog", 0, 5, 0)]

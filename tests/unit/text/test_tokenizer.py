@@ -162,6 +162,33 @@ def test_markup_survives_a_round_trip_up_to_spaces(tokenizer: Tokenizer, text: s
     assert squeezed(decoded) == squeezed(text)
 
 
+@given(data=st.data())
+def test_ids_are_cut_into_the_text_they_decode_to(
+    tokenizer: Tokenizer, data: st.DataObject
+) -> None:
+    vocabulary = tokenizer.vocabulary
+    control = st.integers(vocabulary.mask_id, vocabulary.first_location_id + 5)
+    ids = data.draw(st.lists(control | st.integers(0, vocabulary.size - 1), max_size=20))
+    lexemes = tokenizer.lex(ids)
+    assert "".join(lexeme.text for lexeme in lexemes) == tokenizer.decode(ids)
+    positions = [lexeme.position for lexeme in lexemes]
+    assert positions == sorted(set(positions))
+    for lexeme in lexemes:
+        if lexeme.kind != "words":
+            assert lexeme.text == tokenizer.token(ids[lexeme.position])
+
+
+def test_words_spelled_like_a_token_stay_words(byte_tokenizer: Tokenizer) -> None:
+    ids = [*byte_tokenizer.encode("a<object>"), byte_tokenizer.vocabulary.object_id]
+    kinds = [(lexeme.kind, lexeme.text) for lexeme in byte_tokenizer.lex(ids)]
+    assert kinds == [("words", "a<object>"), ("object", "<object>")]
+    assert [lexeme.kind for lexeme in lex(byte_tokenizer.decode(ids))] == [
+        "words",
+        "object",
+        "object",
+    ]
+
+
 # --- spans
 
 
