@@ -10,17 +10,25 @@ what the prompt said is cut off again. Offsets count in the words of the reply a
 that stands in the prompt keeps its words in ``span.text`` and has ``start == end == 0``; one that
 begins in the prompt covers its part in the reply. Everywhere else
 ``reply.text[span.start:span.end] == span.text``.
+
+What is a token is told by its id, and every box knows the ids it was read from. Its confidence is
+the geometric mean of the probabilities that the model gave these two, as it read them (temperature
+1, among all tokens, whatever a constraint allowed). A location token of the prompt was given, not
+chosen, and does not count.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from kosmos.boxes import Box
 from kosmos.document.encode import Encoded
 from kosmos.generate.reply import GroundedSpan, Reply
 from kosmos.generate.search import Draft
 from kosmos.image.transform import ImageTransform
-from kosmos.text.markup import Span, parse_markup
+from kosmos.text.locations import guaranteed_iou
+from kosmos.text.markup import Lexeme, Span, parse_lexemes
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.text.vocabulary import Vocabulary
 
@@ -44,26 +52,37 @@ def make_reply(
     """
     vocabulary = tokenizer.vocabulary
     tail = open_tail(prompt.token_ids.tolist(), vocabulary)
-    # decoded together, so that a word begun in the prompt stays one word
-    whole = tokenizer.decode([*tail, *draft.token_ids])
+    # cut together, so that a word begun in the prompt stays one word
+    whole = tokenizer.lex([*tail, *draft.token_ids])
     markup = tokenizer.decode(draft.token_ids)
     num_cut = _num_behind(markup, stop)
-    whole, markup = whole[: len(whole) - num_cut], markup[: len(markup) - num_cut].rstrip()
-    text, spans, dropped = _parse(tokenizer.decode(tail), whole, vocabulary.num_cells)
+    markup = markup[: len(markup) - num_cut].rstrip()
+    text, spans, dropped = _parse(
+        tokenizer.lex(tail), _without_end(whole, num_cut), vocabulary.num_cells
+    )
+    logprobs = [*([None] * len(tail)), *draft.token_logprobs]
     grounded = []
     for span in spans:
-        boxes, problems = _boxes(span, prompt, transform, vocabulary.num_cells)
+        found, problems = _boxes(span, prompt, transform, vocabulary.num_cells, logprobs)
         dropped += problems
-        if boxes:
+        if found:
             width, height = prompt.image_sizes[-1]
             grounded.append(
                 GroundedSpan(
                     text=span.text,
-                    boxes=boxes,
+                    boxes=tuple(item.box for item in found),
                     start=span.start,
                     end=span.end,
                     image_index=len(prompt.images) - 1,
-                    boxes_px=tuple(box.to_pixels(width=width, height=height) for box in boxes),
+                    boxes_px=tuple(
+                        item.box.to_pixels(width=width, height=height) for item in found
+                    ),
+                    locations=tuple(item.locations for item in found),
+                    logprobs=tuple(item.logprob for item in found),
+                    confidence=tuple(item.confidence for item in found),
+                    guaranteed_ious=tuple(
+                        guaranteed_iou(*item.locations, vocabulary.num_cells) for item in found
+                    ),
                 )
             )
     return Reply(
@@ -101,10 +120,30 @@ def _num_behind(markup: str, stop: Sequence[str]) -> int:
     return len(markup) - min((place for place in places if place >= 0), default=len(markup))
 
 
-def _parse(opening: str, whole: str, num_cells: int) -> tuple[str, list[Span], list[str]]:
+def _without_end(lexemes: Sequence[Lexeme], num_chars: int) -> list[Lexeme]:
+    """Lexemes less some characters at their end; a token that is cut into is words."""
+    kept = list(lexemes)
+    while kept and num_chars > 0:
+        last = kept.pop()
+        if len(last.text) > num_chars:
+            kept.append(last._replace(kind="words", text=last.text[: len(last.text) - num_chars]))
+        num_chars -= len(last.text)
+    return kept
+
+
+def _parse(
+    opening: Sequence[Lexeme], whole: Sequence[Lexeme], num_cells: int
+) -> tuple[str, list[Span], list[str]]:
     """Words, spans and complaints of what follows ``opening`` in ``whole``."""
-    before = parse_markup(opening, num_cells=num_cells, lenient=True)
-    both = parse_markup(whole, num_cells=num_cells, lenient=True)
+    before, both = (
+        parse_lexemes(
+            lexemes,
+            end=lexemes[-1].position + 1 if lexemes else 0,
+            num_cells=num_cells,
+            lenient=True,
+        )
+        for lexemes in (opening, whole)
+    )
     text = both.text[len(before.text) :].lstrip()
     cut = len(both.text) - len(text)
     # an entity that the prompt completes is not the reply's; one with its words only may be
@@ -119,12 +158,33 @@ def _parse(opening: str, whole: str, num_cells: int) -> tuple[str, list[Span], l
     return text, spans, dropped
 
 
+class _Found(NamedTuple):
+    """A box in its original image."""
+
+    box: Box
+    locations: tuple[int, int]
+    logprob: float
+    confidence: float
+
+
 def _boxes(
-    span: Span, prompt: Encoded, transform: ImageTransform, num_cells: int
-) -> tuple[tuple[Box, ...], list[str]]:
-    """Boxes of a span in its original image, and why others are missing."""
-    boxes, problems = [], []
-    for box, locations in zip(span.boxes, span.locations, strict=True):
+    span: Span,
+    prompt: Encoded,
+    transform: ImageTransform,
+    num_cells: int,
+    logprobs: Sequence[float | None],
+) -> tuple[list[_Found], list[str]]:
+    """Boxes of a span, and why others are missing.
+
+    Args:
+        span: With the positions of its locations among the ids it was parsed from.
+        prompt: Whose last image the boxes lie in.
+        transform: Undone.
+        num_cells: Cells along each side of the grid.
+        logprobs: Of each id; None if it was given.
+    """
+    found, problems = [], []
+    for box, locations, positions in zip(span.boxes, span.locations, span.positions, strict=True):
         name = f"locations {locations} of {span.text!r}"
         (top, left), (bottom, right) = (divmod(index, num_cells) for index in locations)
         if not prompt.image_sizes:
@@ -134,8 +194,11 @@ def _boxes(
         else:
             width, height = prompt.image_sizes[-1]
             moved = transform.box_out(box, width=width, height=height).clipped()
+            chosen = [value for value in (logprobs[i] for i in positions) if value is not None]
+            logprob = math.fsum(chosen)
+            confidence = math.exp(logprob / len(chosen)) if chosen else 1.0
             if moved.area > 0.0:
-                boxes.append(moved)
+                found.append(_Found(moved, locations, logprob, confidence))
             else:
                 problems.append(f"{name}: expected a box inside the image, found none of it there")
-    return tuple(boxes), problems
+    return found, problems

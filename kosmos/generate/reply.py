@@ -1,10 +1,16 @@
-"""What an engine answers: replies with spans and boxes, and scores of candidates."""
+"""What an engine answers: replies with spans and boxes, and scores of candidates.
+
+- :class:`Reply`, with a :class:`GroundedSpan` for each phrase that has boxes
+- :class:`Failure`: in the place of a reply that could not be given
+- :class:`Score`
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from kosmos.document.types import Grounded
+from kosmos.errors import ConfigError, KosmosError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +28,17 @@ class GroundedSpan(Grounded):
     """Which image of the prompt the boxes lie in."""
     boxes_px: tuple[tuple[float, float, float, float], ...]
     """The same boxes as (x0, y0, x1, y1) in pixels of the original image."""
+    locations: tuple[tuple[int, int], ...]
+    """The two location indices of each box, top left and bottom right."""
+    logprobs: tuple[float, ...]
+    """Of each box, the natural-log probability of its two location tokens together, at
+    temperature 1 and among all tokens. One that the prompt gave counts 0: it was no guess."""
+    confidence: tuple[float, ...]
+    """Of each box, the geometric mean of the probabilities of the location tokens that were
+    generated; 1 where the prompt gave both."""
+    guaranteed_ious: tuple[float, ...]
+    """Of each box, the least overlap with a truth if both cells are right; see
+    :func:`~kosmos.text.locations.guaranteed_iou`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +64,16 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a document has no reply: something about it, not about the model or its company."""
+
+    name: str
+    """The document, as messages call it."""
+    error: KosmosError
+    """What was wrong with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
     """How likely a continuation is."""
 
@@ -54,8 +81,29 @@ class Score:
     """Sum of natural-log probabilities of its tokens."""
     num_tokens: int
     """Its tokens."""
+    neutral_logprob: float | None = None
+    """Sum behind a prompt that says nothing of the case, where one was given."""
 
     @property
     def mean_logprob(self) -> float:
         """Log-probability per token."""
         return self.logprob / self.num_tokens
+
+    @property
+    def pmi_logprob(self) -> float:
+        """Pointwise mutual information of prompt and continuation, in nats.
+
+        How much likelier the prompt makes it, so that a continuation that is likely everywhere
+        gains nothing by that.
+
+        Source: Holtzman et al. 2021 (arXiv:2104.08315), domain-conditional PMI.
+
+        Raises:
+            ConfigError: If no neutral prompt was given.
+        """
+        if self.neutral_logprob is None:
+            raise ConfigError(
+                "score: expected a neutral prompt to compare with, found none",
+                hint="score(doc, candidates, neutral='Answer:')",
+            )
+        return self.logprob - self.neutral_logprob

@@ -4,7 +4,9 @@ A location index counts cells row by row from the top left, so with 32 cells a s
 the top-left cell and index 1023 the bottom-right one.
 
 - :func:`box_to_locations` and its inverse :func:`locations_to_box`
-- :func:`best_iou`, the ceiling that the grid puts on any score
+- :func:`best_iou`, the ceiling that the grid puts on any score, and :func:`quantization_ceiling`,
+  that of a test set
+- :func:`guaranteed_iou`, the floor under a pair of locations that is right
 
 Two roundings are published and they differ for a corner that lies exactly on a grid line: the
 cells of the box ``(0, 0, .5, .5)`` are 0 and 528 in the release's training targets but 0 and 495
@@ -16,13 +18,16 @@ the next row (a box that lies outside the image), we raise.
 """
 
 import math
+from collections.abc import Iterable
 from itertools import product
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from kosmos.boxes import Box
 from kosmos.errors import DataError
 
 NUM_CELLS = 32
+WHOLE = Box(0.0, 0.0, 1.0, 1.0)
+"""All of a picture."""
 
 Rounding: TypeAlias = Literal["release", "hf"]
 
@@ -114,27 +119,43 @@ def cells_to_box(top_left: int, bottom_right: int, num_cells: int) -> Box:
     )
 
 
-def best_iou(box: Box, num_cells: int = NUM_CELLS) -> float:
+def best_iou(box: Box, num_cells: int = NUM_CELLS, *, shown: Box = WHOLE) -> float:
     """The highest intersection over union that any pair of locations reaches with a box.
 
-    No model that answers in location tokens can do better on this box, so the mean over a test
-    set is the ceiling of its scores; a small box has a low one.
+    No model that answers in location tokens can do better on this box; a small box has a low one.
 
     Args:
         box: Corners in image fractions, inside the image.
         num_cells: Cells along each side of the grid.
+        shown: The part of the image that the grid is laid over, the rest being cropped away;
+            ``ImageTransform.box_out`` of the whole square.
+
+    Returns:
+        0 to 1; 0 for a box of which nothing is shown.
 
     Raises:
         DataError: If the box is empty or reaches outside the image.
     """
     box.checked("box")
-    # With the other corners fixed the overlap falls off on both sides of the true corner, so the
-    # best cell center or edge is one of the true corner's two neighbors on the grid.
-    left, top, right, bottom = (
-        _neighbors(corner * num_cells, num_cells) for corner in (box.x0, box.y0, box.x1, box.y1)
+    shown.checked("shown")
+    across, down = shown.x1 - shown.x0, shown.y1 - shown.y0
+    # stretching an axis changes no ratio of areas, so the part shown can be taken as the square
+    box = Box(
+        (box.x0 - shown.x0) / across,
+        (box.y0 - shown.y0) / down,
+        (box.x1 - shown.x0) / across,
+        (box.y1 - shown.y0) / down,
     )
-    whole_x = _single_cells(box.x0, box.x1, num_cells)
-    whole_y = _single_cells(box.y0, box.y1, num_cells)
+    part = box.clipped()
+    if part.area == 0.0:
+        return 0.0
+    # With the other corners fixed the overlap falls off on both sides of the true corner, or of
+    # the edge that cuts it off, so the best cell center or edge is one of its two neighbors.
+    left, top, right, bottom = (
+        _neighbors(corner * num_cells, num_cells) for corner in (part.x0, part.y0, part.x1, part.y1)
+    )
+    whole_x = _single_cells(part.x0, part.x1, num_cells)
+    whole_y = _single_cells(part.y0, part.y1, num_cells)
     pairs = [
         *product(left, top, right, bottom),
         *((x, y0, x, y1) for x, y0, y1 in product(whole_x, top, bottom)),
@@ -145,6 +166,67 @@ def best_iou(box: Box, num_cells: int = NUM_CELLS) -> float:
         for x0, y0, x1, y1 in pairs
         if x0 <= x1 and y0 <= y1
     )
+
+
+class Ceiling(NamedTuple):
+    """What the best answers in location tokens would score on some boxes."""
+
+    mean_iou: float
+    """Mean of :func:`best_iou`."""
+    reachable: float
+    """Share of the boxes for which it reaches the threshold."""
+
+
+def quantization_ceiling(
+    boxes: Iterable[Box],
+    num_cells: int = NUM_CELLS,
+    *,
+    threshold: float = 0.5,
+    shown: Box = WHOLE,
+) -> Ceiling:
+    """The scores on a set of boxes that no model that answers in location tokens can beat.
+
+    Args:
+        boxes: Truths, in fractions of their images; at least one.
+        num_cells: Cells along each side of the grid.
+        threshold: Intersection over union from which a box counts as found.
+        shown: As of :func:`best_iou`; for images of several sizes that are cropped, which show a
+            different part each, take the means over :func:`best_iou` of each.
+
+    Raises:
+        DataError: If there is no box, or one is empty or reaches outside the image.
+    """
+    best = [best_iou(box, num_cells, shown=shown) for box in boxes]
+    if not best:
+        raise DataError("boxes: expected at least one, found none")
+    return Ceiling(
+        mean_iou=math.fsum(best) / len(best),
+        reachable=sum(iou >= threshold for iou in best) / len(best),
+    )
+
+
+def guaranteed_iou(top_left: int, bottom_right: int, num_cells: int = NUM_CELLS) -> float:
+    """The least intersection over union with a truth whose corners lie in these two cells.
+
+    How much a box says even if the model chose both cells rightly: 0.77 where they are eight rows
+    and columns apart, 0.25 where two, and 0 for neighbors, since a truth may then be as thin as
+    you like. The same in a picture that was squeezed or cropped, for the part of the truth that
+    was shown.
+
+    Args:
+        top_left: Location index of the first corner.
+        bottom_right: Location index of the second corner, neither left of nor above the first.
+        num_cells: Cells along each side of the grid.
+
+    Raises:
+        DataError: If an index lies outside the grid.
+    """
+    decoded = locations_to_box(top_left, bottom_right, num_cells)
+    (y0, x0), (y1, x1) = divmod(top_left, num_cells), divmod(bottom_right, num_cells)
+    # the overlap falls off on both sides of each decoded corner, so it is least at edges of cells
+    corners = product(*((cell, cell + 1) for cell in (x0, y0, x1, y1)))
+    truths = [Box(*(corner / num_cells for corner in truth)) for truth in corners]
+    return min(decoded.iou(truth) for truth in truths)
 
 
 def _neighbors(position: float, num_cells: int) -> list[int]:

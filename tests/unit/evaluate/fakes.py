@@ -99,8 +99,10 @@ class Oracle:
         self.decodings.append(decoding)
         return [self._reply(doc) for doc in docs]
 
-    def score(self, doc: Document, candidates: Sequence[str], *, batch_size: int) -> list[Score]:
-        del batch_size
+    def score_many(self, asks: Sequence[tuple[Document, Sequence[str]]]) -> list[list[Score]]:
+        return [self._scores(doc, candidates) for doc, candidates in asks]
+
+    def _scores(self, doc: Document, candidates: Sequence[str]) -> list[Score]:
         self._note(doc)
         scores = {s.candidate: s for s in self.answers[doc.id].scores}
         return [
@@ -123,6 +125,10 @@ class Oracle:
                 end=0,
                 image_index=0,
                 boxes_px=((0.0, 0.0, 1.0, 1.0),),
+                locations=((0, 1023),),
+                logprobs=(-1.0,),
+                confidence=(0.6,),
+                guaranteed_ious=(0.9,),
             )
             for phrase in answer.phrases
         )

@@ -1,5 +1,7 @@
 """Generated ids to words, phrases and boxes of the original picture."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -28,11 +30,18 @@ def prompt_of(tokenizer, text: str, images: int = 1) -> Encoded:
 
 
 def reply_to(
-    tokenizer, prompt: str, answer: str, *, images: int = 1, config: ImageConfig = SQUARE, stop=()
+    tokenizer,
+    prompt: str,
+    answer: str,
+    *,
+    images: int = 1,
+    config: ImageConfig = SQUARE,
+    stop=(),
+    logprobs=None,
 ) -> Reply:
     ids = tokenizer.encode_markup(answer)
     return make_reply(
-        Draft(token_ids=ids, token_logprobs=[-0.5] * len(ids), finish="stop"),
+        Draft(token_ids=ids, token_logprobs=logprobs or [-0.5] * len(ids), finish="stop"),
         prompt_of(tokenizer, prompt, images),
         tokenizer=tokenizer,
         transform=ImageTransform(config),
@@ -105,6 +114,46 @@ def test_an_object_begun_in_the_prompt_is_completed(tokenizer):
     (span,) = reply.grounded
     assert (span.text, len(span.boxes)) == ("it", 1)
     assert reply.text == "yes"
+
+
+def numbered(tokenizer, answer: str) -> list[float]:
+    """Log-probabilities that tell which token they belong to."""
+    return [-float(index) for index in range(len(tokenizer.encode_markup(answer)))]
+
+
+def test_a_box_is_as_sure_as_its_two_tokens(tokenizer):
+    answer = f"a<phrase> red dog</phrase>{A_BOX} left of<phrase> it</phrase>{A_BOX}"
+    ids = tokenizer.encode_markup(answer)
+    reply = reply_to(tokenizer, "x", answer, logprobs=numbered(tokenizer, answer))
+    first = tokenizer.vocabulary.location_id(0)
+    places = [index for index, token_id in enumerate(ids) if token_id == first]
+    for span, place in zip(reply.grounded, places, strict=True):
+        assert span.locations == ((0, 10),)
+        assert span.logprobs == (-float(place + place + 1),)
+        assert span.confidence == (math.exp(-(place + place + 1) / 2),)
+
+
+def test_the_confidence_left_is_that_of_the_boxes_left(tokenizer):
+    answer = (
+        "<phrase>it</phrase><object><patch_index_0010><patch_index_0000>"
+        "</delimiter_of_multi_objects/><patch_index_0000><patch_index_0010></object>"
+    )
+    reply = reply_to(tokenizer, "x", answer, logprobs=numbered(tokenizer, answer))
+    (span,) = reply.grounded
+    end = len(tokenizer.encode_markup(answer)) - 1
+    assert span.logprobs == (-float(end - 2 + end - 1),)
+    assert len(span.boxes) == len(span.confidence) == len(span.guaranteed_ious) == 1
+
+
+def test_locations_of_the_prompt_were_given_and_count_for_nothing(tokenizer):
+    opening = "<phrase>it</phrase><object><patch_index_0000>"
+    reply = reply_to(tokenizer, opening, "<patch_index_0010></object>", logprobs=[-3.0, -1.0])
+    (span,) = reply.grounded
+    assert (span.logprobs, span.confidence) == ((-3.0,), (math.exp(-3.0),))
+    whole = f"{opening}<patch_index_0010>"
+    reply = reply_to(tokenizer, whole, "</object>", logprobs=[-1.0])
+    (span,) = reply.grounded
+    assert (span.logprobs, span.confidence) == ((0.0,), (1.0,))
 
 
 def test_what_the_prompt_grounded_itself_is_not_the_replys(tokenizer):
@@ -186,6 +235,11 @@ def test_any_ids_make_a_reply_whose_boxes_lie_in_the_picture(tokenizer, data):
     for span in reply.grounded:
         assert 0 <= span.start <= span.end <= len(reply.text)
         assert reply.text[span.start : span.end] in ("", span.text)
+        for pair, logprob in zip(span.locations, span.logprobs, strict=True):
+            assert [vocabulary.location_id(index) for index in pair] in [
+                [a, b] for i, a in enumerate(ids) for b in ids[i + 1 :]
+            ]
+            assert logprob == -1.0
         for box, (x0, y0, x1, y1) in zip(span.boxes, span.boxes_px, strict=True):
             box.checked("span")
             assert 0 <= x0 < x1 <= 200

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from kosmos.boxes import Box
 from kosmos.errors import DataError
-from kosmos.text.locations import best_iou, box_to_locations, locations_to_box
+from kosmos.text.locations import (
+    WHOLE,
+    best_iou,
+    box_to_locations,
+    guaranteed_iou,
+    locations_to_box,
+    quantization_ceiling,
+)
 from tests.strategies import boxes
 
 # computed with the release's and the Hugging Face port's own functions
@@ -181,3 +188,65 @@ def test_best_iou_is_one_on_cell_centers_and_low_for_small_boxes() -> None:
 def test_best_iou_refuses_an_empty_box() -> None:
     with pytest.raises(DataError, match="x0 < x1"):
         best_iou(Box(0.5, 0.5, 0.5, 0.6))
+
+
+@given(boxes(min_side=0.02), boxes(min_side=0.2), st.sampled_from([1, 2, 3]))
+def test_a_grid_over_a_part_of_the_picture_reaches_what_it_shows(
+    box: Box, shown: Box, num_cells: int
+) -> None:
+    def in_picture(inside: Box) -> Box:
+        across, down = shown.x1 - shown.x0, shown.y1 - shown.y0
+        return Box(
+            shown.x0 + inside.x0 * across,
+            shown.y0 + inside.y0 * down,
+            shown.x0 + inside.x1 * across,
+            shown.y0 + inside.y1 * down,
+        )
+
+    every = itertools.product(range(num_cells**2), repeat=2)
+    best = max(in_picture(locations_to_box(a, b, num_cells)).iou(box) for a, b in every)
+    assert best_iou(box, num_cells, shown=shown) == pytest.approx(best, abs=1e-9)
+
+
+def test_nothing_is_reached_where_nothing_is_shown() -> None:
+    assert best_iou(Box(0.0, 0.0, 0.2, 1.0), shown=Box(0.25, 0.0, 0.75, 1.0)) == 0.0
+    assert best_iou(Box(0.0, 0.0, 1.0, 1.0), shown=WHOLE) == best_iou(Box(0.0, 0.0, 1.0, 1.0))
+
+
+def test_the_ceiling_of_a_set_is_the_mean_and_the_share_found() -> None:
+    sure, small = locations_to_box(44, 863), Box(0.5, 0.5, 0.51, 0.51)
+    ceiling = quantization_ceiling([sure, sure, small])
+    assert ceiling.mean_iou == pytest.approx((2 + 0.01**2 * 32**2) / 3)
+    assert ceiling.reachable == pytest.approx(2 / 3)
+    assert quantization_ceiling([sure, small], threshold=0.1).reachable == 1.0
+    with pytest.raises(DataError, match="at least one"):
+        quantization_ceiling([])
+
+
+def test_small_real_boxes_have_a_lower_ceiling_than_large_ones(shared_data: Path) -> None:
+    path = shared_data / "grounding" / "golden" / "boxes_dev.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    truths = sorted((Box(*row["bbox_norm"]) for row in rows), key=lambda box: box.area)
+    small, large = quantization_ceiling(truths[:50]), quantization_ceiling(truths[-50:])
+    assert small.mean_iou < large.mean_iou
+    assert large.reachable == 1.0
+
+
+@given(st.sampled_from([2, 5, 32]), st.data())
+def test_no_truth_in_the_cells_overlaps_less_than_guaranteed(
+    num_cells: int, data: st.DataObject
+) -> None:
+    cell = st.integers(0, num_cells - 1)
+    (x0, x1), (y0, y1) = (sorted((data.draw(cell), data.draw(cell))) for _ in range(2))
+    pair = (y0 * num_cells + x0, y1 * num_cells + x1)
+    part = st.floats(0.0, 1.0)
+    truth = Box(*((c + data.draw(part)) / num_cells for c in (x0, y0, x1, y1)))
+    floor = guaranteed_iou(*pair, num_cells)
+    assert locations_to_box(*pair, num_cells).iou(truth) >= floor - 1e-9
+    assert (floor > 0.0) == (x1 - x0 > 1 and y1 - y0 > 1)
+
+
+def test_large_boxes_are_guaranteed_more() -> None:
+    assert guaranteed_iou(0, 8 * 32 + 8) == pytest.approx((7 / 8) ** 2)
+    assert guaranteed_iou(0, 2 * 32 + 2) == pytest.approx(0.25)
+    assert guaranteed_iou(0, 1023) == pytest.approx((30 / 31) ** 2)
