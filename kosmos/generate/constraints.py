@@ -1,19 +1,85 @@
 """Which tokens may not be chosen next, whatever the model thinks of them.
 
+- :class:`Constraint`: what a reply may say; choices.py and grammar.py have two
+- :class:`Constraints`: the rules of one call of generate, put together with the constraints
+- :class:`StopStrings`: strings that end a reply
+
 Forbidden tokens get log-probability minus infinity; the others keep theirs, so that what a reply
 adds up to is still the model's own log-probability (Hugging Face and fairseq do the same).
+
+Where several speak at once, the stronger wins::
+
+    constraint, <pad>            always hold; if nothing is left the hypothesis dies, and a
+                                 document whose hypotheses have all died is an error
+    min_new_tokens               holds unless the reply may only end here
+    no_repeat_ngram_size         holds unless it forbids all that the rest allows
+
+Hugging Face lets a rule and a constraint together forbid everything, and then takes a token that
+nobody allowed, or fails on NaN; everywhere else the results are the same.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
+from kosmos.errors import ConfigError
 from kosmos.generate.config import Decoding
 from kosmos.text.streaming import StreamDecoder
 from kosmos.text.vocabulary import Vocabulary
+
+
+@runtime_checkable  # so that one is told from a list of them
+class Constraint(Protocol):
+    """What a reply may say, told token by token."""
+
+    def allowed(
+        self, prompt: Sequence[int], reply: Sequence[int], remaining: int
+    ) -> Int64[np.ndarray, " ids"] | None:
+        """Ids that may come next; ``</s>`` is among them where the reply may end.
+
+        Depends on the arguments alone: beams ask about many replies in turn.
+
+        Args:
+            prompt: Token ids before the reply.
+            reply: Token ids chosen so far; all of them were allowed.
+            remaining: Tokens until the reply is cut off, the next one included; at least 1.
+
+        Returns:
+            The ids, each once, in any order, not to be changed by the caller; empty if no reply
+            can go on from here. None allows every id.
+
+        Raises:
+            ConfigError: If what it promises cannot be kept in the remaining tokens.
+        """
+        ...
+
+
+class Place(NamedTuple):
+    """Where a reply stands when its next token is to be chosen."""
+
+    prompt: Sequence[int]
+    """Token ids before the reply, image slots included as their ids stand."""
+    reply: Sequence[int]
+    """Token ids chosen so far."""
+    remaining: int
+    """Tokens until the reply is cut off, the next one included."""
+    constraint: Constraint | None = None
+    """What the reply may say; None for anything."""
+    name: str = "document"
+    """What to call the document in messages."""
+
+    def nothing_left(self) -> ConfigError:
+        """The error that no token may be chosen here."""
+        return ConfigError(
+            f"{self.name}: expected a token that is allowed after {len(self.reply)} tokens of the "
+            f"reply, found none",
+            hint="the constraint, or no_repeat_ngram_size without one, forbids every token",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,36 +108,91 @@ class Constraints:
             free_first=decoding.first_token == "release",
         )
 
-    def mask(
-        self,
-        log_probs: Float[Tensor, "rows vocab"],
-        prompts: Sequence[Sequence[int]],
-        replies: Sequence[Sequence[int]],
-    ) -> Float[Tensor, "rows vocab"]:
-        """Log-probabilities with what each row may not choose set to minus infinity, in place.
+    def mask(self, log_probs: Float[Tensor, "rows vocab"], places: Sequence[Place]) -> list[int]:
+        """Set what each row may not choose to minus infinity, in place.
 
         Args:
             log_probs: Of the next token of each row.
-            prompts: Token ids before the reply, image slots included as their ids stand.
-            replies: Token ids chosen so far.
+            places: Where each row stands.
+
+        Returns:
+            Rows that may choose nothing at all.
+
+        Raises:
+            ConfigError: If a constraint cannot be kept, or allows an id that does not exist;
+                the message names the document.
         """
-        for row, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
-            banned = self._banned(prompt, reply)
+        vocab = log_probs.shape[1]
+        empty = []
+        for row, place in enumerate(places):
+            allowed = self._allowed(place, vocab)
+            banned = self._banned(place, allowed)
+            if allowed is not None:
+                _keep_only(log_probs[row], allowed)
             if banned:
                 log_probs[row, banned] = float("-inf")
-        return log_probs
+            if _are_all_banned(banned, vocab if allowed is None else allowed):
+                empty.append(row)
+        return empty
 
     def stops(self, token_id: int, num_new: int) -> bool:
         """Whether a token ends the reply of which it is the ``num_new``-th."""
         return token_id == self.eos_id and not (self.free_first and num_new == 1)
 
-    def _banned(self, prompt: Sequence[int], reply: Sequence[int]) -> list[int]:
+    def _allowed(self, place: Place, vocab: int) -> Int64[np.ndarray, " ids"] | None:
+        """What the constraint of a row allows."""
+        if place.constraint is None:
+            return None
+        reply = place.reply
+        if self.free_first and reply and reply[0] == self.eos_id:
+            # it did not end the reply and says nothing
+            reply = reply[1:]
+        try:
+            allowed = place.constraint.allowed(place.prompt, reply, place.remaining)
+        except ConfigError as error:
+            raise ConfigError(f"{place.name}: {error.message}", hint=error.hint) from error
+        if allowed is not None and len(allowed) and not 0 <= allowed.min() <= allowed.max() < vocab:
+            raise ConfigError(
+                f"{place.name}: expected the constraint to allow ids from 0 to {vocab - 1}, "
+                f"found {allowed.min()} to {allowed.max()}",
+                hint="it may be made for another tokenizer",
+            )
+        return allowed
+
+    def _banned(self, place: Place, allowed: Int64[np.ndarray, " ids"] | None) -> list[int]:
+        """What the rules forbid to a row; with a constraint no more than leaves it something."""
         banned = list(self.banned_ids)
-        if len(reply) < self.min_new_tokens:
-            banned.append(self.eos_id)
-        if self.ngram_size and not (self.free_first and not reply):
-            banned += repeating_ids([*prompt, *reply], self.ngram_size)
+        if len(place.reply) < self.min_new_tokens:
+            stronger = [*banned, self.eos_id]
+            if allowed is None or not _are_all_banned(stronger, allowed):
+                banned = stronger
+        if self.ngram_size and not (self.free_first and not place.reply):
+            stronger = banned + repeating_ids([*place.prompt, *place.reply], self.ngram_size)
+            if allowed is None or not _are_all_banned(stronger, allowed):
+                banned = stronger
         return banned
+
+
+def _are_all_banned(banned: Sequence[int], ids: Int64[np.ndarray, " ids"] | int) -> bool:
+    """Whether nothing is left of some ids, or of that many from 0 on."""
+    if isinstance(ids, int):
+        return len(banned) >= ids and len(set(banned)) == ids
+    return len(ids) <= len(banned) and set(banned).issuperset(ids.tolist())
+
+
+def _keep_only(row: Float[Tensor, " vocab"], ids: Int64[np.ndarray, " ids"]) -> None:
+    """Minus infinity everywhere but at some ids."""
+    if 2 * len(ids) > len(row):
+        # nearly all, the words of a grammar: the others are quicker to write
+        is_refused = np.ones(len(row), dtype=np.bool_)
+        is_refused[ids] = False
+        refused = torch.from_numpy(np.flatnonzero(is_refused)).to(row.device)
+        row.index_fill_(0, refused, float("-inf"))
+        return
+    index = torch.from_numpy(ids).to(row.device)
+    kept = row.index_select(0, index)
+    row.fill_(float("-inf"))
+    row.index_copy_(0, index, kept)
 
 
 def repeating_ids(history: Sequence[int], size: int) -> list[int]:

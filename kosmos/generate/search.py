@@ -21,7 +21,7 @@ from torch import Tensor
 
 from kosmos.errors import ConfigError
 from kosmos.generate.config import Decoding
-from kosmos.generate.constraints import Constraints
+from kosmos.generate.constraints import Constraint, Constraints, Place
 from kosmos.generate.rollout import Rows
 from kosmos.generate.sampling import choose
 
@@ -57,6 +57,14 @@ class Start:
     """Told each chosen id in turn; true when a stop string is complete."""
     prompt_log_prob: float = 0.0
     """Beams with ``score_prompt``: sum over the prompt."""
+    constraint: Constraint | None = None
+    """What the reply may say; None for anything."""
+    name: str = "document"
+    """What to call the document in messages."""
+
+    def place(self, reply: Sequence[int]) -> Place:
+        """Where a reply stands that is to go on."""
+        return Place(self.prompt, reply, self.limit - len(reply), self.constraint, self.name)
 
 
 def choose_replies(
@@ -69,6 +77,9 @@ def choose_replies(
         starts: The prompts and their limits.
         decoding: Temperature, top-k and top-p.
         constraints: What may not be chosen, and what stops.
+
+    Raises:
+        ConfigError: If a row may choose nothing, or its constraint cannot be kept, naming it.
     """
     replies: list[list[int]] = [[] for _ in starts]
     logprobs: list[list[float]] = [[] for _ in starts]
@@ -76,9 +87,10 @@ def choose_replies(
     active = list(range(len(starts)))
     log_probs = rows.log_probs
     while True:
-        constraints.mask(
-            log_probs, [starts[i].prompt for i in active], [replies[i] for i in active]
-        )
+        places = [starts[index].place(replies[index]) for index in active]
+        empty = constraints.mask(log_probs, places)
+        if empty:
+            raise places[empty[0]].nothing_left()
         chosen = choose(log_probs, decoding, [starts[i].rng for i in active])
         values = log_probs[range(len(active)), chosen].tolist()
         kept = []
@@ -141,8 +153,13 @@ class _Beams:
         gone; the first ``num_beams`` that do not end run on.
 
         Args:
-            candidates: Best first.
+            candidates: Possible ones, best first.
+
+        Raises:
+            ConfigError: If there is none, and nothing is finished.
         """
+        if not candidates and not self.finished:
+            raise self.start.place(self.running[0].token_ids).nothing_left()
         width = self.decoding.num_beams
         running, ended = [], []
         for rank, (total, logprob, parent, token_id) in enumerate(candidates):
@@ -152,7 +169,7 @@ class _Beams:
             stops = self.constraints.stops(token_id, len(ids))
             if not stops and len(ids) < self.start.limit:
                 running.append(_Hypothesis(ids, logprobs, total, row))
-            elif rank < width and total > float("-inf"):
+            elif rank < width:
                 score = self._score(total, len(ids))
                 finish: Literal["stop", "length"] = "stop" if stops else "length"
                 ended.append(_Hypothesis(ids, logprobs, total, row, score, finish))
@@ -163,15 +180,15 @@ class _Beams:
         self.is_done = num_new == self.start.limit or not self._may_improve(num_new)
 
     def best(self) -> Draft:
-        """The finished hypothesis worth most; the running one if rules let none finish."""
-        item = (self.finished or self.running)[0]
+        """The finished hypothesis worth most."""
+        item = self.finished[0]
         return Draft(
             token_ids=item.token_ids, token_logprobs=item.token_logprobs, finish=item.finish
         )
 
     def _may_improve(self, num_new: int) -> bool:
         """Whether a running hypothesis may still enter the finished ones."""
-        if self.running[0].total == float("-inf"):
+        if not self.running:
             return False
         if len(self.finished) < self.decoding.num_beams:
             return True
@@ -203,7 +220,8 @@ def search_beams(
         constraints: What may not be chosen, and what stops.
 
     Raises:
-        ConfigError: If there are fewer tokens to choose from than candidates to keep.
+        ConfigError: If there are fewer tokens to choose from than candidates to keep, or a row
+            may choose nothing, or its constraint cannot be kept, naming it.
     """
     num_candidates = 2 * decoding.num_beams
     log_probs = rows.log_probs
@@ -219,10 +237,12 @@ def search_beams(
     active = searches
     while True:
         hypotheses = [item for search in active for item in search.running]
-        prompts = [search.start.prompt for search in active for _ in search.running]
-        constraints.mask(log_probs, prompts, [item.token_ids for item in hypotheses])
+        constraints.mask(
+            log_probs, [s.start.place(item.token_ids) for s in active for item in s.running]
+        )
+        sizes = [len(search.running) for search in active]
         for search, candidates in zip(
-            active, _candidates(log_probs, hypotheses, len(active), num_candidates), strict=True
+            active, _candidates(log_probs, hypotheses, sizes, num_candidates), strict=True
         ):
             search.extend(candidates)
         active = [search for search in active if not search.is_done]
@@ -236,21 +256,37 @@ def search_beams(
 def _candidates(
     log_probs: Float[Tensor, "rows vocab"],
     hypotheses: Sequence[_Hypothesis],
-    num_searches: int,
+    sizes: Sequence[int],
     num_candidates: int,
 ) -> list[list[_Candidate]]:
-    """The best continuations of each search, best first."""
+    """The best possible continuations of each search, best first.
+
+    Args:
+        log_probs: One row for each hypothesis.
+        hypotheses: Those of the first search, then those of the second.
+        sizes: How many each search has; at least one.
+        num_candidates: Most of each search.
+    """
     vocab = log_probs.shape[1]
     so_far = torch.tensor([item.total for item in hypotheses], device=log_probs.device)
-    totals = (log_probs + so_far.unsqueeze(1)).view(num_searches, -1)
-    best, places = totals.topk(num_candidates, dim=1)
-    own = log_probs.view(num_searches, -1).gather(1, places)
+    totals = (log_probs + so_far.unsqueeze(1)).split(list(sizes))
+    best, places = zip(*(part.flatten().topk(num_candidates) for part in totals), strict=True)
+    own = [
+        part.flatten()[place]
+        for part, place in zip(log_probs.split(list(sizes)), places, strict=True)
+    ]
     return [
         [
             _Candidate(total, logprob, place // vocab, place % vocab)
             for total, logprob, place in zip(*row, strict=True)
+            if total > float("-inf")
         ]
-        for row in zip(best.tolist(), own.tolist(), places.tolist(), strict=True)
+        for row in zip(
+            torch.stack(best).tolist(),
+            torch.stack(own).tolist(),
+            torch.stack(places).tolist(),
+            strict=True,
+        )
     ]
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kosmos.generate.config import Decoding
-from kosmos.generate.constraints import Constraints, StopStrings, repeating_ids
+from kosmos.generate.constraints import Constraints, Place, StopStrings, repeating_ids
 from kosmos.text.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(num_pieces=20, num_cells=2)
@@ -15,7 +15,7 @@ VOCABULARY = Vocabulary(num_pieces=20, num_cells=2)
 def allowed(decoding: Decoding, prompt: list[int], reply: list[int]) -> set[int]:
     constraints = Constraints.of(decoding, VOCABULARY)
     log_probs = torch.zeros(1, VOCABULARY.size)
-    constraints.mask(log_probs, [prompt], [reply])
+    constraints.mask(log_probs, [Place(prompt, reply, 9)])
     return set(log_probs[0].isfinite().nonzero().flatten().tolist())
 
 

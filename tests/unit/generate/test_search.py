@@ -2,7 +2,9 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -253,9 +255,30 @@ def test_more_candidates_than_tokens_are_refused():
         run(PROMPTS, num_beams=7)
 
 
-def test_rules_that_let_nothing_finish_still_give_a_reply():
-    # each of the two possible tokens may stand once: after both, nothing is left
-    decoding = Decoding(max_new_tokens=9, num_beams=2, no_repeat_ngram_size=1)
-    rows = _Padded([[0]], 0, (4, 5))
-    (draft,) = search_beams(rows, starts([[0]], 9, decoding), decoding, rules(decoding))
-    assert sorted(draft.token_ids[:2]) == [4, 5]
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.0}, {"num_beams": 3}])
+def test_a_rule_that_forbids_every_token_is_an_error_that_names_the_document(options):
+    # no token may stand twice: behind all twelve, and the pad, nothing is left
+    with pytest.raises(ConfigError, match=r"^document: expected a token .* after 9 tokens"):
+        run([[0]], limit=40, eos=-99.0, no_repeat_ngram_size=1, min_new_tokens=40, **options)
+
+
+def test_a_hypothesis_that_cannot_go_on_dies_and_leaves_the_batch():
+    class Fork:
+        """5 leads nowhere; 4 goes on to the end."""
+
+        def allowed(self, prompt, reply, remaining):
+            del prompt, remaining
+            ways = {(): [4, 5], (4,): [6], (5,): [], (4, 6): [7], (4, 6, 7): [EOS]}
+            return np.array(ways[tuple(reply)], dtype=np.int64)
+
+    decoding = Decoding(max_new_tokens=6, num_beams=2)
+    for seed in range(10):
+        rows = Table([[0, 5]], seed=seed)
+        (start,) = starts([[0, 5]], 6, decoding)
+        start = replace(start, constraint=Fork())
+        (draft,) = search_beams(rows, [start], decoding, rules(decoding))
+        assert draft.token_ids == [4, 6, 7, EOS]
+        assert rows.batches == [1, 2, 1, 1]
+        assert sum(draft.token_logprobs) == pytest.approx(
+            logprob_of([0, 5], draft.token_ids, seed, 0.0), abs=1e-5
+        )
