@@ -1,7 +1,7 @@
 """Bytes to pictures and back; every way in which bytes can fail to be a picture is an ImageError.
 
 - :func:`decode` gives an upright RGB picture, :func:`image_size` its size without decoding it
-- :func:`image_format` names the file format of encoded bytes
+- :func:`image_format` names the file format of encoded bytes, :func:`read_encoded` reads them
 - :func:`encode_png`, :func:`encode_jpeg` write one
 
 What the pictures of the world become::
@@ -108,6 +108,26 @@ def image_format(data: bytes, *, where: str = "") -> str:
         return "JPEG" if picture.format == "MPO" else str(picture.format)
 
 
+def read_encoded(path: str | Path, *, where: str) -> bytes:
+    """The bytes of a file, to be decoded.
+
+    Args:
+        path: The file.
+        where: What to call it in the message.
+
+    Raises:
+        ImageError: If it cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise _missing(path, where) from error
+    except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
+        raise ImageError(
+            f"{where}: expected a picture, found {type(error).__name__}: {error}"
+        ) from error
+
+
 def encode_png(picture: PIL.Image.Image) -> bytes:
     """The picture as PNG: no pixel changes."""
     buffer = io.BytesIO()
@@ -155,12 +175,7 @@ def _opened(source: Source, where: str) -> Iterator[tuple[PIL.Image.Image, str]]
         except ImageError:
             raise
         except FileNotFoundError as error:
-            hint = None
-            if re.match(r"\w+://|data:", str(source)):
-                hint = "addresses are not fetched; pass the bytes behind them"
-            raise ImageError(
-                f"{label}: expected a picture, found no such file", hint=hint
-            ) from error
+            raise _missing(source, label) from error
         except PIL.Image.DecompressionBombError as error:
             raise ImageError(
                 f"{label}: expected a picture of reasonable size, found {error}",
@@ -172,6 +187,12 @@ def _opened(source: Source, where: str) -> Iterator[tuple[PIL.Image.Image, str]]
             raise ImageError(
                 f"{label}: expected a whole picture, found {type(error).__name__}: {error}"
             ) from error
+
+
+def _missing(source: object, label: str) -> ImageError:
+    is_address = re.match(r"\w+://|data:", str(source))
+    hint = "addresses are not fetched; pass the bytes behind them" if is_address else None
+    return ImageError(f"{label}: expected a picture, found no such file", hint=hint)
 
 
 def _open(file: io.BufferedIOBase, num_bytes: int, label: str) -> PIL.Image.Image:
