@@ -49,8 +49,8 @@ class Engine(Protocol):
     ) -> list[Reply]:
         """A reply to each document."""
 
-    def score(self, doc: Document, candidates: Sequence[str], *, batch_size: int) -> list[Score]:
-        """How likely each candidate is behind a document."""
+    def score_many(self, asks: Sequence[tuple[Document, Sequence[str]]]) -> list[list[Score]]:
+        """How likely each candidate is behind its document."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,9 +204,9 @@ def _ask(
         replies = engine.generate(prompts, decoding=decoding, batch_size=plan.batch_size)
         return [_prediction(reply) for reply in replies]
     predictions = []
-    for example, prompt in zip(batch, prompts, strict=True):
-        candidates = task.candidates(example)
-        scores = engine.score(prompt, candidates, batch_size=plan.batch_size)
+    given = [task.candidates(example) for example in batch]
+    scored = engine.score_many(list(zip(prompts, given, strict=True)))
+    for candidates, scores in zip(given, scored, strict=True):
         rows = tuple(
             CandidateScore(candidate, score.logprob, score.num_tokens)
             for candidate, score in zip(candidates, scores, strict=True)

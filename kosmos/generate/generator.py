@@ -7,12 +7,11 @@ evaluation: generate a reply, score given continuations, give the logits.
 - :func:`load`, which is ``kosmos.load``
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias, Unpack, overload
+from typing import Literal, Unpack, overload
 
-import numpy as np
 import PIL.Image
 import torch
 from jaxtyping import Float32
@@ -20,22 +19,25 @@ from torch import Tensor
 
 from kosmos import config, runtime
 from kosmos.document.encode import Encoded, encode
-from kosmos.document.types import Document, Grounded, Image, Part, Text
-from kosmos.errors import ConfigError, DataError
+from kosmos.document.types import Document, Grounded, Image, Text
+from kosmos.errors import ConfigError, DataError, ImageError, MarkupError
+from kosmos.generate.asks import Ask, as_document, ask_name, encode_continuation
 from kosmos.generate.config import GREEDY, Decoding, DecodingOptions
 from kosmos.generate.constraints import Constraints, StopStrings
 from kosmos.generate.grounding import make_reply
-from kosmos.generate.pictures import Pictures
-from kosmos.generate.reply import Reply, Score
-from kosmos.generate.rollout import Prompt, Rollout
-from kosmos.generate.scoring import Continuation, score_continuations
+from kosmos.generate.pictures import CACHE_BYTES, Pictures
+from kosmos.generate.reply import Failure, Reply, Score
+from kosmos.generate.rollout import Rollout
+from kosmos.generate.schedule import batches, shared_groups
+from kosmos.generate.scoring import Candidate, make_candidate, score_candidates
 from kosmos.generate.search import Draft, Start, choose_replies, search_beams
+from kosmos.generate.tree import Prompt
 from kosmos.image.transform import ImageTransform
 from kosmos.weights.folder import load_model
 from kosmos.weights.loaded import LoadedModel
 
-Ask: TypeAlias = Document | Text | Grounded | Image | str | PIL.Image.Image
-"""A prompt: a document, or something that is one part of one."""
+_WINDOW_ASKS = 256
+"""Prompts with candidates that are laid out and kept at once."""
 
 
 class Generator:
@@ -43,15 +45,18 @@ class Generator:
 
     Args:
         loaded: What a model folder holds.
+        image_cache_bytes: Most bytes of encoded pictures kept from call to call; 0 keeps none.
     """
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: LoadedModel, *, image_cache_bytes: int = CACHE_BYTES) -> None:
         self.model = loaded.model.eval()
         self.tokenizer = loaded.tokenizer
         self.image = loaded.image
         self.layout = loaded.layout
         self.provenance = loaded.provenance
         self._transform = ImageTransform(loaded.image)
+        self.pictures = Pictures(self.model, self._transform, max_bytes=image_cache_bytes)
+        """Pictures seen so far, with counts of what was encoded and what was found."""
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "cpu", dtype: str = "float32") -> "Generator":
@@ -67,7 +72,7 @@ class Generator:
         """
         return cls(load_model(path, device=device, dtype=dtype))
 
-    # a string is a sequence of strings too; the first overload takes it, as the code does
+    # a string is a sequence of strings too; the first overloads take it, as the code does
     @overload
     def generate(  # type: ignore[overload-overlap]
         self,
@@ -75,8 +80,20 @@ class Generator:
         *,
         decoding: Decoding = GREEDY,
         batch_size: int = 16,
+        errors: Literal["raise"] = "raise",
         **options: Unpack[DecodingOptions],
     ) -> Reply: ...
+
+    @overload
+    def generate(  # type: ignore[overload-overlap]
+        self,
+        docs: Ask,
+        *,
+        decoding: Decoding = GREEDY,
+        batch_size: int = 16,
+        errors: Literal["return"],
+        **options: Unpack[DecodingOptions],
+    ) -> Reply | Failure: ...
 
     @overload
     def generate(
@@ -85,8 +102,20 @@ class Generator:
         *,
         decoding: Decoding = GREEDY,
         batch_size: int = 16,
+        errors: Literal["raise"] = "raise",
         **options: Unpack[DecodingOptions],
     ) -> list[Reply]: ...
+
+    @overload
+    def generate(
+        self,
+        docs: Sequence[Ask],
+        *,
+        decoding: Decoding = GREEDY,
+        batch_size: int = 16,
+        errors: Literal["return"],
+        **options: Unpack[DecodingOptions],
+    ) -> list[Reply | Failure]: ...
 
     @torch.inference_mode()
     def generate(
@@ -95,17 +124,23 @@ class Generator:
         *,
         decoding: Decoding = GREEDY,
         batch_size: int = 16,
+        errors: Literal["raise", "return"] = "raise",
         **options: Unpack[DecodingOptions],
-    ) -> Reply | list[Reply]:
+    ) -> Reply | Failure | Sequence[Reply | Failure]:
         """Continue a document, or each of a list of documents.
 
         A reply depends on its document and the options only, not on the list it came in. A string
-        is taken as a document of one text, a picture as one of one image.
+        is taken as a document of one text, a picture as one of one image. An empty document is
+        the prompt ``<s>``.
 
         Args:
             docs: Prompts, with images anywhere. A text may carry grounding markup.
             decoding: How tokens are chosen.
             batch_size: Most documents read at once; lower it to save memory.
+            errors: What becomes of a document that cannot be answered, because a picture of it
+                cannot be read or because it does not fit the context: ``"raise"`` ends the call,
+                ``"return"`` puts a :class:`~kosmos.generate.reply.Failure` in its place, and the
+                others get their replies.
             options: Fields of :class:`~kosmos.generate.config.Decoding` to change, such as
                 ``max_new_tokens=64, num_beams=5``.
 
@@ -120,66 +155,97 @@ class Generator:
         """
         if options:
             decoding = config.replace(decoding, options)
-        _check_batch_size(batch_size)
+        _check_positive("batch_size", batch_size)
+        if errors not in ("raise", "return"):
+            raise ConfigError(f"errors: expected 'raise' or 'return', found {errors!r}")
         if isinstance(docs, Document | Text | Grounded | Image | str | PIL.Image.Image):
-            return self._generate([_document(docs)], decoding, batch_size)[0]
-        return self._generate([_document(doc) for doc in docs], decoding, batch_size)
+            return self._generate([as_document(docs)], decoding, batch_size, errors)[0]
+        return self._generate([as_document(doc) for doc in docs], decoding, batch_size, errors)
 
-    @torch.inference_mode()
     def score(
         self,
         doc: Ask,
         candidates: Sequence[str | Document],
         *,
         end: bool = False,
-        batch_size: int = 16,
+        neutral: Ask | None = None,
+        batch_tokens: int = 2048,
     ) -> list[Score]:
         """Log-probability of each candidate as the continuation of a document.
 
-        The document is read once. A string is tokenized by itself, as every part of a document
-        is, so ``"Yes"`` and ``" Yes"`` are the same candidate.
+        What the candidates share, the document first of all, is read once. A string is tokenized
+        by itself, as every part of a document is, so ``"Yes"`` and ``" Yes"`` are the same
+        candidate.
 
         Args:
             doc: The prompt.
-            candidates: Strings, which may carry markup, or documents. Images of a candidate are
-                shown and not scored. Boxes of a candidate that no image precedes lie in the last
-                image of the prompt.
+            candidates: Strings, which may carry markup, or documents; at least one. Images of a
+                candidate are shown and not scored. Boxes of a candidate that no image precedes lie
+                in the last image of the prompt.
             end: Whether ``</s>`` behind the candidate counts as well.
-            batch_size: Most candidates read at once.
+            neutral: A prompt that says nothing of the case, such as ``"Answer:"``. Each score then
+                also has the candidate's log-probability behind it, and so
+                :attr:`~kosmos.generate.reply.Score.pmi_logprob`.
+            batch_tokens: Most tokens read at once; lower it to save memory.
 
         Raises:
-            ConfigError: If a candidate has no words.
+            ConfigError: If there is no candidate, or one has no words.
             DataError: If prompt and candidate do not fit the model's context, or if the prompt
                 would be another one (begin with ``<grounding>``) before this candidate.
         """
-        _check_batch_size(batch_size)
-        prompt_doc = _document(doc)
-        prompt = self.encode(prompt_doc)
-        rows = [
-            self._continuation(prompt_doc, prompt, candidate, end=end, name=f"candidate {index}")
-            for index, candidate in enumerate(candidates)
-        ]
-        for index, row in enumerate(rows):
-            self._room(len(prompt) + len(row.token_ids) - 1, f"candidate {index} and its prompt")
-        images = [row.images for row in rows]
-        name = _name(prompt_doc, None)
-        everything = [*prompt.images, *(image for row in images for image in row)]
-        pictures = Pictures(self.model, self._transform, everything)
-        (soft,) = pictures.take([prompt.images], names=[name])
-        continuations = [
-            Continuation(
-                token_ids=row.token_ids,
-                image_slots=row.image_slots,
-                counted=row.loss_mask,
-                soft_tokens=tokens,
-                name=f"candidate {index}",
-            )
-            for index, (row, tokens) in enumerate(
-                zip(rows, pictures.take(images, names=[name] * len(images)), strict=True)
-            )
-        ]
-        read = Prompt(encoded=prompt, soft_tokens=soft, name=name)
-        return score_continuations(self.model, read, continuations, batch_size=batch_size)
+        return self.score_many(
+            [(doc, candidates)], end=end, neutral=neutral, batch_tokens=batch_tokens
+        )[0]
+
+    @torch.inference_mode()
+    def score_many(
+        self,
+        asks: Sequence[tuple[Ask, Sequence[str | Document]]],
+        *,
+        end: bool = False,
+        neutral: Ask | None = None,
+        batch_tokens: int = 2048,
+    ) -> list[list[Score]]:
+        """:meth:`score` for many prompts, each with its candidates; the same scores, sooner.
+
+        Args:
+            asks: Prompts and their candidates.
+            end: As for :meth:`score`.
+            neutral: As for :meth:`score`.
+            batch_tokens: As for :meth:`score`.
+
+        Raises:
+            ConfigError: As for :meth:`score`.
+            DataError: As for :meth:`score`.
+        """
+        _check_positive("batch_tokens", batch_tokens)
+        scores = []
+        for first in range(0, len(asks), _WINDOW_ASKS):
+            window = asks[first : first + _WINDOW_ASKS]
+            groups = [
+                self._candidates(
+                    as_document(doc), given, end=end, index=first + i if len(asks) > 1 else None
+                )
+                for i, (doc, given) in enumerate(window)
+            ]
+            if neutral is not None:
+                # the same words behind the same prompt count once, however many ask for them
+                groups += [
+                    self._candidates(as_document(neutral), given, end=end, index=None)
+                    for _, given in window
+                ]
+            sums = score_candidates(self.model, groups, batch_tokens=batch_tokens)
+            priors: Sequence[Sequence[float | None]] = sums[len(window) :]
+            if neutral is None:
+                priors = [[None] * len(group) for group in groups]
+            scores += [
+                [
+                    Score(logprob=total, num_tokens=len(item.token_ids), neutral_logprob=prior)
+                    for item, total, prior in zip(*row, strict=True)
+                ]
+                for row in zip(groups, sums, priors, strict=False)
+            ]
+        return scores
 
     @torch.inference_mode()
     def logits(self, doc: Ask) -> Float32[Tensor, "tokens vocab"]:
@@ -189,11 +255,10 @@ class Generator:
             DataError: If the document does not fit the model's context.
         """
         encoded = self.encode(doc)
-        name = _name(_document(doc), None)
+        name = ask_name(as_document(doc), None)
         self._room(len(encoded) - 1, name)
-        pictures = Pictures(self.model, self._transform, encoded.images)
-        (soft,) = pictures.take([encoded.images], names=[name])
-        device = self.model.head_weight.device
+        (soft,) = self.pictures.take([encoded.images], names=[name])
+        device = self.model.device
         hidden = self.model(
             torch.from_numpy(encoded.token_ids)[None].to(device),
             image_slots=torch.from_numpy(encoded.image_slots)[None].to(device),
@@ -204,53 +269,82 @@ class Generator:
     def encode(self, doc: Ask) -> Encoded:
         """Lay a document out as a prompt, as every method here does."""
         return encode(
-            _document(doc), self.tokenizer, layout=self.layout, image=self.image, complete=False
+            as_document(doc), self.tokenizer, layout=self.layout, image=self.image, complete=False
         )
 
     def _generate(
-        self, docs: Sequence[Document], decoding: Decoding, batch_size: int
-    ) -> list[Reply]:
-        names = [_name(doc, index if len(docs) > 1 else None) for index, doc in enumerate(docs)]
-        rows = [self.encode(doc) for doc in docs]
-        limits = [self._limit(row, decoding, name) for row, name in zip(rows, names, strict=True)]
-        pictures = Pictures(
-            self.model, self._transform, [image for row in rows for image in row.images]
-        )
-        # prompts of like length share a batch, so little of it is padding
-        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-        replies: dict[int, Reply] = {}
-        for first in range(0, len(order), batch_size):
-            batch = order[first : first + batch_size]
-            soft = pictures.take(
-                [rows[index].images for index in batch], names=[names[index] for index in batch]
+        self,
+        docs: Sequence[Document],
+        decoding: Decoding,
+        batch_size: int,
+        errors: Literal["raise", "return"],
+    ) -> list[Reply | Failure]:
+        names = [ask_name(doc, index if len(docs) > 1 else None) for index, doc in enumerate(docs)]
+        answers: dict[int, Reply | Failure] = {}
+
+        @contextmanager
+        def answering(index: int) -> Iterator[None]:
+            try:
+                yield
+            except (DataError, ImageError, MarkupError) as error:
+                if errors == "raise":
+                    raise
+                answers[index] = Failure(name=names[index], error=error)
+
+        rows: dict[int, Encoded] = {}
+        limits: dict[int, int] = {}
+        for index, doc in enumerate(docs):
+            with answering(index):
+                row = self.encode(doc)
+                limits[index] = self._limit(row, decoding, names[index])
+                rows[index] = row
+        places = list(rows)
+        groups = shared_groups([rows[index] for index in places], most=batch_size)
+        lengths = [len(rows[index]) for index in places]
+        for batch in batches(groups, lengths, most=batch_size):
+            images = self.pictures.batch()
+            readable: list[list[int]] = []
+            for group in batch:
+                readable.append([])
+                for index in (places[place] for place in group):
+                    with answering(index):
+                        images.add(rows[index].images, name=names[index])
+                        readable[-1].append(index)
+            members = [index for group in readable for index in group]
+            prompts = {
+                index: Prompt(encoded=rows[index], soft_tokens=soft, name=names[index])
+                for index, soft in zip(members, images.encode(), strict=True)
+            }
+            if not prompts:
+                continue
+            drafts = self._search(
+                [[prompts[index] for index in group] for group in readable if group],
+                [limits[index] for index in prompts],
+                [docs[index].id for index in prompts],
+                decoding,
             )
-            prompts = [
-                Prompt(encoded=rows[index], soft_tokens=tokens, name=names[index])
-                for index, tokens in zip(batch, soft, strict=True)
-            ]
-            keys = [docs[index].id for index in batch]
-            drafts = self._search(prompts, [limits[index] for index in batch], keys, decoding)
-            for index, draft in zip(batch, drafts, strict=True):
-                replies[index] = make_reply(
+            for index, draft in zip(prompts, drafts, strict=True):
+                answers[index] = make_reply(
                     draft,
                     rows[index],
                     tokenizer=self.tokenizer,
                     transform=self._transform,
                     stop=decoding.stop,
                 )
-        return [replies[index] for index in range(len(docs))]
+        return [answers[index] for index in range(len(docs))]
 
     def _search(
         self,
-        prompts: Sequence[Prompt],
+        groups: Sequence[Sequence[Prompt]],
         limits: Sequence[int],
         keys: Sequence[str],
         decoding: Decoding,
     ) -> list[Draft]:
+        prompts = [prompt for group in groups for prompt in group]
         use_beams = decoding.num_beams > 1
         rollout = Rollout(
             self.model,
-            prompts,
+            groups,
             room=max(limits) - 1,
             score_prompts=use_beams and decoding.score_prompt,
         )
@@ -290,32 +384,32 @@ class Generator:
             )
         return context - num_tokens
 
-    def _continuation(
-        self, doc: Document, prompt: Encoded, candidate: str | Document, *, end: bool, name: str
-    ) -> Encoded:
-        """Tokens of a candidate behind a prompt, without the prompt's."""
-        answer = _document(candidate)
-        if answer.is_grounded:
-            # boxes may lie in an image of the prompt, so the two are laid out together
-            whole = self.encode(_joined(doc, answer))
-            size = len(prompt)
-        else:
-            whole, size = self.encode(answer), 1
-        if answer.is_grounded and not np.array_equal(whole.token_ids[:size], prompt.token_ids):
-            raise DataError(
-                f"{name}: expected a prompt whose words begin with <grounding>, "
-                "found boxes behind one that does not",
-                hint="put <grounding> before the words of the prompt, behind its last image",
+    def _candidates(
+        self, doc: Document, given: Sequence[str | Document], *, end: bool, index: int | None
+    ) -> list[Candidate]:
+        """Candidates behind a prompt, their images encoded."""
+        name = ask_name(doc, index)
+        if isinstance(given, str) or not given:
+            raise ConfigError(
+                f"{name}: expected a list of at least one candidate, found {given!r}",
+                hint="score(doc, ['Yes', 'No'])",
             )
-        extra = [self.tokenizer.vocabulary.eos_id] if end else []
-        num_images = len(answer.images)
-        return Encoded(
-            token_ids=np.concatenate([whole.token_ids[size:], np.array(extra, dtype=np.int64)]),
-            image_slots=np.concatenate([whole.image_slots[size:], np.zeros(len(extra), np.bool_)]),
-            loss_mask=np.concatenate([whole.loss_mask[size:], np.ones(len(extra), np.bool_)]),
-            images=answer.images,
-            image_sizes=whole.image_sizes[len(whole.image_sizes) - num_images :],
-        )
+        prompt = self.encode(doc)
+        candidates = []
+        for number, answer in enumerate(given):
+            called = f"candidate {number}" if index is None else f"{name}, candidate {number}"
+            continuation = encode_continuation(
+                doc,
+                prompt,
+                as_document(answer),
+                encode=self.encode,
+                eos_id=self.tokenizer.vocabulary.eos_id if end else None,
+                name=called,
+            )
+            self._room(len(prompt) + len(continuation) - 1, f"{called} and its prompt")
+            (soft,) = self.pictures.take([[*prompt.images, *continuation.images]], names=[name])
+            candidates.append(make_candidate(prompt, continuation, soft_tokens=soft, name=called))
+        return candidates
 
 
 def load(path: str | Path, *, device: str = "cpu", dtype: str = "float32") -> Generator:
@@ -323,42 +417,6 @@ def load(path: str | Path, *, device: str = "cpu", dtype: str = "float32") -> Ge
     return Generator.load(path, device=device, dtype=dtype)
 
 
-def _joined(doc: Document, answer: Document) -> Document:
-    """One document in which prompt and answer are not tokenized as one run of words."""
-    parts = list(doc.parts)
-    if parts and _run(parts[-1]) == _run(answer.parts[0]):
-        # flags end a run; with all of them flipped, the runs of the prompt stay what they are
-        parts = [p if isinstance(p, Image) else replace(p, loss=not p.loss) for p in parts]
-    return Document([*parts, *answer.parts], id=doc.id)
-
-
-def _run(part: Part) -> tuple[str, bool] | None:
-    """What ends a run of words when it changes; None for an image, which always does."""
-    return None if isinstance(part, Image) else (part.role, part.loss)
-
-
-def _document(ask: object) -> Document:
-    if isinstance(ask, Document):
-        return ask
-    if isinstance(ask, str):
-        return Document([Text(ask)])
-    if isinstance(ask, PIL.Image.Image):
-        return Document([Image(ask)])
-    if isinstance(ask, Text | Grounded | Image):
-        return Document([ask])
-    raise ConfigError(
-        f"docs: expected a Document, a part of one, a string or a picture, "
-        f"found {type(ask).__name__}",
-        hint="Document([Image('dog.jpg'), Text('An image of')])",
-    )
-
-
-def _name(doc: Document, index: int | None) -> str:
-    if doc.id:
-        return f"document {doc.id!r}"
-    return "document" if index is None else f"document {index}"
-
-
-def _check_batch_size(batch_size: int) -> None:
-    if batch_size < 1:
-        raise ConfigError(f"batch_size: expected at least 1, found {batch_size}")
+def _check_positive(name: str, value: int) -> None:
+    if value < 1:
+        raise ConfigError(f"{name}: expected at least 1, found {value}")

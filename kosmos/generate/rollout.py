@@ -1,47 +1,38 @@
-"""A batch of prompts read once and continued token by token: the only caller of the cached model.
+"""Prompts read once and continued token by token: the only caller of the cached model.
 
-Prompts of unequal length are padded on the left, padding is never attended to and takes no
-position, so a row means the same in any company. Between steps rows may leave, be exchanged or be
-multiplied; the cache follows.
-
-- :class:`Prompt`: one row to continue
 - :class:`Rows`: what a search needs of a model
 - :class:`Rollout`: that, over a :class:`~kosmos.model.kosmos.Kosmos`
 - :func:`token_log_probs`: log-probabilities of given tokens, without holding all logits
+
+A branch is one sequence being continued. Prompts that share a beginning are branches of one row of
+the cache from the start, and a branch that is continued twice becomes two branches of its row.
+Nothing is copied for that: a branch only remembers which slots are its own. In two rows, the first
+forked after ``a``, then the fork ``c`` dropped, its slot remains and is seen by nobody::
+
+    step             row 0                    row 1
+    prompt           <s> a                    <s> b
+    [0, 0, 1]        <s> a | c d              <s> b | e -
+    [1, 2]           <s> a | c d | f          <s> b | e - | g
+    branch sees      x   x   . x   x          x   x   x .   x
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from kosmos.document.encode import Encoded
 from kosmos.errors import CheckpointError
+from kosmos.generate.tree import Prompt, Tree, grow, read_trees
 from kosmos.model.cache import KVCache
 from kosmos.model.kosmos import Kosmos
 
 _CHUNK_TOKENS = 256
 """Positions whose logits exist at once while scoring; 64 MiB of float32 with 65,037 ids."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prompt:
-    """One row to continue."""
-
-    encoded: Encoded
-    """Its tokens."""
-    soft_tokens: Float[Tensor, "images queries width"] | None
-    """Its images, encoded; None if it has none."""
-    name: str
-    """What to call it in messages."""
-
-    @property
-    def token_ids(self) -> list[int]:
-        """Ids as plain numbers."""
-        return [int(token_id) for token_id in self.encoded.token_ids]
+_ROOM_TOKENS = 128
+"""Most slots behind a prompt that are allocated before they are needed."""
 
 
 @runtime_checkable  # so that shape checks in tests can look at it
@@ -63,11 +54,11 @@ class Rows(Protocol):
 
 
 class Rollout:
-    """:class:`Rows` over a model with a cache.
+    """:class:`Rows` over a model with a cache; a row of the protocol is a branch here.
 
     Args:
         model: In evaluation mode.
-        prompts: What to continue; at least one.
+        groups: What to continue: prompts, those that share a beginning together.
         room: Most tokens that will be stepped over.
         score_prompts: Also add up the log-probabilities of the prompts.
 
@@ -80,34 +71,87 @@ class Rollout:
     """Sum over each prompt's tokens after ``<s>``; zeros unless asked for."""
 
     def __init__(
-        self, model: Kosmos, prompts: Sequence[Prompt], *, room: int, score_prompts: bool = False
+        self,
+        model: Kosmos,
+        groups: Sequence[Sequence[Prompt]],
+        *,
+        room: int,
+        score_prompts: bool = False,
     ) -> None:
         self._model = model
+        prompts = [prompt for group in groups for prompt in group]
         self._names = [prompt.name for prompt in prompts]
-        self._origin = list(range(len(prompts)))
+        self._origin = list(range(len(prompts)))  # prompt of each branch
         self._step = 0
-        hidden, self._cache = read_prompts(model, prompts, room=room)
-        self._prompt_length = self._cache.length
-        self.log_probs = self._next(hidden[:, -1])
+        trees = [grow(group) for group in groups]
+        self._cache = _cache_for(model, trees, room=room)
+        reading = read_trees(model, trees, cache=self._cache)
+        self._rows = reading.rows  # row of the cache of each branch
+        self._depths = [len(prompt.encoded) for prompt in prompts]  # tokens of each branch
+        self._seen: Tensor | None = None  # bool [branches length]; None: a branch is a whole row
+        if len(prompts) > len(groups):
+            self._seen = torch.zeros(
+                (len(prompts), self._cache.length), dtype=torch.bool, device=model.device
+            )
+            for seen, path in zip(self._seen, reading.paths, strict=True):
+                seen[torch.from_numpy(path)] = True
+        self.log_probs = self._next(reading.ends())
         self.prompt_log_probs = [0.0] * len(prompts)
         if score_prompts:
-            for row, prompt in enumerate(prompts):
-                # one row at a time, its left padding cut off
-                own = hidden[row, -len(prompt.encoded) : -1]
-                targets = torch.as_tensor(prompt.encoded.token_ids[1:], device=own.device)
-                self.prompt_log_probs[row] = float(token_log_probs(model, own, targets).sum())
+            for index, prompt in enumerate(prompts):
+                targets = torch.as_tensor(prompt.encoded.token_ids[1:], device=model.device)
+                states = reading.states(index)[:-1]
+                self.prompt_log_probs[index] = float(token_log_probs(model, states, targets).sum())
 
     def step(self, rows: Sequence[int], token_ids: Sequence[int]) -> Float[Tensor, "rows vocab"]:
         """As :class:`Rows` says."""
         self._step += 1
-        device = self._cache.keys.device
-        if list(rows) != list(range(self._cache.batch)):
-            origin = [self._origin[row] for row in rows]
-            shared = self._prompt_length if origin == self._origin else 0
-            self._cache.reorder(torch.tensor(rows, device=device), shared_tokens=shared)
-            self._origin = origin
-        ids = torch.tensor(token_ids, device=device).unsqueeze(1)
-        return self._next(self._model(ids, cache=self._cache)[:, -1])
+        self._continue(rows)
+        columns, width = _columns(self._rows)
+        device = self._model.device
+        shape = (self._cache.batch, width)
+        ids = torch.full(shape, self._model.config.decoder.pad_id, device=device)
+        ids[self._rows, columns] = torch.tensor(token_ids, device=device)
+        self._cache.reserve(width)
+        if self._seen is None:
+            hidden = self._model(ids, cache=self._cache)
+        else:
+            positions = torch.zeros(shape, dtype=torch.long, device=device)
+            positions[self._rows, columns] = torch.tensor(self._depths, device=device)
+            visible = self._visible(columns, width)
+            hidden = self._model(ids, positions=positions, visible=visible, cache=self._cache)
+            self._seen = visible[self._rows, columns]
+        self._depths = [depth + 1 for depth in self._depths]
+        return self._next(hidden[self._rows, columns])
+
+    def _continue(self, rows: Sequence[int]) -> None:
+        """Make branch ``i`` what branch ``rows[i]`` was, and let go of rows without a branch."""
+        if self._seen is None and len(set(rows)) < len(rows):
+            # the first fork: from here on a row is more than one branch
+            valid = self._cache.valid
+            shape = (self._cache.batch, self._cache.length)
+            whole = torch.ones(shape, dtype=torch.bool, device=self._model.device)
+            self._seen = (whole if valid is None else valid)[self._rows]
+        if self._seen is not None:
+            self._seen = self._seen[torch.tensor(rows, device=self._seen.device)]
+        self._origin = [self._origin[row] for row in rows]
+        self._depths = [self._depths[row] for row in rows]
+        self._rows = [self._rows[row] for row in rows]
+        used = sorted(set(self._rows))
+        if len(used) < self._cache.batch:
+            self._cache.keep(torch.tensor(used, device=self._model.device))
+            places = {row: place for place, row in enumerate(used)}
+            self._rows = [places[row] for row in self._rows]
+
+    def _visible(self, columns: list[int], width: int) -> Bool[Tensor, "rows width length"]:
+        """What each new token sees: what its branch saw, and itself, as padding does."""
+        assert self._seen is not None
+        past = self._cache.length
+        visible = self._seen.new_zeros((self._cache.batch, width, past + width))
+        visible[self._rows, columns, :past] = self._seen
+        own = torch.arange(width, device=visible.device)
+        visible[:, own, past + own] = True
+        return visible
 
     def _next(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocab"]:
         logits = self._model.logits(hidden).float()
@@ -123,52 +167,48 @@ class Rollout:
         return logits.log_softmax(dim=-1)
 
 
-def read_prompts(
-    model: Kosmos, prompts: Sequence[Prompt], *, room: int
-) -> tuple[Float[Tensor, "batch tokens width"], KVCache]:
-    """Read a batch of prompts in one pass, padded on the left.
+def token_log_probs(
+    model: Kosmos,
+    hidden: Float[Tensor, "states width"],
+    token_ids: Int[Tensor, " tokens"],
+    *,
+    which: Int[Tensor, " tokens"] | None = None,
+) -> Float[Tensor, " tokens"]:
+    """Log-probability of tokens given the hidden states before them, float32.
 
     Args:
-        model: In evaluation mode.
-        prompts: At least one.
-        room: Tokens that the cache shall have space for behind the prompts.
+        model: Gives the logits.
+        hidden: States.
+        token_ids: Tokens to look up.
+        which: The state before each token; None: each has its own, in order.
     """
-    weight = model.head_weight
-    longest = max(len(prompt.encoded) for prompt in prompts)
-    shape = (len(prompts), longest)
-    token_ids = torch.full(shape, model.config.decoder.pad_id)
-    slots, valid = (torch.zeros(shape, dtype=torch.bool) for _ in range(2))
-    for row, prompt in enumerate(prompts):
-        start = longest - len(prompt.encoded)
-        token_ids[row, start:] = torch.as_tensor(prompt.encoded.token_ids)
-        slots[row, start:] = torch.as_tensor(prompt.encoded.image_slots)
-        valid[row, start:] = True
-    soft = [prompt.soft_tokens for prompt in prompts if prompt.soft_tokens is not None]
-    cache = KVCache(
+    if which is None:
+        which = torch.arange(len(token_ids), device=hidden.device)
+    found = torch.empty(len(token_ids), device=hidden.device)
+    for start in range(0, len(hidden), _CHUNK_TOKENS):
+        log_probs = model.logits(hidden[start : start + _CHUNK_TOKENS]).float().log_softmax(dim=-1)
+        here = (which >= start) & (which < start + _CHUNK_TOKENS)
+        found[here] = log_probs[which[here] - start, token_ids[here]]
+    return found
+
+
+def _cache_for(model: Kosmos, trees: Sequence[Tree], *, room: int) -> KVCache:
+    longest = max(len(tree) for tree in trees)
+    branches = max(len(tree.paths) for tree in trees)
+    return KVCache(
         model.config.decoder,
-        batch=len(prompts),
-        capacity=longest + room,
-        dtype=weight.dtype,
-        device=weight.device,
+        batch=len(trees),
+        capacity=longest + min(room * branches, _ROOM_TOKENS),
+        dtype=model.dtype,
+        device=model.device,
     )
-    hidden = model(
-        token_ids.to(weight.device),
-        image_slots=slots.to(weight.device) if soft else None,
-        image_embeddings=torch.cat(soft) if soft else None,
-        valid=None if bool(valid.all()) else valid.to(weight.device),
-        cache=cache,
-    )
-    return hidden, cache
 
 
-def token_log_probs(
-    model: Kosmos, hidden: Float[Tensor, "*rows width"], targets: Int[Tensor, "*rows"]
-) -> Float[Tensor, "*rows"]:
-    """Log-probability of each target given the hidden state before it, float32."""
-    flat, wanted = hidden.flatten(0, -2), targets.flatten()
-    found = torch.empty(wanted.shape, device=hidden.device)
-    for start in range(0, len(wanted), _CHUNK_TOKENS):
-        chunk = slice(start, start + _CHUNK_TOKENS)
-        log_probs = model.logits(flat[chunk]).float().log_softmax(dim=-1)
-        found[chunk] = log_probs.gather(1, wanted[chunk].unsqueeze(1)).squeeze(1)
-    return found.view(targets.shape)
+def _columns(rows: Sequence[int]) -> tuple[list[int], int]:
+    """Place of each branch among those of its row, and the most that a row has."""
+    counts: dict[int, int] = {}
+    columns = []
+    for row in rows:
+        columns.append(counts.get(row, 0))
+        counts[row] = columns[-1] + 1
+    return columns, max(counts.values())

@@ -1,7 +1,12 @@
 """How likely a model finds given continuations of a prompt.
 
-The prompt is read once, whatever the number of continuations; these are read in batches behind
-it. The result is that of reading prompt and continuation as one row, to rounding.
+Prompt and continuations are read as one tree (:mod:`kosmos.generate.tree`), so what several of them
+share is read once: the prompt, but also the first words of names that begin alike. The last word of
+a continuation is never read, only looked up. The result is that of reading each continuation behind
+its prompt as a row of its own, to rounding.
+
+- :class:`Candidate`, :func:`make_candidate`: a continuation behind its prompt
+- :func:`score_candidates`: log-probabilities of many, in few passes
 """
 
 from collections.abc import Sequence
@@ -9,90 +14,160 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from kosmos.errors import ConfigError
-from kosmos.generate.reply import Score
-from kosmos.generate.rollout import Prompt, read_prompts, token_log_probs
+from kosmos.document.encode import Encoded
+from kosmos.errors import CheckpointError, ConfigError
+from kosmos.generate.rollout import token_log_probs
+from kosmos.generate.tree import Prompt, Reading, common_length, grow, read_trees, symbols
 from kosmos.model.kosmos import Kosmos
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Continuation:
-    """Tokens that may follow a prompt."""
+class Candidate:
+    """A continuation of a prompt, as what must be read and what must be looked up."""
 
-    token_ids: Int64[np.ndarray, " tokens"]
-    """Ids; at least one."""
-    image_slots: Bool[np.ndarray, " tokens"]
-    """True where a soft image token stands."""
-    counted: Bool[np.ndarray, " tokens"]
-    """True at tokens whose log-probability counts: words, not images."""
-    soft_tokens: Float[Tensor, "images queries width"] | None
-    """Its images, encoded; None if it has none."""
-    name: str
-    """What to call it in messages."""
+    read: Prompt
+    """The prompt and the continuation up to its last word, without it."""
+    before: Int64[np.ndarray, " counted"]
+    """Places in ``read`` behind which the counted tokens stand."""
+    token_ids: Int64[np.ndarray, " counted"]
+    """Tokens whose log-probability counts: words of the continuation, not its images."""
 
 
-def score_continuations(
-    model: Kosmos, prompt: Prompt, continuations: Sequence[Continuation], *, batch_size: int
-) -> list[Score]:
-    """Log-probability of each continuation behind the prompt.
+def make_candidate(
+    prompt: Encoded,
+    continuation: Encoded,
+    *,
+    soft_tokens: Float[Tensor, "images queries width"] | None,
+    name: str,
+) -> Candidate:
+    """Put a continuation behind its prompt.
+
+    Args:
+        prompt: At least one token.
+        continuation: Its ``loss_mask`` says which tokens count.
+        soft_tokens: Images of both, encoded.
+        name: What to call it in messages.
+
+    Raises:
+        ConfigError: If no token counts.
+    """
+    counted = np.flatnonzero(continuation.loss_mask)
+    if not len(counted):
+        raise ConfigError(
+            f"{name}: expected at least one token to score, found none",
+            hint="a candidate needs words",
+        )
+    last = int(counted[-1])
+    image_slots = np.concatenate([prompt.image_slots, continuation.image_slots[:last]])
+    if soft_tokens is not None:
+        num_images = int(image_slots.sum()) // soft_tokens.shape[1]
+        soft_tokens = soft_tokens[:num_images] if num_images else None
+    return Candidate(
+        read=Prompt(
+            encoded=Encoded(
+                token_ids=np.concatenate([prompt.token_ids, continuation.token_ids[:last]]),
+                image_slots=image_slots,
+                loss_mask=np.concatenate([prompt.loss_mask, continuation.loss_mask[:last]]),
+                images=(*prompt.images, *continuation.images),
+                image_sizes=(*prompt.image_sizes, *continuation.image_sizes),
+            ),
+            soft_tokens=soft_tokens,
+            name=name,
+        ),
+        before=len(prompt) + counted - 1,
+        token_ids=continuation.token_ids[counted],
+    )
+
+
+def score_candidates(
+    model: Kosmos, groups: Sequence[Sequence[Candidate]], *, batch_tokens: int
+) -> list[list[float]]:
+    """Log-probability of each candidate.
 
     Args:
         model: In evaluation mode.
-        prompt: What they follow; its images are encoded already.
-        continuations: Any number.
-        batch_size: Most of them read at once.
+        groups: Candidates behind one prompt together.
+        batch_tokens: Most tokens in one pass; a candidate by itself may be longer.
+
+    Returns:
+        For each group, the sum over the counted tokens of each candidate.
 
     Raises:
-        ConfigError: If a continuation has no token that counts.
+        CheckpointError: If a sum is not finite, naming the candidate.
     """
-    for item in continuations:
-        if not item.counted.any():
-            raise ConfigError(
-                f"{item.name}: expected at least one token to score, found none",
-                hint="a candidate needs words",
-            )
-    if not continuations:
-        return []
-    longest = max(len(item.token_ids) for item in continuations)
-    hidden, cache = read_prompts(model, [prompt], room=longest - 1)
-    scores = []
-    for first in range(0, len(continuations), batch_size):
-        batch = continuations[first : first + batch_size]
-        cache.truncate(len(prompt.encoded))
-        cache.reorder(torch.zeros(len(batch), dtype=torch.long, device=hidden.device))
-        token_ids, slots, counted = _padded(batch, hidden.device)
-        states = hidden[:, -1:].expand(len(batch), -1, -1)
-        if token_ids.shape[1] > 1:
-            soft = [item.soft_tokens for item in batch if item.soft_tokens is not None]
-            # padding stands on the right, where nothing that counts can see it
-            later = model(
-                token_ids[:, :-1],
-                image_slots=slots[:, :-1] if soft else None,
-                image_embeddings=torch.cat(soft) if soft else None,
-                cache=cache,
-            )
-            states = torch.cat([states, later], dim=1)
-        log_probs = torch.zeros(token_ids.shape, device=hidden.device)
-        log_probs[counted] = token_log_probs(model, states[counted], token_ids[counted])
-        sums, counts = log_probs.double().sum(dim=1).tolist(), counted.sum(dim=1).tolist()
-        scores += [
-            Score(logprob=total, num_tokens=count)
-            for total, count in zip(sums, counts, strict=True)
-        ]
-    return scores
+    parts = [
+        [(number, index) for index in part]
+        for number, group in enumerate(groups)
+        for part in _divided(group, batch_tokens)
+    ]
+    trees = [grow([groups[number][index].read for number, index in part]) for part in parts]
+    sums = [[0.0] * len(group) for group in groups]
+    for batch in _batches([len(tree) for tree in trees], batch_tokens):
+        reading = read_trees(model, [trees[place] for place in batch])
+        members = [member for place in batch for member in parts[place]]
+        found = _sums(model, reading, [groups[number][index] for number, index in members])
+        for (number, index), value in zip(members, found.tolist(), strict=True):
+            sums[number][index] = value
+    return sums
 
 
-def _padded(batch: Sequence[Continuation], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Ids, image slots and counted tokens as [batch tokens], filled up on the right."""
-    shape = (len(batch), max(len(item.token_ids) for item in batch))
-    token_ids = torch.zeros(shape, dtype=torch.long)
-    slots, counted = (torch.zeros(shape, dtype=torch.bool) for _ in range(2))
-    for row, item in enumerate(batch):
-        end = len(item.token_ids)
-        token_ids[row, :end] = torch.as_tensor(item.token_ids)
-        slots[row, :end] = torch.as_tensor(item.image_slots)
-        counted[row, :end] = torch.as_tensor(item.counted)
-    return token_ids.to(device), slots.to(device), counted.to(device)
+def _divided(group: Sequence[Candidate], batch_tokens: int) -> list[list[int]]:
+    """Candidates of a group, by index, in parts whose trees are small enough."""
+    rows = symbols([candidate.read for candidate in group])
+    # next to each other what begins alike, so that parts cut as little of the tree as possible
+    order = sorted(range(len(group)), key=lambda index: rows[index].tolist())
+    parts: list[list[int]] = []
+    size = 0
+    for place, index in enumerate(order):
+        alike = common_length([rows[order[place - 1]], rows[index]]) if place else 0
+        size += len(rows[index]) - alike
+        if not parts or size > batch_tokens:
+            parts.append([])
+            size = len(rows[index])
+        parts[-1].append(index)
+    return parts
+
+
+def _batches(sizes: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Trees, by index, whose rows together hold few enough tokens.
+
+    Trees of like size come together, so little of a batch is padding.
+    """
+    batches: list[list[int]] = []
+    for index in sorted(range(len(sizes)), key=sizes.__getitem__):
+        if not batches or (len(batches[-1]) + 1) * sizes[index] > batch_tokens:
+            batches.append([])
+        batches[-1].append(index)
+    return batches
+
+
+def _sums(
+    model: Kosmos, reading: Reading, candidates: Sequence[Candidate]
+) -> Float64[np.ndarray, " candidates"]:
+    length = reading.hidden.shape[1]
+    places = [
+        row * length + path[item.before]
+        for row, path, item in zip(reading.rows, reading.paths, candidates, strict=True)
+    ]
+    # candidates that part behind a token share the state there, and so its logits
+    slots, which = np.unique(np.concatenate(places), return_inverse=True)
+    device = reading.hidden.device
+    values = token_log_probs(
+        model,
+        reading.hidden.flatten(0, 1)[torch.from_numpy(slots).to(device)],
+        torch.from_numpy(np.concatenate([item.token_ids for item in candidates])).to(device),
+        which=torch.from_numpy(which).to(device),
+    )
+    ends = np.cumsum([len(item.token_ids) for item in candidates])[:-1]
+    sums = np.array([part.sum() for part in np.split(values.double().cpu().numpy(), ends)])
+    if not np.isfinite(sums).all():
+        name = candidates[int(np.flatnonzero(~np.isfinite(sums))[0])].read.name
+        raise CheckpointError(
+            f"{name}: expected a finite log-probability, found {sums[~np.isfinite(sums)][0]}",
+            hint="the weights hold numbers that are not finite, or overflow in a 16-bit dtype: "
+            "try float32",
+        )
+    return sums

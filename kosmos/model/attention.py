@@ -50,6 +50,7 @@ def causal_pattern(
     past: int,
     rotation: Rotation | None,
     like: Tensor,
+    visible: Bool[Tensor, "batch tokens length"] | None = None,
 ) -> Pattern:
     """Work out who attends to whom.
 
@@ -60,7 +61,10 @@ def causal_pattern(
         past: Cached tokens before the new ones.
         rotation: Passed through.
         like: Gives dtype and device.
+        visible: What each new token attends to, itself included; None: what causality allows.
     """
+    if visible is not None:
+        return Pattern(mask=_scores(visible, like), is_causal=False, rotation=rotation)
     if segments is None and valid is None:
         if past == 0:
             return Pattern(mask=None, is_causal=True, rotation=rotation)
@@ -73,9 +77,15 @@ def causal_pattern(
         allowed = allowed & (segments[:, :, None] == segments[:, None, :])
     if valid is not None:
         allowed = (allowed & valid[:, None, :]) | (steps == rows)
-    # one float mask here, or the kernel would turn a bool one into it once per layer
+    return Pattern(mask=_scores(allowed, like), is_causal=False, rotation=rotation)
+
+
+def _scores(
+    allowed: Bool[Tensor, "#batch tokens length"], like: Tensor
+) -> Float[Tensor, "#batch 1 tokens length"]:
+    # a float mask once, or the kernel would turn a bool one into it in every layer
     mask = torch.zeros_like(allowed, dtype=like.dtype).masked_fill(~allowed, float("-inf"))
-    return Pattern(mask=mask.unsqueeze(1), is_causal=False, rotation=rotation)
+    return mask.unsqueeze(1)
 
 
 class SelfAttention(nn.Module):

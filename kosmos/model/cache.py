@@ -1,8 +1,13 @@
 """Keys and values of the tokens seen so far, in buffers allocated once.
 
-A step writes its own rows and attends to a view of the filled part: nothing is concatenated. Keys
+A step writes its own tokens and attends to a view of the filled part: nothing is concatenated. Keys
 are stored already rotated (xPos), so no step touches the old ones. Padding is remembered, so a
 left-padded prompt needs telling only once, and positions count real tokens only.
+
+A row need not be one sequence. It may hold a prompt and, behind it, the tokens of every branch that
+grew from it (beams, candidates), in the order they came; who sees which is said with each pass
+(``visible`` of :meth:`kosmos.model.kosmos.Kosmos.forward`). So a prompt is held once however many
+branches it has, and branches that are exchanged or forgotten move nothing.
 """
 
 import torch
@@ -14,7 +19,7 @@ from kosmos.model.config import DecoderConfig
 
 
 class KVCache:
-    """Attention state of a batch of sequences that grow together.
+    """Attention state of a batch of rows that grow together.
 
     Args:
         config: The decoder it belongs to.
@@ -101,43 +106,41 @@ class KVCache:
         self.values[layer, :, :, self._start : self.length] = values
         return self.keys[layer, :, :, : self.length], self.values[layer, :, :, : self.length]
 
-    def reorder(self, indices: Int[Tensor, " rows"], *, shared_tokens: int = 0) -> None:
-        """Let row ``i`` continue what row ``indices[i]`` was; the number of rows may change.
-
-        One prompt read once and ``reorder([0, 0, 0, 0])`` is a beam of four.
+    def keep(self, rows: Int[Tensor, " rows"]) -> None:
+        """Forget all rows but these; row ``i`` then is what row ``rows[i]`` was.
 
         Args:
-            indices: Rows to keep, in their new order.
-            shared_tokens: Leading tokens known to be the same in all rows exchanged, a common
-                prompt for one; they are not copied. Ignored if the number of rows changes.
+            rows: Rows to keep, in their new order.
         """
         if self._valid is not None:
-            self._valid = self._valid[indices]
-        if len(indices) != self.batch:
-            self.keys, self.values = (
-                self._resized(old, indices) for old in (self.keys, self.values)
-            )
-            return
-        part = slice(shared_tokens, self.length)
-        for old in (self.keys, self.values):
-            for layer in old:  # one layer at a time: the copy stays small
-                layer[:, :, part] = layer[:, :, part].index_select(0, indices)
+            self._valid = self._valid[rows]
+        self.keys, self.values = (
+            self._moved(old, len(rows), self.capacity, rows) for old in (self.keys, self.values)
+        )
 
-    def truncate(self, length: int) -> None:
-        """Forget all but the first tokens, to continue a shared prefix in another way.
+    def reserve(self, tokens: int) -> None:
+        """Make sure that more tokens fit, in larger buffers if they do not fit in these.
 
-        Raises:
-            ConfigError: If fewer are there.
+        Buffers grow by half at least, so what is copied stays in proportion to what is written.
+
+        Args:
+            tokens: New tokens of each row.
         """
-        if not 0 <= length <= self.length:
-            raise ConfigError(
-                f"cache.truncate: expected a length in [0, {self.length}], found {length}"
-            )
-        self.length = length
+        wanted = self.length + tokens
+        if wanted <= self.capacity:
+            return
+        capacity = max(wanted, self.capacity * 3 // 2)
+        if self._valid is not None:
+            more = self._valid.new_ones((self.batch, capacity - self.capacity))
+            self._valid = torch.cat([self._valid, more], dim=1)
+        self.keys, self.values = (
+            self._moved(old, self.batch, capacity, None) for old in (self.keys, self.values)
+        )
 
-    def _resized(self, old: Tensor, indices: Tensor) -> Tensor:
-        layers, _, heads, capacity, head = old.shape
-        new = old.new_empty((layers, len(indices), heads, capacity, head))
-        for source, target in zip(old, new, strict=True):
-            target[:, :, : self.length] = source[:, :, : self.length].index_select(0, indices)
+    def _moved(self, old: Tensor, batch: int, capacity: int, rows: Tensor | None) -> Tensor:
+        layers, _, heads, _, head = old.shape
+        new = old.new_empty((layers, batch, heads, capacity, head))
+        for source, target in zip(old, new, strict=True):  # one layer at a time: the copy is small
+            filled = source[:, :, : self.length]
+            target[:, :, : self.length] = filled if rows is None else filled[rows]
         return new

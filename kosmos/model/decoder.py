@@ -98,6 +98,7 @@ class Decoder(nn.Module):
         positions: Int[Tensor, "#batch tokens"],
         segments: Int[Tensor, "batch tokens"] | None = None,
         valid: Bool[Tensor, "batch tokens"] | None = None,
+        visible: Bool[Tensor, "batch tokens length"] | None = None,
         cache: KVCache | None = None,
     ) -> Float[Tensor, "batch tokens width"]:
         """Hidden states after the final norm, of unscaled embeddings; see :class:`Kosmos`."""
@@ -120,7 +121,13 @@ class Decoder(nn.Module):
                 dtype=torch.float64 if hidden.dtype == torch.float64 else torch.float32,
             )
         pattern = causal_pattern(
-            tokens, segments=segments, valid=valid, past=past, rotation=rotation, like=hidden
+            tokens,
+            segments=segments,
+            valid=valid,
+            visible=visible,
+            past=past,
+            rotation=rotation,
+            like=hidden,
         )
         hidden = self.dropout(hidden)
         for layer in self.layers:

@@ -39,6 +39,16 @@ class Kosmos(nn.Module):
                 )
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Type of activations: of soft tokens, hidden states and cached keys."""
+        return self.decoder.norm.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.decoder.norm.weight.device
+
+    @property
     def head_weight(self) -> Float[Tensor, "vocab width"]:
         """The output head, which is the embedding table."""
         return self.decoder.embedding.weight
@@ -69,6 +79,7 @@ class Kosmos(nn.Module):
         positions: Int[Tensor, "batch tokens"] | None = None,
         segments: Int[Tensor, "batch tokens"] | None = None,
         valid: Bool[Tensor, "batch tokens"] | None = None,
+        visible: Bool[Tensor, "batch tokens length"] | None = None,
         cache: KVCache | None = None,
     ) -> Float[Tensor, "batch tokens width"]:
         """Read rows of tokens.
@@ -84,6 +95,9 @@ class Kosmos(nn.Module):
             valid: False on padding, left or right, which nothing attends to. None: all are valid.
                 Padding on the right of plain rows needs no saying, since nothing before it can
                 look ahead; leaving it out keeps the fast kernel.
+            visible: Which slots, cached ones first, each token attends to, itself included, where
+                that is not simply all before it: rows that hold the branches of a tree. Needs
+                positions, which no longer follow from the order of tokens.
             cache: What came before; the tokens are added to it.
 
         Returns:
@@ -91,8 +105,11 @@ class Kosmos(nn.Module):
 
         Raises:
             DataError: If slots and soft tokens differ in number.
-            ConfigError: If segments come with a cache, or the cache does not fit.
+            ConfigError: If segments come with a cache, visible slots without positions, or the
+                cache does not fit.
         """
+        if visible is not None and positions is None:
+            raise ConfigError("model: expected positions with visible slots, found none")
         if cache is not None and segments is not None:
             raise ConfigError("model: expected segments or a cache, found both")
         if cache is not None and cache.batch != len(token_ids):
@@ -105,7 +122,12 @@ class Kosmos(nn.Module):
         if positions is None:
             positions = _positions(token_ids, valid, cache)
         hidden: Tensor = self.decoder(
-            embeddings, positions=positions, segments=segments, valid=valid, cache=cache
+            embeddings,
+            positions=positions,
+            segments=segments,
+            valid=valid,
+            visible=visible,
+            cache=cache,
         )
         return hidden
 

@@ -7,7 +7,8 @@ from kosmos.document.types import Document, Image, Text
 from kosmos.errors import CheckpointError
 from kosmos.generate.generator import Generator
 from kosmos.generate.pictures import Pictures
-from kosmos.generate.rollout import Prompt, Rollout, token_log_probs
+from kosmos.generate.rollout import Rollout, token_log_probs
+from kosmos.generate.tree import Prompt
 from kosmos.image.transform import ImageTransform
 from tests.unit.generate.random_models import make_generator, make_model
 
@@ -18,8 +19,7 @@ TOLERANCE = 2.4e-5
 
 def prompts_of(generator: Generator, docs: list[Document]) -> list[Prompt]:
     rows = [generator.encode(doc) for doc in docs]
-    images = [image for row in rows for image in row.images]
-    pictures = Pictures(generator.model, ImageTransform(generator.image), images)
+    pictures = Pictures(generator.model, ImageTransform(generator.image))
     soft = pictures.take([row.images for row in rows], names=["document"] * len(rows))
     return [
         Prompt(encoded=row, soft_tokens=tokens, name=f"document {index}")
@@ -54,7 +54,7 @@ def docs(pictures) -> list[Document]:
 @torch.inference_mode()
 def test_cached_steps_equal_reading_everything_again(model, docs):
     prompts = prompts_of(model, docs)
-    rollout = Rollout(model.model, prompts, room=4)
+    rollout = Rollout(model.model, [[prompt] for prompt in prompts], room=4)
     replies: list[list[int]] = [[], [], []]
     log_probs = rollout.log_probs
     for step in range(4):
@@ -70,7 +70,7 @@ def test_cached_steps_equal_reading_everything_again(model, docs):
 @torch.inference_mode()
 def test_rows_may_leave_and_be_multiplied_and_exchanged(model, docs):
     prompts = prompts_of(model, docs)
-    rollout = Rollout(model.model, prompts, room=5)
+    rollout = Rollout(model.model, [[prompt] for prompt in prompts], room=5)
     rollout.step([0, 0, 2, 2], [10, 11, 12, 13])
     rollout.step([1, 0, 3, 3], [14, 15, 16, 17])
     log_probs = rollout.step([3, 0], [18, 19])
@@ -80,10 +80,31 @@ def test_rows_may_leave_and_be_multiplied_and_exchanged(model, docs):
 
 
 @torch.inference_mode()
+def test_prompts_that_begin_alike_continue_from_one_row(model, docs, pictures):
+    more = [
+        Document([Image(pictures[0]), Text(words)]) for words in ("a red", "An image", "a star")
+    ]
+    first, *others = prompts_of(model, [docs[1], *more])
+    rollout = Rollout(model.model, [others, [first]], room=3, score_prompts=True)
+    alone = Rollout(model.model, [[prompt] for prompt in (*others, first)], room=3)
+    replies = [[10], [11], [12], [13], [14]]
+    rows, ids = [2, 0, 0, 3, 1], [10, 11, 12, 13, 14]
+    found, expected = rollout.step(rows, ids), alone.step(rows, ids)
+    assert (found - expected).abs().max() < TOLERANCE
+    found = rollout.step([4, 1, 1, 0], [15, 16, 17, 18])
+    prompts = [*others, first]
+    for row, (old, token_id) in enumerate([(4, 15), (1, 16), (1, 17), (0, 18)]):
+        reply = [*replies[old], token_id]
+        assert (found[row] - uncached(model, prompts[rows[old]], reply)).abs().max() < TOLERANCE
+
+
+@torch.inference_mode()
 def test_prompt_log_probs_are_those_of_each_prompt_alone(model, docs):
     prompts = prompts_of(model, docs)
-    rollout = Rollout(model.model, prompts, room=1, score_prompts=True)
-    for prompt, found in zip(prompts, rollout.prompt_log_probs, strict=True):
+    apart = Rollout(model.model, [[prompt] for prompt in prompts], room=1, score_prompts=True)
+    together = Rollout(model.model, [prompts], room=1, score_prompts=True)
+    assert together.prompt_log_probs == pytest.approx(apart.prompt_log_probs, abs=1e-4)
+    for prompt, found in zip(prompts, apart.prompt_log_probs, strict=True):
         ids = prompt.token_ids
         slots = torch.from_numpy(prompt.encoded.image_slots)[None]
         hidden = model.model(
@@ -97,16 +118,19 @@ def test_prompt_log_probs_are_those_of_each_prompt_alone(model, docs):
 @torch.inference_mode()
 def test_log_probs_of_targets_are_the_same_in_chunks(model):
     torch.manual_seed(0)
-    hidden = torch.randn(3, 300, 32)
-    targets = torch.randint(0, 50, (3, 300))
-    expected = model.model.logits(hidden).log_softmax(-1).gather(2, targets[..., None])[..., 0]
-    assert torch.allclose(token_log_probs(model.model, hidden, targets), expected, atol=1e-5)
+    hidden = torch.randn(600, 32)
+    targets, which = torch.randint(0, 50, (900,)), torch.randint(0, 600, (900,))
+    all_log_probs = model.model.logits(hidden).log_softmax(-1)
+    found = token_log_probs(model.model, hidden, targets, which=which)
+    assert torch.allclose(found, all_log_probs[which, targets], atol=1e-5)
+    found = token_log_probs(model.model, hidden, targets[:600])
+    assert torch.allclose(found, all_log_probs[torch.arange(600), targets[:600]], atol=1e-5)
 
 
 @torch.inference_mode()
 def test_logits_that_are_not_finite_are_an_error_naming_the_step_and_the_prompt(tokenizer, docs):
     generator = make_generator(tokenizer, make_model(tokenizer.vocabulary.size, seed=0))
-    rollout = Rollout(generator.model, prompts_of(generator, docs), room=4)
+    rollout = Rollout(generator.model, [[prompt] for prompt in prompts_of(generator, docs)], room=4)
     rollout.step([0, 2], [10, 11])
     # an embedding that only the second row reads, from its next token on
     generator.model.decoder.embedding.weight[30] = float("nan")

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kosmos.boxes import Box
 from kosmos.document.layout import TRAINING
 from kosmos.document.types import Document, Grounded, Image, Text
-from kosmos.errors import ConfigError, DataError
+from kosmos.errors import CheckpointError, ConfigError, DataError
 from kosmos.generate.generator import Generator
 from tests.unit.generate.random_models import make_generator, make_model
 
@@ -25,7 +27,7 @@ def brute_force(generator: Generator, prompt: Document, whole: Document, extra=(
     return sum(float(log_probs[place - 1, ids[place]]) for place in places), len(places)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def prompt(pictures) -> Document:
     shown = [Image(pictures[0]), Text("a dog. ", loss=False), Image(pictures[1])]
     return Document([*shown, Text("Question: What is it? Answer:", loss=False)])
@@ -34,10 +36,10 @@ def prompt(pictures) -> Document:
 CANDIDATES = ["yes", "no", "a red circle left of the dog", "no.", "star"]
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 16])
+@pytest.mark.parametrize("batch_tokens", [1, 60, 2048])
 @pytest.mark.parametrize("end", [False, True])
-def test_scores_of_strings_equal_brute_force(generator, prompt, batch_size, end):
-    scores = generator.score(prompt, CANDIDATES, end=end, batch_size=batch_size)
+def test_scores_of_strings_equal_brute_force(generator, prompt, batch_tokens, end):
+    scores = generator.score(prompt, CANDIDATES, end=end, batch_tokens=batch_tokens)
     for candidate, score in zip(CANDIDATES, scores, strict=True):
         whole = Document([*prompt.parts, Text(candidate)])
         total, count = brute_force(generator, prompt, whole, (2,) if end else ())
@@ -105,8 +107,13 @@ def test_the_logprob_of_a_reply_is_its_score(generator, prompt):
     assert reply.logprob == pytest.approx(total, abs=TOLERANCE)
 
 
-def test_no_candidates_are_no_scores_and_an_empty_one_is_refused(generator, prompt):
-    assert generator.score(prompt, []) == []
+def test_no_candidates_and_an_empty_one_are_refused(generator, prompt):
+    with pytest.raises(ConfigError, match=r"document: expected a list of at least one candidate"):
+        generator.score(prompt, [])
+    with pytest.raises(ConfigError, match="expected a list of at least one candidate, found 'Yes'"):
+        generator.score(prompt, "Yes")
+    with pytest.raises(ConfigError, match="document 1, candidate 0: expected at least one token"):
+        generator.score_many([(prompt, ["yes"]), (prompt, [" "])])
     with pytest.raises(ConfigError, match="candidate 1: expected at least one token"):
         generator.score(prompt, ["yes", " "])
 
@@ -114,3 +121,61 @@ def test_no_candidates_are_no_scores_and_an_empty_one_is_refused(generator, prom
 def test_a_candidate_beyond_the_context_is_refused(generator, prompt):
     with pytest.raises(DataError, match="candidate 0 and its prompt: expected fewer tokens"):
         generator.score(prompt, ["dog " * 90])
+
+
+WORDS = st.lists(
+    st.sampled_from(["a", "red", "dog", "left", "of", "circle", "star.", "yes"]),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(candidates=st.lists(WORDS, min_size=1, max_size=8), batch_tokens=st.integers(1, 200))
+def test_any_candidates_behind_any_prompts_score_as_each_alone(
+    generator, prompt, candidates, batch_tokens
+):
+    # repeated ones, and some that are the beginning of others, are drawn often
+    strings = [" ".join(words) for words in candidates]
+    texts = [prompt, Document([Text("a dog is", loss=False)])]
+    asks = [(doc, strings[i:]) for i, doc in enumerate(texts) if strings[i:]]
+    together = generator.score_many(asks, batch_tokens=batch_tokens)
+    for (doc, given_strings), scores in zip(asks, together, strict=True):
+        for string, score in zip(given_strings, scores, strict=True):
+            total, count = brute_force(generator, doc, Document([*doc.parts, Text(string)]))
+            assert score.num_tokens == count
+            assert score.logprob == pytest.approx(total, abs=TOLERANCE)
+
+
+def test_candidates_that_show_pictures_share_what_they_show(generator, pictures):
+    first, second, third = (Image(picture) for picture in pictures)
+    prompt = Document([first, second, Text("Is this one next?")])
+    answers = [Document([shown, Text("Yes")]) for shown in (first, third, second, third)]
+    before = generator.pictures.num_encoded
+    scores = generator.score(prompt, answers)
+    assert generator.pictures.num_encoded - before <= 3
+    for answer, score in zip(answers, scores, strict=True):
+        asked = [answer.parts[0], Text("Yes", role="assistant")]
+        total, _ = brute_force(generator, prompt, Document([*prompt.parts, *asked]))
+        assert score.logprob == pytest.approx(total, abs=TOLERANCE)
+    assert scores[1].logprob == pytest.approx(scores[3].logprob, abs=TOLERANCE)
+    assert abs(scores[0].logprob - scores[1].logprob) > 10 * TOLERANCE
+
+
+def test_what_a_neutral_prompt_says_is_taken_off(generator, prompt):
+    neutral = Document([Text("Answer:")])
+    scores = generator.score(prompt, CANDIDATES, neutral=neutral)
+    alone = generator.score(neutral, CANDIDATES)
+    plain = generator.score(prompt, CANDIDATES)
+    for score, prior, bare in zip(scores, alone, plain, strict=True):
+        assert score.neutral_logprob == pytest.approx(prior.logprob, abs=TOLERANCE)
+        assert score.pmi_logprob == pytest.approx(bare.logprob - prior.logprob, abs=TOLERANCE)
+    with pytest.raises(ConfigError, match="expected a neutral prompt"):
+        _ = plain[0].pmi_logprob
+
+
+def test_weights_that_are_not_finite_are_named_by_the_candidate(tokenizer):
+    generator = make_generator(tokenizer, make_model(tokenizer.vocabulary.size, seed=0))
+    generator.model.decoder.norm.weight.data[0] = float("nan")
+    with pytest.raises(CheckpointError, match=r"candidate [01]: expected a finite log-probability"):
+        generator.score("a dog", ["left", "right"])

@@ -34,32 +34,39 @@ def test_nothing_is_allocated_after_construction():
     before = cache.keys.data_ptr(), cache.values.data_ptr()
     cache.extend(3)
     keys, _ = cache.append(0, *torch.randn(2, 3, 3, 3, 2))
-    cache.reorder(torch.tensor([2, 2, 0]))
+    cache.reserve(0)
     assert (cache.keys.data_ptr(), cache.values.data_ptr()) == before
     assert keys.data_ptr() == before[0], "attention reads the buffer itself"
 
 
-@pytest.mark.parametrize("indices", [[2, 0, 1], [1, 1, 1], [0], [2, 2, 1, 0, 0]])
-def test_reordering_moves_rows_and_may_change_their_number(indices):
+@pytest.mark.parametrize("rows", [[2, 0, 1], [0], [1, 2]])
+def test_rows_that_are_kept_move_with_their_padding(rows):
     valid = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1], [0, 1, 1, 1]]).bool()
     cache, states = _filled(valid=valid)
-    cache.reorder(torch.tensor(indices))
-    assert cache.batch == len(indices)
+    cache.keep(torch.tensor(rows))
+    assert cache.batch == len(rows)
     for layer in range(2):
-        assert torch.equal(cache.keys[layer, :, :, :4], states[layer, 0][indices])
-        assert torch.equal(cache.values[layer, :, :, :4], states[layer, 1][indices])
-    assert torch.equal(cache.valid, valid[indices])
-    assert cache.next_positions().flatten().tolist() == valid[indices].sum(1).tolist()
+        assert torch.equal(cache.keys[layer, :, :, :4], states[layer, 0][rows])
+        assert torch.equal(cache.values[layer, :, :, :4], states[layer, 1][rows])
+    assert torch.equal(cache.valid, valid[rows])
+    assert cache.next_positions().flatten().tolist() == valid[rows].sum(1).tolist()
     cache.extend(3)
     assert cache.capacity == 7
 
 
-def test_shared_tokens_stay_where_they_are():
-    cache, _ = _filled()
-    before = cache.keys[:, :, :, :4].clone()
-    cache.reorder(torch.tensor([2, 0, 0]), shared_tokens=2)
-    assert torch.equal(cache.keys[:, :, :, :2], before[:, :, :, :2]), "not even touched"
-    assert torch.equal(cache.keys[:, :, :, 2:4], before[:, [2, 0, 0], :, 2:])
+@pytest.mark.parametrize("valid", [None, torch.tensor([[0, 1, 1, 1]] * 3).bool()])
+def test_reserving_more_than_there_is_keeps_what_was_written(valid):
+    cache, states = _filled(valid=valid)
+    cache.reserve(3)
+    assert cache.capacity == 7
+    cache.reserve(4)
+    assert cache.capacity == 10, "half as much again, though one more would do"
+    for layer in range(2):
+        assert torch.equal(cache.keys[layer, :, :, :4], states[layer, 0])
+        assert torch.equal(cache.values[layer, :, :, :4], states[layer, 1])
+    cache.extend(4)
+    if valid is not None:
+        assert torch.equal(cache.valid, torch.cat([valid, torch.ones(3, 4).bool()], dim=1))
 
 
 def test_padding_may_appear_late():
@@ -69,18 +76,6 @@ def test_padding_may_appear_late():
     assert cache.valid.tolist() == [[True] * 5 + [False], [True] * 6]
     cache.extend(1)
     assert cache.next_positions().tolist() == [[6], [7]]
-
-
-def test_truncation_forgets_the_end():
-    cache, states = _filled(valid=torch.tensor([[0, 1, 1, 1]] * 3).bool())
-    cache.truncate(2)
-    assert (cache.length, cache.next_positions().flatten().tolist()) == (2, [1, 1, 1])
-    cache.extend(1)
-    more = torch.randn(2, 3, 3, 1, 2)
-    keys, _ = cache.append(0, *more)
-    assert torch.equal(keys, torch.cat([states[0, 0][:, :, :2], more[0]], dim=2))
-    with pytest.raises(ConfigError, match=r"expected a length in \[0, 3\], found 4"):
-        cache.truncate(4)
 
 
 def test_a_full_cache_says_so():

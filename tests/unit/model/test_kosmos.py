@@ -298,18 +298,26 @@ def test_xpos_reads_a_shifted_row_the_same_and_sinusoids_do_not():
         assert torch.allclose(model(ids), shifted, atol=1e-9) == same
 
 
-def test_a_beam_continues_the_rows_it_came_from():
-    model = MODELS["xpos"]
-    ids = _ids(2, 5)
-    cache = KVCache(model.config.decoder, batch=2, capacity=8, dtype=torch.float64)
-    model(ids, cache=cache)
-    cache.reorder(torch.tensor([1, 1, 0]))
-    more = _ids(3, 2, seed=3)
-    found = model(more, cache=cache)
-    expected = model(torch.cat([ids[[1, 1, 0]], more], dim=1))[:, 5:]
-    _close(found, expected)
-    cache.truncate(5)
-    _close(model(more, cache=cache), expected)
+@pytest.mark.parametrize("positions", ["xpos", "sinusoidal"])
+def test_branches_of_a_row_are_what_they_are_alone(positions):
+    model = MODELS[positions]
+    trunk, first, second = _ids(1, 5), _ids(1, 3, seed=3), _ids(1, 2, seed=4)
+    visible = torch.ones(10, 10).tril().bool()
+    visible[8:, 5:8] = False  # the second branch does not see the first
+    depths = torch.tensor([[0, 1, 2, 3, 4, 5, 6, 7, 5, 6]])
+    whole = torch.cat([trunk, first, second], dim=1)
+    found = model(whole, positions=depths, visible=visible[None])
+    _close(found[:, :8], model(torch.cat([trunk, first], dim=1)))
+    _close(found[:, 8:], model(torch.cat([trunk, second], dim=1))[:, 5:])
+    cache = KVCache(model.config.decoder, batch=1, capacity=10, dtype=torch.float64)
+    model(trunk, cache=cache)
+    later = model(whole[:, 5:], positions=depths[:, 5:], visible=visible[None, 5:], cache=cache)
+    _close(later, found[:, 5:])
+
+
+def test_visible_slots_need_positions():
+    with pytest.raises(ConfigError, match="expected positions with visible slots"):
+        MODELS["xpos"](_ids(1, 2), visible=torch.ones(1, 2, 2).bool())
 
 
 def test_a_cache_refuses_segments_and_another_number_of_rows():
