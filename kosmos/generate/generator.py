@@ -8,7 +8,7 @@ evaluation: generate a reply, score given continuations, give the logits.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Unpack, overload
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from kosmos import config, runtime
 from kosmos.document.encode import Encoded, encode
 from kosmos.document.types import Document, Grounded, Image, Text
-from kosmos.errors import ConfigError, DataError, ImageError, MarkupError
+from kosmos.errors import ConfigError, DataError, MarkupError
 from kosmos.generate.asks import Ask, as_document, ask_name, encode_continuation
 from kosmos.generate.config import GREEDY, Decoding, DecodingOptions
 from kosmos.generate.constraints import Constraints, StopStrings
@@ -38,6 +38,10 @@ from kosmos.weights.loaded import LoadedModel
 
 _WINDOW_ASKS = 256
 """Prompts with candidates that are laid out and kept at once."""
+
+
+_BAD_DOCUMENT = (DataError, MarkupError)
+"""What can be wrong with a document, and not with the model or the options."""
 
 
 class Generator:
@@ -159,8 +163,32 @@ class Generator:
         if errors not in ("raise", "return"):
             raise ConfigError(f"errors: expected 'raise' or 'return', found {errors!r}")
         if isinstance(docs, Document | Text | Grounded | Image | str | PIL.Image.Image):
-            return self._generate([as_document(docs)], decoding, batch_size, errors)[0]
-        return self._generate([as_document(doc) for doc in docs], decoding, batch_size, errors)
+            asked, is_one = [as_document(docs)], True
+        else:
+            asked, is_one = [as_document(doc) for doc in docs], False
+        answers: dict[int, Reply | Failure] = {}
+        for index, answer in self._answers(asked, decoding, batch_size):
+            if isinstance(answer, Failure) and errors == "raise":
+                raise answer.error
+            answers[index] = answer
+        return answers[0] if is_one else [answers[index] for index in range(len(asked))]
+
+    @torch.inference_mode()
+    def replies(
+        self, docs: Sequence[Ask], *, decoding: Decoding = GREEDY, batch_size: int = 16
+    ) -> Iterator[tuple[int, Reply | Failure]]:
+        """:meth:`generate` with ``errors="return"``, each answer as soon as it is there.
+
+        Args:
+            docs: Prompts; all are laid out before the first is answered.
+            decoding: How tokens are chosen.
+            batch_size: Most documents read at once.
+
+        Yields:
+            The index of a document with its reply or failure; each index once, in any order.
+        """
+        _check_positive("batch_size", batch_size)
+        yield from self._answers([as_document(doc) for doc in docs], decoding, batch_size)
 
     def score(
         self,
@@ -272,32 +300,21 @@ class Generator:
             as_document(doc), self.tokenizer, layout=self.layout, image=self.image, complete=False
         )
 
-    def _generate(
-        self,
-        docs: Sequence[Document],
-        decoding: Decoding,
-        batch_size: int,
-        errors: Literal["raise", "return"],
-    ) -> list[Reply | Failure]:
+    def _answers(
+        self, docs: Sequence[Document], decoding: Decoding, batch_size: int
+    ) -> Iterator[tuple[int, Reply | Failure]]:
         names = [ask_name(doc, index if len(docs) > 1 else None) for index, doc in enumerate(docs)]
-        answers: dict[int, Reply | Failure] = {}
-
-        @contextmanager
-        def answering(index: int) -> Iterator[None]:
-            try:
-                yield
-            except (DataError, ImageError, MarkupError) as error:
-                if errors == "raise":
-                    raise
-                answers[index] = Failure(name=names[index], error=error)
-
         rows: dict[int, Encoded] = {}
         limits: dict[int, int] = {}
         for index, doc in enumerate(docs):
-            with answering(index):
-                row = self.encode(doc)
+            is_named = bool(doc.id) or len(docs) == 1
+            try:
+                # the encoder's messages say the id
+                row = self.encode(doc if is_named else replace(doc, id=str(index)))
                 limits[index] = self._limit(row, decoding, names[index])
                 rows[index] = row
+            except _BAD_DOCUMENT as error:
+                yield index, Failure(name=names[index], error=error)
         places = list(rows)
         groups = shared_groups([rows[index] for index in places], most=batch_size)
         lengths = [len(rows[index]) for index in places]
@@ -307,9 +324,11 @@ class Generator:
             for group in batch:
                 readable.append([])
                 for index in (places[place] for place in group):
-                    with answering(index):
+                    try:
                         images.add(rows[index].images, name=names[index])
                         readable[-1].append(index)
+                    except _BAD_DOCUMENT as error:
+                        yield index, Failure(name=names[index], error=error)
             members = [index for group in readable for index in group]
             prompts = {
                 index: Prompt(encoded=rows[index], soft_tokens=soft, name=names[index])
@@ -324,14 +343,16 @@ class Generator:
                 decoding,
             )
             for index, draft in zip(prompts, drafts, strict=True):
-                answers[index] = make_reply(
-                    draft,
-                    rows[index],
-                    tokenizer=self.tokenizer,
-                    transform=self._transform,
-                    stop=decoding.stop,
+                yield (
+                    index,
+                    make_reply(
+                        draft,
+                        rows[index],
+                        tokenizer=self.tokenizer,
+                        transform=self._transform,
+                        stop=decoding.stop,
+                    ),
                 )
-        return [answers[index] for index in range(len(docs))]
 
     def _search(
         self,
