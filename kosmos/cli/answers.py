@@ -15,7 +15,8 @@ from kosmos.files import Json, atomic_file
 from kosmos.generate.config import Decoding
 from kosmos.generate.reply import GroundedSpan, Reply
 from kosmos.image.codec import decode, encode_png
-from kosmos.image.draw import Mark, draw_boxes
+from kosmos.image.draw import draw_boxes
+from kosmos.image.labels import Mark
 
 if TYPE_CHECKING:
     from kosmos.generate.generator import Generator

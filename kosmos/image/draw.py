@@ -1,61 +1,18 @@
 """Boxes and their phrases drawn on a picture, for people.
 
-Legible before pretty: small pictures are enlarged by a whole factor, every line has a dark rim so
-that it shows on any background. A label is wrapped and, if it must be, set smaller, never cut off
-by an edge, and kept off the other labels while there is room; one that would fill more than the
-whole picture ends in an ellipsis. Pillow's own font is used, so that the result is the same
-everywhere; it knows Latin letters only.
+Places are labels.py's. Every line has a dark rim so that it shows on any background. Words are set
+in Pillow's own font, which knows Latin letters only; svg.py leaves that to who shows it.
 """
 
-import math
 from collections.abc import Sequence
-from itertools import product
-from typing import NamedTuple, TypeAlias
 
 import PIL.Image
-import PIL.ImageColor
 import PIL.ImageDraw
 import PIL.ImageFont
 from PIL.Image import Resampling
 
 from kosmos.boxes import Box
-from kosmos.errors import DataError
-
-PALETTE = (
-    "#ff5a5f",
-    "#2ec4b6",
-    "#ffb703",
-    "#5b8def",
-    "#c77dff",
-    "#80d651",
-    "#ff8fab",
-    "#4cc9f0",
-    "#f28e2b",
-    "#d4c5a9",
-)
-"""Colors of the first ten different labels; then they repeat."""
-
-_INK = "#111318"
-_SMALLEST_FONT_PX = 9
-_LONGEST_ENLARGED_PX = 4096
-
-_Rectangle: TypeAlias = tuple[int, int, int, int]
-_Font: TypeAlias = PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont
-
-
-class Mark(NamedTuple):
-    """A box to draw.
-
-    Args:
-        box: Fractions of the picture; corners in any order, parts outside are cut.
-        label: The phrase; empty for a bare box.
-        color: Anything Pillow reads, ``"#ff5a5f"``; None picks one from the palette, the same for
-            equal labels.
-    """
-
-    box: Box
-    label: str = ""
-    color: str | None = None
+from kosmos.image.labels import INK, Frame, Label, Mark, lay_out
 
 
 def draw_boxes(
@@ -78,183 +35,30 @@ def draw_boxes(
     Raises:
         DataError: If a corner of a box is not finite.
     """
-    factor = math.ceil(min_side / min(image.size))
-    factor = max(1, min(factor, _LONGEST_ENLARGED_PX // max(image.size)))
-    canvas = image.convert("RGB")
-    canvas = canvas.resize((canvas.width * factor, canvas.height * factor), Resampling.NEAREST)
+    scene = lay_out(image.size, marks, min_side=min_side)
+    canvas = image.convert("RGB").resize(scene.size, Resampling.NEAREST)
     draw = PIL.ImageDraw.Draw(canvas)
-    named = [Mark(*mark) for mark in marks]
-    colors = _colors(named)
-    rectangles = [_rectangle(mark.box, canvas.size) for mark in named]
-    line_px = max(2, round(min(canvas.size) / 160))
-    # the largest first, so that a box inside another is drawn over it
-    order = sorted(range(len(named)), key=lambda i: -_area(rectangles[i]))
-    for index in order:
-        _draw_frame(draw, rectangles[index], colors[index], line_px)
-    taken: list[_Rectangle] = []
-    for index in order:
-        if named[index].label.strip():
-            tag = _Tag(draw, named[index].label, canvas.size)
-            place = tag.place(rectangles[index], line_px, taken)
-            tag.draw(place, colors[index])
-            taken.append(place)
+    for frame in scene.frames:
+        _draw_frame(draw, frame, scene.line_px)
+    for frame in scene.frames:
+        if frame.label is not None:
+            _draw_label(draw, frame.label, frame.color)
     return canvas
 
 
-class _Tag:
-    """A label set in lines, and the places it could go."""
-
-    def __init__(self, draw: PIL.ImageDraw.ImageDraw, label: str, canvas: tuple[int, int]) -> None:
-        self._draw = draw
-        self._canvas = canvas
-        font_px = max(12, round(min(canvas) / 26))
-        text = " ".join(label.split())
-        while True:
-            self._font: _Font = PIL.ImageFont.load_default(font_px)
-            self._pad = max(2, round(font_px * 0.3))
-            lines = self._wrap(text, canvas[0] - 2 * self._pad)
-            if self._height(lines) <= canvas[1] // 2 or font_px <= _SMALLEST_FONT_PX:
-                break
-            font_px = max(_SMALLEST_FONT_PX, round(font_px * 0.85))
-        self._lines = self._cut(lines, canvas)
-        self.height = self._height(self._lines)
-        self.width = math.ceil(max(map(self._length, self._lines))) + 2 * self._pad
-
-    def place(self, box: _Rectangle, line_px: int, taken: Sequence[_Rectangle]) -> _Rectangle:
-        """Where the tag covers least of the others; of equals above the box, then inside it."""
-        x0, y0, x1, y1 = box
-        rim = line_px // 2 + 1
-        above = y0 - self.height - rim + 1
-        rows = [above, y0 + rim, y1 + rim, y1 - self.height - rim]
-        rows += [row for other in taken for row in (other[1] - self.height, other[3])]
-        columns = (x0 - rim, x1 + rim - self.width, (x0 + x1 - self.width) // 2)
-        best, least = (0, 0, self.width, self.height), math.inf
-        for (number, row), column in product(enumerate(rows), columns):
-            left = min(max(column, 0), max(0, self._canvas[0] - self.width))
-            top = min(max(row, 0), max(0, self._canvas[1] - self.height))
-            place = (left, top, left + self.width, top + self.height)
-            covered = sum(_overlap(place, other) for other in taken)
-            # being pushed in from an edge costs a little, a place stacked on another label what
-            # it is away from the box, and hiding a label more than any distance
-            away = abs(row - above) if number >= 4 else 0
-            cost = covered * 10_000 + abs(top - row) + abs(left - column) + away
-            if cost < least:
-                best, least = place, cost
-        return best
-
-    def draw(self, place: _Rectangle, color: str) -> None:
-        left, top, right, bottom = place
-        ink = _ink_on(color)
-        radius = max(2, self._pad)
-        self._draw.rounded_rectangle(
-            (left, top, right - 1, bottom - 1), radius, fill=color, outline=_INK
-        )
-        for number, line in enumerate(self._lines):
-            baseline = top + self._pad + number * self._line_height + self._ascent
-            self._draw.text((left + self._pad, baseline), line, ink, self._font, anchor="ls")
-
-    @property
-    def _ascent(self) -> int:
-        return math.ceil(-self._font.getbbox("Ag", anchor="ls")[1])
-
-    @property
-    def _line_height(self) -> int:
-        top, bottom = self._font.getbbox("Agpj|", anchor="ls")[1::2]
-        return math.ceil(bottom - top)
-
-    def _height(self, lines: Sequence[str]) -> int:
-        return len(lines) * self._line_height + 2 * self._pad
-
-    def _length(self, text: str) -> float:
-        return self._font.getlength(text)
-
-    def _wrap(self, text: str, width: int) -> list[str]:
-        """Lines no wider than that; words longer than a line are broken."""
-        lines = [""]
-        for word in text.split(" "):
-            joined = f"{lines[-1]} {word}".strip()
-            if self._length(joined) <= width:
-                lines[-1] = joined
-                continue
-            lines.append("")
-            for character in word:
-                if lines[-1] and self._length(lines[-1] + character) > width:
-                    lines.append("")
-                lines[-1] += character
-        return [line for line in lines if line]
-
-    def _cut(self, lines: list[str], canvas: tuple[int, int]) -> list[str]:
-        """What the picture has room for, the rest an ellipsis."""
-        room = max(1, (canvas[1] - 2 * self._pad) // self._line_height)
-        if len(lines) <= room:
-            return lines
-        last = lines[room - 1]
-        while last and self._length(last + "...") > canvas[0] - 2 * self._pad:
-            last = last[:-1]
-        return [*lines[: room - 1], last + "..."]
-
-
-def _draw_frame(
-    draw: PIL.ImageDraw.ImageDraw, rectangle: _Rectangle, color: str, line_px: int
-) -> None:
+def _draw_frame(draw: PIL.ImageDraw.ImageDraw, frame: Frame, line_px: int) -> None:
     """A colored frame on the box's edge with a dark rim on both sides."""
-    x0, y0, x1, y1 = rectangle
-    half = line_px // 2
-    outer = (x0 - half - 1, y0 - half - 1, x1 + half + 1, y1 + half + 1)
-    width, height = draw.im.size
-    # an edge of the picture must not swallow the line
-    outer = (
-        max(outer[0], 0),
-        max(outer[1], 0),
-        min(outer[2], width - 1),
-        min(outer[3], height - 1),
-    )
-    draw.rectangle(outer, outline=_INK, width=line_px + 2)
+    outer = frame.rim
+    draw.rectangle(outer, outline=INK, width=line_px + 2)
     inner = (outer[0] + 1, outer[1] + 1, outer[2] - 1, outer[3] - 1)
     if inner[0] <= inner[2] and inner[1] <= inner[3]:
-        draw.rectangle(inner, outline=color, width=line_px)
+        draw.rectangle(inner, outline=frame.color, width=line_px)
 
 
-def _rectangle(box: Box, size: tuple[int, int]) -> _Rectangle:
-    """The box in pixels of the canvas, ordered and inside it."""
-    if not all(map(math.isfinite, (box.x0, box.y0, box.x1, box.y1))):
-        raise DataError(f"draw_boxes: expected finite box corners, found {box}")
-    # clipped corner by corner, so that a box in the wrong order is not emptied
-    xs, ys = (
-        [min(max(v, 0.0), 1.0) for v in pair] for pair in ((box.x0, box.x1), (box.y0, box.y1))
-    )
-    x0, x1 = sorted(min(round(x * size[0]), size[0] - 1) for x in xs)
-    y0, y1 = sorted(min(round(y * size[1]), size[1] - 1) for y in ys)
-    return x0, y0, x1, y1
-
-
-def _colors(marks: Sequence[Mark]) -> list[str]:
-    """A color for each mark; equal labels share theirs, bare boxes each have one."""
-    by_label: dict[str, str] = {}
-    colors = []
-    for index, mark in enumerate(marks):
-        label = mark.label.strip() or f"\0{index}"
-        by_label.setdefault(label, PALETTE[len(by_label) % len(PALETTE)])
-        colors.append(mark.color or by_label[label])
-    return colors
-
-
-def _ink_on(color: str) -> str:
-    """Black or white, whichever contrasts more, by WCAG's relative luminance."""
-    red, green, blue = (_linear(v / 255) for v in PIL.ImageColor.getrgb(color)[:3])
-    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    return _INK if luminance > 0.18 else "#ffffff"
-
-
-def _linear(value: float) -> float:
-    return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
-
-
-def _area(rectangle: _Rectangle) -> int:
-    return (rectangle[2] - rectangle[0]) * (rectangle[3] - rectangle[1])
-
-
-def _overlap(a: _Rectangle, b: _Rectangle) -> int:
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    return max(0, width) * max(0, height)
+def _draw_label(draw: PIL.ImageDraw.ImageDraw, label: Label, color: str) -> None:
+    left, top, right, bottom = label.place
+    plate = (left, top, right - 1, bottom - 1)
+    draw.rounded_rectangle(plate, label.radius, fill=color, outline=INK)
+    font = PIL.ImageFont.load_default(label.font_px)
+    for line in label.lines:
+        draw.text((label.left, line.baseline), line.text, label.ink, font, anchor="ls")

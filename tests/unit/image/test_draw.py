@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from kosmos.boxes import Box
 from kosmos.errors import DataError
-from kosmos.image import draw
-from kosmos.image.draw import PALETTE, Mark, draw_boxes
+from kosmos.image import labels
+from kosmos.image.draw import draw_boxes
+from kosmos.image.labels import PALETTE, Mark, Rectangle, lay_out
 from tests.strategies import any_boxes
 
 
@@ -73,67 +74,59 @@ def test_equal_labels_share_a_color_and_others_do_not() -> None:
     assert where(picture, PALETTE[2]) is None  # the given color did not push the palette on
 
 
-def tags_of(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[int, int, int, int], list[str]]]:
-    """Collects the place and lines of every label drawn."""
-    drawn: list[tuple[tuple[int, int, int, int], list[str]]] = []
-    original = draw._Tag.draw
-
-    def spy(self: draw._Tag, place: tuple[int, int, int, int], color: str) -> None:
-        drawn.append((place, list(self._lines)))
-        original(self, place, color)
-
-    monkeypatch.setattr(draw._Tag, "draw", spy)
-    return drawn
+def tags_of(
+    size: tuple[int, int], marks: list[tuple[Box, str]]
+) -> list[tuple[Rectangle, list[str]]]:
+    """The place and lines of every label, as they are painted on a picture of that size."""
+    scene = lay_out(size, marks, min_side=384)
+    assert scene.size == draw_boxes(blank(*size), marks).size
+    return [
+        (frame.label.place, [line.text for line in frame.label.lines])
+        for frame in scene.frames
+        if frame.label is not None
+    ]
 
 
 @settings(max_examples=25)
 @given(
-    marks=st.lists(st.tuples(any_boxes(), st.text("abc gj W", max_size=60)), max_size=5),
+    marks=st.lists(st.tuples(any_boxes(), st.text("abc gj W\u4e00", max_size=60)), max_size=5),
     size=st.tuples(st.integers(40, 200), st.integers(40, 200)),
 )
 def test_labels_are_whole_and_inside_whatever_the_box(
     marks: list[tuple[Box, str]], size: tuple[int, int]
 ) -> None:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        drawn = tags_of(monkeypatch)
-        picture = draw_boxes(blank(*size), marks)
+    width, height = lay_out(size, [], min_side=384).size
     texts = []
-    for (x0, y0, x1, y1), lines in drawn:
-        assert 0 <= x0 < x1 <= picture.width
-        assert 0 <= y0 < y1 <= picture.height
+    for (x0, y0, x1, y1), lines in tags_of(size, marks):
+        assert 0 <= x0 < x1 <= width
+        assert 0 <= y0 < y1 <= height
         texts.append("".join(lines).replace(" ", ""))
     assert sorted(texts) == sorted(filter(None, (text.replace(" ", "") for _, text in marks)))
 
 
-def test_labels_of_boxes_side_by_side_do_not_cover_each_other(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    drawn = tags_of(monkeypatch)
+def test_labels_of_boxes_side_by_side_do_not_cover_each_other() -> None:
     marks = [(Box(0.4 + i / 50, 0.4, 0.6 + i / 50, 0.6), f"thing number {i}") for i in range(6)]
-    draw_boxes(blank(600, 400), marks)
-    places = [place for place, _ in drawn]
+    places = [place for place, _ in tags_of((600, 400), marks)]
     assert len(places) == 6
     for i, a in enumerate(places):
-        assert all(draw._overlap(a, b) == 0 for b in places[:i])
+        assert all(labels._overlap(a, b) == 0 for b in places[:i])
 
 
-def test_what_no_picture_can_hold_ends_in_an_ellipsis(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = tags_of(monkeypatch)
-    picture = draw_boxes(blank(100, 100), [(Box(0.0, 0.0, 1.0, 1.0), "word " * 900)])
-    ((x0, y0, x1, y1), lines), *_ = drawn
+def test_what_no_picture_can_hold_ends_in_an_ellipsis() -> None:
+    (((x0, y0, x1, y1), lines),) = tags_of((100, 100), [(Box(0.0, 0.0, 1.0, 1.0), "word " * 900)])
     assert lines[-1].endswith("...")
-    assert 0 <= x0 < x1 <= picture.width
-    assert 0 <= y0 < y1 <= picture.height
+    assert 0 <= x0 < x1 <= 400
+    assert 0 <= y0 < y1 <= 400
 
 
 @pytest.mark.parametrize("color", [*PALETTE, "#000000", "#ffffff", "#000080", "#ffff00"])
 def test_words_contrast_with_their_label(color: str) -> None:
     def luminance(name: str) -> float:
         weights = (0.2126, 0.7152, 0.0722)
-        values = (draw._linear(v / 255) for v in PIL.ImageColor.getrgb(name))
+        values = (labels._linear(v / 255) for v in PIL.ImageColor.getrgb(name))
         return sum(w * v for w, v in zip(weights, values, strict=True))
 
-    dark, light = sorted((luminance(color), luminance(draw._ink_on(color))))
+    dark, light = sorted((luminance(color), luminance(labels._ink_on(color))))
     assert (light + 0.05) / (dark + 0.05) > 4.5  # WCAG AA
 
 

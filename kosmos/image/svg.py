@@ -1,0 +1,120 @@
+"""Boxes and their phrases on a picture as SVG: sharp at any size, its words can be read aloud.
+
+The same places and colors as draw.py. One file holds all: the picture is in it, or linked to. Each
+box is a group with a title, which browsers show as a tooltip and screen readers read.
+"""
+
+import base64
+import re
+from collections.abc import Iterator, Sequence
+from xml.sax.saxutils import escape, quoteattr
+
+import PIL.Image
+
+from kosmos.boxes import Box
+from kosmos.errors import ConfigError
+from kosmos.image.codec import encode_jpeg, encode_png
+from kosmos.image.labels import INK, Frame, Label, Mark, lay_out
+
+# what XML 1.0 cannot hold, not even escaped
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def svg_boxes(
+    image: PIL.Image.Image,
+    marks: Sequence[Mark | tuple[Box, str] | tuple[Box, str, str | None]],
+    *,
+    title: str = "",
+    titles: Sequence[str] | None = None,
+    href: str | None = None,
+    min_side: int = 384,
+) -> str:
+    """A picture with labelled boxes as an SVG document.
+
+    Args:
+        image: The picture.
+        marks: Boxes, each with a label and perhaps a color.
+        title: What the picture is, for those who do not see it.
+        titles: What to say of each mark; None: its label.
+        href: Address of the picture to link to, as seen from the SVG; None puts the picture
+            itself in, as PNG, or as JPEG where that is less than half as large, as for photos.
+        min_side: As of :func:`~kosmos.image.draw.draw_boxes`; pixels stay squares.
+
+    Raises:
+        ConfigError: If there are not as many titles as marks.
+        DataError: If a corner of a box is not finite.
+    """
+    named = [Mark(*mark) for mark in marks]
+    said = [mark.label for mark in named] if titles is None else list(titles)
+    if len(said) != len(named):
+        raise ConfigError(f"titles: expected one for each of {len(named)} marks, found {len(said)}")
+    scene = lay_out(image.size, named, min_side=min_side)
+    width, height = scene.size
+    source = _data_uri(image.convert("RGB")) if href is None else href
+    rendering = ' image-rendering="pixelated"' if scene.factor > 1 else ""
+    lines = [
+        '<?xml version="1.0" encoding="UTF-8"?>',
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'role="img" width="{width}" height="{height}" viewBox="0 0 {width} {height}">',
+        f"<title>{_text(title or 'A picture with boxes')}</title>",
+        # plain href is newer, and unknown to some programs that print
+        f'<image width="{width}" height="{height}" preserveAspectRatio="none"{rendering} '
+        f"xlink:href={_attribute(source)}/>",
+    ]
+    for frame in scene.frames:
+        lines += [f"<g>{_title(said[frame.mark_index])}", *_frame(frame, scene.line_px), "</g>"]
+    for frame in scene.frames:
+        if frame.label is not None:
+            lines += [
+                f"<g>{_title(said[frame.mark_index])}",
+                *_label(frame.label, frame.color),
+                "</g>",
+            ]
+    return "\n".join([*lines, "</svg>", ""])
+
+
+def _frame(frame: Frame, line_px: int) -> Iterator[str]:
+    """The line with its rims: a dark one, and a colored one inside it."""
+    left, top, right, bottom = frame.rim
+    half = line_px / 2 + 1  # rims are inclusive pixels, their line lies inside them
+    x, y = left + half, top + half
+    wide, high = max(right + 1 - left - 2 * half, 0), max(bottom + 1 - top - 2 * half, 0)
+    shape = f'x="{x:g}" y="{y:g}" width="{wide:g}" height="{high:g}" fill="none"'
+    yield f'<rect {shape} stroke="{INK}" stroke-width="{line_px + 2}"/>'
+    yield f'<rect {shape} stroke={_attribute(frame.color)} stroke-width="{line_px}"/>'
+
+
+def _label(label: Label, color: str) -> Iterator[str]:
+    left, top, right, bottom = label.place
+    yield (
+        f'<rect x="{left + 0.5:g}" y="{top + 0.5:g}" width="{right - left - 1}" '
+        f'height="{bottom - top - 1}" rx="{label.radius}" fill={_attribute(color)} '
+        f'stroke="{INK}"/>'
+    )
+    for line in label.lines:
+        # whatever font there is takes the width that the plate was made for
+        yield (
+            f'<text x="{label.left}" y="{line.baseline}" font-family="sans-serif" '
+            f'font-size="{label.font_px}" fill="{label.ink}" textLength="{line.width:.1f}" '
+            f'lengthAdjust="spacingAndGlyphs">{_text(line.text)}</text>'
+        )
+
+
+def _title(words: str) -> str:
+    return f"<title>{_text(words)}</title>" if words.strip() else ""
+
+
+def _text(words: str) -> str:
+    return escape(_NOT_XML.sub("\ufffd", words))
+
+
+def _attribute(value: str) -> str:
+    return quoteattr(_NOT_XML.sub("\ufffd", value))
+
+
+def _data_uri(image: PIL.Image.Image) -> str:
+    kind, data = "png", encode_png(image)
+    photo = encode_jpeg(image)
+    if len(photo) * 2 < len(data):
+        kind, data = "jpeg", photo
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
