@@ -269,11 +269,11 @@ def _candidates(
     """
     vocab = log_probs.shape[1]
     so_far = torch.tensor([item.total for item in hypotheses], device=log_probs.device)
-    totals = (log_probs + so_far.unsqueeze(1)).split(list(sizes))
+    totals = (log_probs + so_far.unsqueeze(1)).split_with_sizes(list(sizes))
     best, places = zip(*(part.flatten().topk(num_candidates) for part in totals), strict=True)
     own = [
         part.flatten()[place]
-        for part, place in zip(log_probs.split(list(sizes)), places, strict=True)
+        for part, place in zip(log_probs.split_with_sizes(list(sizes)), places, strict=True)
     ]
     return [
         [
