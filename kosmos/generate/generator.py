@@ -24,6 +24,7 @@ from kosmos.errors import ConfigError, DataError, MarkupError
 from kosmos.generate.asks import Ask, as_document, ask_name, encode_continuation
 from kosmos.generate.config import GREEDY, Decoding, DecodingOptions
 from kosmos.generate.constraints import Constraints, StopStrings
+from kosmos.generate.fixed import FixedSteps
 from kosmos.generate.grounding import make_reply
 from kosmos.generate.pictures import CACHE_BYTES, Pictures
 from kosmos.generate.reply import Failure, Reply, Score
@@ -61,6 +62,7 @@ class Generator:
         self._transform = ImageTransform(loaded.image)
         self.pictures = Pictures(self.model, self._transform, max_bytes=image_cache_bytes)
         """Pictures seen so far, with counts of what was encoded and what was found."""
+        self._fixed = FixedSteps(self.model) if self.model.device.type == "cuda" else None
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "cpu", dtype: str = "float32") -> "Generator":
@@ -367,7 +369,9 @@ class Generator:
             self.model,
             groups,
             room=max(limits) - 1,
+            fan=decoding.num_beams,
             score_prompts=use_beams and decoding.score_prompt,
+            fixed=self._fixed,
         )
         starts = [
             Start(

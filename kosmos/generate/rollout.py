@@ -24,7 +24,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from kosmos.errors import CheckpointError
-from kosmos.generate.tree import Prompt, Tree, grow, read_trees
+from kosmos.generate.fixed import FixedSteps
+from kosmos.generate.tree import Prompt, grow, read_trees
 from kosmos.model.cache import KVCache
 from kosmos.model.kosmos import Kosmos
 
@@ -60,7 +61,9 @@ class Rollout:
         model: In evaluation mode.
         groups: What to continue: prompts, those that share a beginning together.
         room: Most tokens that will be stepped over.
+        fan: Most branches that each prompt will become.
         score_prompts: Also add up the log-probabilities of the prompts.
+        fixed: Where to take steps of fixed shape from; None: shapes follow the work.
 
     Raises:
         CheckpointError: If a logit is not finite, naming the step and the prompt.
@@ -76,7 +79,9 @@ class Rollout:
         groups: Sequence[Sequence[Prompt]],
         *,
         room: int,
+        fan: int = 1,
         score_prompts: bool = False,
+        fixed: FixedSteps | None = None,
     ) -> None:
         self._model = model
         prompts = [prompt for group in groups for prompt in group]
@@ -84,12 +89,27 @@ class Rollout:
         self._origin = list(range(len(prompts)))  # prompt of each branch
         self._step = 0
         trees = [grow(group) for group in groups]
-        self._cache = _cache_for(model, trees, room=room)
+        longest = max(len(tree) for tree in trees)
+        width = fan * max(len(group) for group in groups)
+        self._fixed = None
+        if fixed is not None:
+            self._fixed = fixed.take(rows=len(trees), width=width, prompt=longest, room=room)
+        self._cache = (
+            self._fixed.cache
+            if self._fixed
+            else KVCache(
+                model.config.decoder,
+                batch=len(trees),
+                capacity=longest + min(room * width, _ROOM_TOKENS),
+                dtype=model.dtype,
+                device=model.device,
+            )
+        )
         reading = read_trees(model, trees, cache=self._cache)
         self._rows = reading.rows  # row of the cache of each branch
         self._depths = [len(prompt.encoded) for prompt in prompts]  # tokens of each branch
         self._seen: Tensor | None = None  # bool [branches length]; None: a branch is a whole row
-        if len(prompts) > len(groups):
+        if len(prompts) > len(groups) or self._fixed:
             self._seen = torch.zeros(
                 (len(prompts), self._cache.length), dtype=torch.bool, device=model.device
             )
@@ -105,27 +125,61 @@ class Rollout:
 
     def step(self, rows: Sequence[int], token_ids: Sequence[int]) -> Float[Tensor, "rows vocab"]:
         """As :class:`Rows` says."""
+        self._branch(rows)
+        self._forget_unused()
+        return self._read(token_ids)
+
+    def look_ahead(
+        self, rows: Sequence[int], token_ids: Sequence[int]
+    ) -> Float[Tensor, "looks vocab"]:
+        """What :meth:`step` would return, while all rows stay what they are.
+
+        A row may be named any number of times, or not at all.
+        """
+        before = (self._origin, self._depths, self._rows, self._seen, self._step)
+        length = self._cache.length
+        self._branch(rows)
+        log_probs = self._read(token_ids)
+        self._origin, self._depths, self._rows, self._seen, self._step = before
+        self._cache.truncate(length)
+        return log_probs
+
+    def _read(self, token_ids: Sequence[int]) -> Float[Tensor, "rows vocab"]:
+        """Continue each branch with a token."""
         self._step += 1
-        self._continue(rows)
         columns, width = _columns(self._rows)
+        if self._fixed is not None:
+            width = self._fixed.width
         device = self._model.device
         shape = (self._cache.batch, width)
         ids = torch.full(shape, self._model.config.decoder.pad_id, device=device)
         ids[self._rows, columns] = torch.tensor(token_ids, device=device)
-        self._cache.reserve(width)
         if self._seen is None:
+            self._cache.reserve(width)
             hidden = self._model(ids, cache=self._cache)
         else:
             positions = torch.zeros(shape, dtype=torch.long, device=device)
             positions[self._rows, columns] = torch.tensor(self._depths, device=device)
             visible = self._visible(columns, width)
-            hidden = self._model(ids, positions=positions, visible=visible, cache=self._cache)
+            hidden = self._states(ids, positions, visible)
             self._seen = visible[self._rows, columns]
         self._depths = [depth + 1 for depth in self._depths]
         return self._next(hidden[self._rows, columns])
 
-    def _continue(self, rows: Sequence[int]) -> None:
-        """Make branch ``i`` what branch ``rows[i]`` was, and let go of rows without a branch."""
+    def _states(self, ids: Tensor, positions: Tensor, visible: Tensor) -> Tensor:
+        """Hidden states of the new tokens of all rows, padding included."""
+        if self._fixed is None:
+            self._cache.reserve(ids.shape[1])
+            states: Tensor = self._model(
+                ids, positions=positions, visible=visible, cache=self._cache
+            )
+            return states
+        whole = visible.new_zeros((*ids.shape, self._cache.capacity))
+        whole[:, :, : visible.shape[2]] = visible
+        return self._fixed(ids, positions=positions, visible=whole)
+
+    def _branch(self, rows: Sequence[int]) -> None:
+        """Make branch ``i`` what branch ``rows[i]`` was."""
         if self._seen is None and len(set(rows)) < len(rows):
             # the first fork: from here on a row is more than one branch
             valid = self._cache.valid
@@ -137,8 +191,11 @@ class Rollout:
         self._origin = [self._origin[row] for row in rows]
         self._depths = [self._depths[row] for row in rows]
         self._rows = [self._rows[row] for row in rows]
+
+    def _forget_unused(self) -> None:
+        """Let go of rows of the cache without a branch."""
         used = sorted(set(self._rows))
-        if len(used) < self._cache.batch:
+        if len(used) < self._cache.batch and self._fixed is None:
             self._cache.keep(torch.tensor(used, device=self._model.device))
             places = {row: place for place, row in enumerate(used)}
             self._rows = [places[row] for row in self._rows]
@@ -190,18 +247,6 @@ def token_log_probs(
         here = (which >= start) & (which < start + _CHUNK_TOKENS)
         found[here] = log_probs[which[here] - start, token_ids[here]]
     return found
-
-
-def _cache_for(model: Kosmos, trees: Sequence[Tree], *, room: int) -> KVCache:
-    longest = max(len(tree) for tree in trees)
-    branches = max(len(tree.paths) for tree in trees)
-    return KVCache(
-        model.config.decoder,
-        batch=len(trees),
-        capacity=longest + min(room * branches, _ROOM_TOKENS),
-        dtype=model.dtype,
-        device=model.device,
-    )
 
 
 def _columns(rows: Sequence[int]) -> tuple[list[int], int]:

@@ -137,6 +137,18 @@ class KVCache:
             self._moved(old, self.batch, capacity, None) for old in (self.keys, self.values)
         )
 
+    def truncate(self, length: int) -> None:
+        """Forget all but the first tokens of each row, to continue them in another way.
+
+        Raises:
+            ConfigError: If fewer are there.
+        """
+        if not 0 <= length <= self.length:
+            raise ConfigError(
+                f"cache.truncate: expected a length in [0, {self.length}], found {length}"
+            )
+        self.length = length
+
     def _moved(self, old: Tensor, batch: int, capacity: int, rows: Tensor | None) -> Tensor:
         layers, _, heads, _, head = old.shape
         new = old.new_empty((layers, batch, heads, capacity, head))

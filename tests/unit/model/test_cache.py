@@ -85,3 +85,15 @@ def test_a_full_cache_says_so():
     assert cache.length == 4, "a refused extension leaves the cache as it was"
     with pytest.raises(ConfigError, match=r"cache\.capacity: expected a positive number, found 0"):
         KVCache(CONFIG, batch=1, capacity=0)
+
+
+def test_truncation_forgets_the_end():
+    cache, states = _filled(valid=torch.tensor([[0, 1, 1, 1]] * 3).bool())
+    cache.truncate(2)
+    assert (cache.length, cache.next_positions().flatten().tolist()) == (2, [1, 1, 1])
+    cache.extend(1)
+    more = torch.randn(2, 3, 3, 1, 2)
+    keys, _ = cache.append(0, *more)
+    assert torch.equal(keys, torch.cat([states[0, 0][:, :, :2], more[0]], dim=2))
+    with pytest.raises(ConfigError, match=r"expected a length in \[0, 3\], found 4"):
+        cache.truncate(4)
