@@ -46,7 +46,7 @@ class Decoding:
     allow_pad: bool = False
     """Whether ``<pad>`` may be chosen. Release: never. Hugging Face: like any token."""
     stop: tuple[str, ...] = ()
-    """Strings, markup included, that end a reply; it is cut before them. Not with beams."""
+    """Strings, markup included, that end a reply or a beam; the reply is cut before them."""
 
     def __post_init__(self) -> None:
         _at_least("max_new_tokens", self.max_new_tokens, 1)
@@ -88,7 +88,6 @@ class Decoding:
                 self.temperature == 0.0,
                 f"decoding.temperature: beams do not sample, expected 0, found {self.temperature}",
             )
-            _check(not self.stop, "decoding.stop: expected none with num_beams above 1")
         if self.temperature == 0.0:
             _check(
                 self.top_k == 0 and self.top_p == 1.0,

@@ -214,7 +214,7 @@ def repeating_ids(history: Sequence[int], size: int) -> list[int]:
 
 
 class StopStrings:
-    """Watches the text of one reply for strings that end it.
+    """Watches the text of one reply for strings that end it; ids come by :meth:`after`.
 
     Args:
         strings: What to watch for; matched against the text with its markup.
@@ -222,11 +222,18 @@ class StopStrings:
     """
 
     def __init__(self, strings: Sequence[str], stream: StreamDecoder) -> None:
+        self.is_complete = False
+        """Whether the last id completed one of the strings."""
         self._strings = strings
         self._stream = stream
         self._text = ""
 
-    def __call__(self, token_id: int) -> bool:
-        """Take the next id; true once the text holds one of the strings."""
-        self._text += self._stream.push(token_id)
-        return any(string in self._text for string in self._strings)
+    def after(self, token_id: int) -> "StopStrings":
+        """The watch of the reply with one more id; this one stays as it is, as beams need."""
+        stream = self._stream.fork()
+        later = StopStrings(self._strings, stream)
+        text = self._text + stream.push(token_id)
+        later.is_complete = any(string in text for string in self._strings)
+        longest = max(map(len, self._strings))
+        later._text = text[max(len(text) - longest + 1, 0) :]  # what a string may still begin in
+        return later

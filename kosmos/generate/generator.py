@@ -378,9 +378,7 @@ class Generator:
                 prompt=prompt.token_ids,
                 limit=limit,
                 rng=runtime.generator(decoding.seed, "sample", key),
-                is_stopped=StopStrings(decoding.stop, self.tokenizer.stream())
-                if decoding.stop
-                else None,
+                stop=StopStrings(decoding.stop, self.tokenizer.stream()) if decoding.stop else None,
                 prompt_log_prob=log_prob,
             )
             for prompt, limit, key, log_prob in zip(

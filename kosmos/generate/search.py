@@ -1,17 +1,25 @@
 """Choose replies: one token at a time for each row, or the best of several beams.
 
-- :func:`choose_replies`: greedy, or sampled
-- :func:`search_beams`: beam search as Hugging Face's, and with the release's two options
+- :func:`choose_replies`: greedy, or sampled; :func:`grow_replies` tells them token by token
+- :func:`search_beams`: beam search as Hugging Face's, and with the release's two options;
+  :func:`rank_beams` gives the runners-up as well
 
-Both see a model only as :class:`~kosmos.generate.rollout.Rows`, and a row only by itself: what a
+All see a model only as :class:`~kosmos.generate.rollout.Rows`, and a row only by itself: what a
 row answers does not depend on its batch, and a row that is done leaves it.
+
+A stop string ends a reply as ``</s>`` does, but before ``min_new_tokens`` too; the tokens that
+complete it count. So it is in Hugging Face, with two differences. There a string may begin in the
+prompt. And where stop strings end so many candidates that fewer than ``num_beams`` can run on,
+Hugging Face keeps the ended ones running at a score of -1e9; here fewer run on.
 
 Source: transformers 5.23 ``generation/utils.py`` for beam semantics (pinned by a parity test);
 fairseq's sequence generator, as the KOSMOS-2 release runs it, for ``score_prompt``.
 """
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -21,7 +29,7 @@ from torch import Tensor
 
 from kosmos.errors import ConfigError
 from kosmos.generate.config import Decoding
-from kosmos.generate.constraints import Constraint, Constraints, Place
+from kosmos.generate.constraints import Constraint, Constraints, Place, StopStrings
 from kosmos.generate.rollout import Rows
 from kosmos.generate.sampling import choose
 
@@ -53,8 +61,8 @@ class Start:
     """Most tokens of the reply."""
     rng: np.random.Generator
     """The row's stream of random numbers."""
-    is_stopped: Callable[[int], bool] | None = None
-    """Told each chosen id in turn; true when a stop string is complete."""
+    stop: StopStrings | None = None
+    """Watches for strings that end the reply; None if there are none."""
     prompt_log_prob: float = 0.0
     """Beams with ``score_prompt``: sum over the prompt."""
     constraint: Constraint | None = None
@@ -73,7 +81,8 @@ def choose_replies(
     """Continue each row with one token after another, the likeliest or a drawn one.
 
     Args:
-        rows: One per start, in order.
+        rows: One per start, in order. There may be several starts to a row, as many to each and
+            side by side; they share what the row has read.
         starts: The prompts and their limits.
         decoding: Temperature, top-k and top-p.
         constraints: What may not be chosen, and what stops.
@@ -81,13 +90,24 @@ def choose_replies(
     Raises:
         ConfigError: If a row may choose nothing, or its constraint cannot be kept, naming it.
     """
-    replies: list[list[int]] = [[] for _ in starts]
-    logprobs: list[list[float]] = [[] for _ in starts]
-    drafts: dict[int, Draft] = {}
+    return deque(grow_replies(rows, starts, decoding, constraints), maxlen=1)[0]
+
+
+def grow_replies(
+    rows: Rows, starts: Sequence[Start], decoding: Decoding, constraints: Constraints
+) -> Iterator[list[Draft]]:
+    """Do what :func:`choose_replies` does and tell of each token.
+
+    Yields:
+        After each step the replies so far; the last time, the replies.
+    """
+    drafts = [Draft(token_ids=[], token_logprobs=[], finish="length") for _ in starts]
+    watches = [start.stop for start in starts]
     active = list(range(len(starts)))
-    log_probs = rows.log_probs
+    sources = [index * len(rows.log_probs) // len(starts) for index in active]
+    log_probs = rows.log_probs if len(sources) == len(rows.log_probs) else rows.log_probs[sources]
     while True:
-        places = [starts[index].place(replies[index]) for index in active]
+        places = [starts[index].place(drafts[index].token_ids) for index in active]
         empty = constraints.mask(log_probs, places)
         if empty:
             raise places[empty[0]].nothing_left()
@@ -95,21 +115,28 @@ def choose_replies(
         values = log_probs[range(len(active)), chosen].tolist()
         kept = []
         for row, (index, token_id, value) in enumerate(zip(active, chosen, values, strict=True)):
-            reply = replies[index]
-            reply.append(token_id)
-            logprobs[index].append(value)
-            stopped = starts[index].is_stopped
-            finish: Literal["stop", "length"] = "length"
-            if constraints.stops(token_id, len(reply)) or (stopped and stopped(token_id)):
-                finish = "stop"
-            elif len(reply) < starts[index].limit:
+            ids = [*drafts[index].token_ids, token_id]
+            watch = watches[index] = _after(watches[index], token_id)
+            stops = constraints.stops(token_id, len(ids)) or (watch and watch.is_complete)
+            drafts[index] = Draft(
+                token_ids=ids,
+                token_logprobs=[*drafts[index].token_logprobs, value],
+                finish="stop" if stops else "length",
+            )
+            if not stops and len(ids) < starts[index].limit:
                 kept.append(row)
-                continue
-            drafts[index] = Draft(token_ids=reply, token_logprobs=logprobs[index], finish=finish)
+        yield list(drafts)
         active = [active[row] for row in kept]
         if not active:
-            return [drafts[index] for index in range(len(starts))]
-        log_probs = rows.step(kept, [replies[index][-1] for index in active])
+            return
+        log_probs = rows.step(
+            [sources[row] for row in kept], [drafts[index].token_ids[-1] for index in active]
+        )
+        sources = list(range(len(active)))
+
+
+def _after(watch: StopStrings | None, token_id: int) -> StopStrings | None:
+    return watch.after(token_id) if watch else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +144,10 @@ class _Hypothesis:
     token_ids: list[int]
     token_logprobs: list[float]
     total: float
-    """Their sum in float32, as the reference adds: ties and near-ties then fall the same way."""
+    """Their sum in float32, as the reference adds: near-ties then fall the same way."""
     row: int = 0
     """Row of the batch it continues; of a running hypothesis."""
+    watch: StopStrings | None = None
     score: float = 0.0
     """What it is worth; of a finished one."""
     finish: Literal["stop", "length"] = "length"
@@ -142,7 +170,7 @@ class _Beams:
     start: Start
     decoding: Decoding
     constraints: Constraints
-    running: list[_Hypothesis] = field(default_factory=lambda: [_Hypothesis([], [], 0.0)])
+    running: list[_Hypothesis]
     finished: list[_Hypothesis] = field(default_factory=list)
     is_done: bool = False
 
@@ -163,33 +191,33 @@ class _Beams:
         width = self.decoding.num_beams
         running, ended = [], []
         for rank, (total, logprob, parent, token_id) in enumerate(candidates):
-            ids = [*self.running[parent].token_ids, token_id]
-            logprobs = [*self.running[parent].token_logprobs, logprob]
-            row = self.running[parent].row
-            stops = self.constraints.stops(token_id, len(ids))
+            before = self.running[parent]
+            ids = [*before.token_ids, token_id]
+            watch = _after(before.watch, token_id)
+            stops = self.constraints.stops(token_id, len(ids)) or (watch and watch.is_complete)
+            item = _Hypothesis(
+                ids, [*before.token_logprobs, logprob], total, before.row, watch=watch
+            )
             if not stops and len(ids) < self.start.limit:
-                running.append(_Hypothesis(ids, logprobs, total, row))
+                running.append(item)
             elif rank < width:
                 score = self._score(total, len(ids))
-                finish: Literal["stop", "length"] = "stop" if stops else "length"
-                ended.append(_Hypothesis(ids, logprobs, total, row, score, finish))
+                ended.append(replace(item, score=score, finish="stop" if stops else "length"))
         num_new = len(self.running[0].token_ids) + 1
         # sorting is stable: of two equal scores the earlier stays in front
         self.finished = sorted(self.finished + ended, key=lambda item: -item.score)[:width]
         self.running = running[:width]
-        self.is_done = num_new == self.start.limit or not self._may_improve(num_new)
+        self.is_done = not running or not self._may_improve(num_new)
 
-    def best(self) -> Draft:
-        """The finished hypothesis worth most."""
-        item = self.finished[0]
-        return Draft(
-            token_ids=item.token_ids, token_logprobs=item.token_logprobs, finish=item.finish
-        )
+    def ranked(self) -> list[Draft]:
+        """The finished hypotheses."""
+        return [
+            Draft(token_ids=item.token_ids, token_logprobs=item.token_logprobs, finish=item.finish)
+            for item in self.finished
+        ]
 
     def _may_improve(self, num_new: int) -> bool:
         """Whether a running hypothesis may still enter the finished ones."""
-        if not self.running:
-            return False
         if len(self.finished) < self.decoding.num_beams:
             return True
         if self.decoding.early_stopping is True:
@@ -214,7 +242,7 @@ def search_beams(
     """Find each row's best reply among ``num_beams`` hypotheses kept at every step.
 
     Args:
-        rows: One per start, in order; becomes ``num_beams`` per start.
+        rows: One per start, in order; becomes up to ``num_beams`` per start.
         starts: The prompts and their limits.
         decoding: Beams, length penalty, early stopping.
         constraints: What may not be chosen, and what stops.
@@ -222,6 +250,18 @@ def search_beams(
     Raises:
         ConfigError: If there are fewer tokens to choose from than candidates to keep, or a row
             may choose nothing, or its constraint cannot be kept, naming it.
+    """
+    return [drafts[0] for drafts in rank_beams(rows, starts, decoding, constraints)]
+
+
+def rank_beams(
+    rows: Rows, starts: Sequence[Start], decoding: Decoding, constraints: Constraints
+) -> list[list[Draft]]:
+    """Do what :func:`search_beams` does and keep the runners-up.
+
+    Returns:
+        For each start its finished hypotheses, best first: ``num_beams`` of them, unless rules
+        let fewer finish.
     """
     num_candidates = 2 * decoding.num_beams
     log_probs = rows.log_probs
@@ -231,23 +271,23 @@ def search_beams(
             f"decoding.num_beams: expected at most half the vocabulary of {vocab}, "
             f"found {decoding.num_beams}"
         )
-    searches = [_Beams(start, decoding, constraints) for start in starts]
-    for row, search in enumerate(searches):
-        search.running[0] = _Hypothesis([], [], 0.0, row)
+    searches = [
+        _Beams(start, decoding, constraints, [_Hypothesis([], [], 0.0, row, watch=start.stop)])
+        for row, start in enumerate(starts)
+    ]
     active = searches
     while True:
-        hypotheses = [item for search in active for item in search.running]
+        running = [search.running for search in active]
         constraints.mask(
             log_probs, [s.start.place(item.token_ids) for s in active for item in s.running]
         )
-        sizes = [len(search.running) for search in active]
         for search, candidates in zip(
-            active, _candidates(log_probs, hypotheses, sizes, num_candidates), strict=True
+            active, _candidates(log_probs, running, num_candidates), strict=True
         ):
             search.extend(candidates)
         active = [search for search in active if not search.is_done]
         if not active:
-            return [search.best() for search in searches]
+            return [search.ranked() for search in searches]
         going = [item for search in active for item in search.running]
         log_probs = rows.step([item.row for item in going], [i.token_ids[-1] for i in going])
         _renumber(active)
@@ -255,38 +295,27 @@ def search_beams(
 
 def _candidates(
     log_probs: Float[Tensor, "rows vocab"],
-    hypotheses: Sequence[_Hypothesis],
-    sizes: Sequence[int],
+    running: Sequence[Sequence[_Hypothesis]],
     num_candidates: int,
 ) -> list[list[_Candidate]]:
-    """The best possible continuations of each search, best first.
-
-    Args:
-        log_probs: One row for each hypothesis.
-        hypotheses: Those of the first search, then those of the second.
-        sizes: How many each search has; at least one.
-        num_candidates: Most of each search.
-    """
-    vocab = log_probs.shape[1]
-    so_far = torch.tensor([item.total for item in hypotheses], device=log_probs.device)
-    totals = (log_probs + so_far.unsqueeze(1)).split_with_sizes(list(sizes))
-    best, places = zip(*(part.flatten().topk(num_candidates) for part in totals), strict=True)
-    own = [
-        part.flatten()[place]
-        for part, place in zip(log_probs.split_with_sizes(list(sizes)), places, strict=True)
-    ]
+    """The best possible continuations of each search, best first."""
+    # what is among the best of a search is among the best of its row
+    values, token_ids = log_probs.topk(num_candidates, dim=1)
+    so_far = torch.tensor([item.total for row in running for item in row], device=values.device)
+    totals = (values + so_far.unsqueeze(1)).tolist()
+    rows = list(zip(totals, values.tolist(), token_ids.tolist(), strict=True))
+    bounds = pairwise(accumulate(map(len, running), initial=0))
     return [
-        [
-            _Candidate(total, logprob, place // vocab, place % vocab)
-            for total, logprob, place in zip(*row, strict=True)
-            if total > float("-inf")
-        ]
-        for row in zip(
-            torch.stack(best).tolist(),
-            torch.stack(own).tolist(),
-            torch.stack(places).tolist(),
-            strict=True,
-        )
+        sorted(
+            (
+                _Candidate(total, logprob, parent, token_id)
+                for parent, row in enumerate(rows[first:end])
+                for total, logprob, token_id in zip(*row, strict=True)
+                if total > float("-inf")
+            ),
+            key=lambda candidate: -candidate.total,
+        )[:num_candidates]
+        for first, end in bounds
     ]
 
 

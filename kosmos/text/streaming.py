@@ -1,6 +1,7 @@
 """Ids to text as they come, never half a character nor half a control token."""
 
 import codecs
+import copy
 from collections.abc import Sequence
 
 from kosmos.errors import DataError
@@ -59,6 +60,13 @@ class StreamDecoder:
         self._spaces = ""
         self._at_start, self._at_line_start, self._in_image = True, False, False
         return text
+
+    def fork(self) -> "StreamDecoder":
+        """Another decoder that has seen the same ids."""
+        other = copy.copy(self)
+        other._bytes = codecs.getincrementaldecoder("utf-8")("replace")
+        other._bytes.setstate(self._bytes.getstate())
+        return other
 
     def _control(self, token_id: int) -> str:
         if token_id == self._vocabulary.line_end_id:

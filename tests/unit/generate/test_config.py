@@ -36,7 +36,6 @@ def test_an_impossible_option_is_refused_by_name(options, named):
     "options",
     [
         {"num_beams": 2, "temperature": 1.0},
-        {"num_beams": 2, "stop": ("x",)},
         {"top_k": 5},
         {"top_p": 0.9},
     ],

@@ -60,12 +60,26 @@ def test_the_first_token_of_the_release_escapes_both_rules():
     assert Constraints.of(Decoding(), VOCABULARY).stops(2, 1)
 
 
-@pytest.mark.parametrize("string", ["red", "d c", "circle"])
+@pytest.mark.parametrize("string", ["r", "red", "d<phrase> c", "circle", "</phrase> le"])
 def test_a_stop_string_is_seen_when_its_last_token_comes(tokenizer, string):
-    ids = tokenizer.encode("a red circle left")
-    stop = StopStrings((string, "never"), tokenizer.stream())
+    ids = tokenizer.encode_markup("a red<phrase> circle</phrase> left")
+    watch = StopStrings((string, "never"), tokenizer.stream())
     texts = []
     for index, token_id in enumerate(ids):
         texts.append(tokenizer.decode(ids[: index + 1]))
-        assert stop(token_id) == (string in texts[-1])
+        watch = watch.after(token_id)
+        assert watch.is_complete == (string in texts[-1])
+        if watch.is_complete:
+            break
     assert string in texts[-1]
+
+
+def test_two_replies_that_begin_alike_are_watched_each_by_itself(tokenizer):
+    *begun, last = tokenizer.encode("a red circle")
+    other = tokenizer.encode("a")[-1]
+    watch = StopStrings(("red circle",), tokenizer.stream())
+    for token_id in begun:
+        watch = watch.after(token_id)
+    assert not watch.after(other).after(last).is_complete
+    assert watch.after(last).is_complete
+    assert not watch.is_complete

@@ -14,8 +14,9 @@ from torch import Tensor
 from kosmos import runtime
 from kosmos.errors import ConfigError
 from kosmos.generate.config import Decoding
-from kosmos.generate.constraints import Constraints
-from kosmos.generate.search import Draft, Start, choose_replies, search_beams
+from kosmos.generate.constraints import Constraints, StopStrings
+from kosmos.generate.search import Draft, Start, choose_replies, rank_beams, search_beams
+from tests.unit.generate.random_models import small_tokenizer
 
 EOS = 2
 VOCAB = 12
@@ -47,12 +48,26 @@ def table(history: Sequence[int], seed: int, eos: float) -> Tensor:
     return logits.log_softmax(-1)
 
 
+def watch(stop: tuple[str, ...]) -> StopStrings | None:
+    return StopStrings(stop, small_tokenizer().stream()) if stop else None
+
+
+def num_until_stop(reply: Sequence[int], stop: tuple[str, ...]) -> int:
+    """Tokens of a reply until it holds a stop string; all of them if it does not."""
+    for size in range(1, len(reply)):
+        text = small_tokenizer().decode(reply[:size])
+        if any(string in text for string in stop):
+            return size
+    return len(reply)
+
+
 def starts(prompts: Sequence[Sequence[int]], limit: int, decoding: Decoding) -> list[Start]:
     return [
         Start(
             prompt=list(prompt),
             limit=limit,
             rng=runtime.generator(decoding.seed, "sample", ""),
+            stop=watch(decoding.stop),
             prompt_log_prob=-2.0 * len(prompt),
         )
         for prompt in prompts
@@ -96,27 +111,51 @@ def logprob_of(prompt: Sequence[int], reply: Sequence[int], seed: int, eos: floa
 PROMPTS = [[0, 5], [0, 6, 7, 8], [0], [0, 9, 9]]
 
 
-@given(st.integers(0, 10**6))
-@settings(max_examples=25, deadline=None)
-def test_one_beam_is_greedy(seed):
-    for early_stopping in (False, True):
-        beams = run(PROMPTS, seed=seed, eos=1.0, beams=True, early_stopping=early_stopping)
-        greedy = run(PROMPTS, seed=seed, eos=1.0)
-        assert [d.token_ids for d in beams] == [d.token_ids for d in greedy]
-        assert [d.logprob for d in beams] == pytest.approx([d.logprob for d in greedy], abs=1e-5)
-        assert [d.finish for d in beams] == [d.finish for d in greedy]
+@given(
+    st.integers(0, 10**6),
+    # "never" with a positive penalty hopes for what a longer reply may be worth
+    st.sampled_from([(early, p) for early in (True, False) for p in (-1.0, 0.0, 1.0, 2.0)])
+    | st.just(("never", -1.0)),
+    st.sampled_from(
+        [
+            {},
+            {"no_repeat_ngram_size": 1},
+            {"min_new_tokens": 3},
+            {"stop": ("t", "ea")},
+            {"first_token": "release", "score_prompt": True, "no_repeat_ngram_size": 2},
+        ]
+    ),
+)
+@settings(max_examples=60, deadline=None)
+def test_one_beam_is_greedy(seed, ending, options):
+    early_stopping, length_penalty = ending
+    greedy = run(PROMPTS, seed=seed, eos=1.0, **options)
+    beams = run(
+        PROMPTS,
+        seed=seed,
+        eos=1.0,
+        beams=True,
+        early_stopping=early_stopping,
+        length_penalty=length_penalty,
+        **options,
+    )
+    assert beams == greedy
 
 
-@given(st.integers(0, 10**6), st.sampled_from([0.0, 1.0, -0.5]))
-@settings(max_examples=10, deadline=None)
-def test_enough_beams_find_the_best_of_all_replies(seed, penalty):
+@given(
+    st.integers(0, 10**6), st.sampled_from([0.0, 1.0, -0.5, 2.0]), st.sampled_from([(), ("to",)])
+)
+@settings(max_examples=15, deadline=None)
+def test_enough_beams_find_the_best_of_all_replies(seed, penalty, stop):
     decoding = Decoding(
-        max_new_tokens=3, num_beams=48, length_penalty=penalty, early_stopping="never"
+        max_new_tokens=3, num_beams=48, length_penalty=penalty, early_stopping="never", stop=stop
     )
     for prompt in PROMPTS:
-        rows = _Padded([prompt], seed, (EOS, 4, 5, 6))
-        (draft,) = search_beams(rows, starts([prompt], 3, decoding), decoding, rules(decoding))
-        assert draft.token_ids == best_reply(prompt, seed, penalty)
+        rows = _Padded([prompt], seed, (EOS, 5, 6, 7))
+        (drafts,) = rank_beams(rows, starts([prompt], 3, decoding), decoding, rules(decoding))
+        every = all_replies(prompt, seed, penalty, stop)
+        assert len(drafts) == len(every) == (37 if stop else 40)
+        assert [draft.token_ids for draft in drafts] == every
 
 
 class _Padded(Table):
@@ -133,16 +172,21 @@ class _Padded(Table):
         return wide
 
 
-def best_reply(prompt: Sequence[int], seed: int, penalty: float) -> list[int]:
-    tokens = (4, 5, 6)
-    replies = [
-        [*middle, last]
+def all_replies(
+    prompt: Sequence[int], seed: int, penalty: float, stop: tuple[str, ...]
+) -> list[list[int]]:
+    """Every reply of up to three tokens, best first."""
+    tokens = (5, 6, 7)
+    replies = {
+        tuple(reply[: num_until_stop(reply, stop)])
         for length in (0, 1, 2)
         for middle in itertools.product(tokens, repeat=length)
         for last in ((EOS,) if length < 2 else (EOS, *tokens))
-    ]
-    return max(
-        replies, key=lambda reply: logprob_of(prompt, reply, seed, 0.0) / len(reply) ** penalty
+        for reply in ([*middle, last],)
+    }
+    return sorted(
+        map(list, replies),
+        key=lambda reply: -logprob_of(prompt, reply, seed, 0.0) / len(reply) ** penalty,
     )
 
 
@@ -221,19 +265,33 @@ def test_the_release_goes_on_after_an_end_token_that_comes_first():
 
 
 def test_a_stop_string_ends_a_row():
-    decoding = Decoding(max_new_tokens=6)
-    plain = run([[0, 5]], eos=-9.0)[0]
-    (start,) = starts([[0, 5]], 6, decoding)
-    seen: list[int] = []
+    # ids 5 to 9 are t, o, e, a and f
+    plain = run(PROMPTS, eos=-9.0, limit=12)
+    cut = run(PROMPTS, eos=-9.0, limit=12, stop=("t", "ea"))
+    for draft, whole in zip(cut, plain, strict=True):
+        size = num_until_stop(whole.token_ids, ("t", "ea"))
+        assert draft.token_ids == whole.token_ids[:size]
+        assert draft.finish == ("stop" if size < 12 else "length")
+    assert {draft.finish for draft in cut} == {"stop", "length"}
 
-    def is_stopped(token_id: int) -> bool:
-        seen.append(token_id)
-        return len(seen) == 3
 
-    watched = Start(prompt=start.prompt, limit=6, rng=start.rng, is_stopped=is_stopped)
-    (draft,) = choose_replies(Table([[0, 5]], eos=-9.0), [watched], decoding, rules(decoding))
-    assert draft.finish == "stop"
-    assert draft.token_ids == seen == plain.token_ids[:3]
+def test_a_stop_string_ends_a_reply_that_is_shorter_than_the_least():
+    for options in ({}, {"num_beams": 3}):
+        drafts = run(PROMPTS, eos=-9.0, limit=9, stop=("t", "o", "e"), min_new_tokens=9, **options)
+        assert any(draft.finish == "stop" and len(draft.token_ids) < 9 for draft in drafts)
+
+
+def test_beams_go_on_with_fewer_where_stop_strings_end_most():
+    # of eight possible tokens seven end, so of three beams often one or two run on
+    decoding = Decoding(max_new_tokens=9, num_beams=3, stop=tuple("toeafn"), early_stopping="never")
+    sizes = set()
+    for seed in range(10):
+        rows = _Padded(PROMPTS, seed, range(2, 12))
+        drafts = search_beams(rows, starts(PROMPTS, 9, decoding), decoding, rules(decoding))
+        assert all(draft.finish == "stop" for draft in drafts)
+        sizes.update(rows.batches)
+    assert min(sizes) < 3
+    assert len(sizes) > 3
 
 
 def test_counting_the_prompt_changes_what_length_is_worth():
