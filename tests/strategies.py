@@ -42,16 +42,16 @@ def location_pairs(num_cells: int = 32) -> st.SearchStrategy[tuple[int, int]]:
 
 
 @st.composite
-def markups(draw: st.DrawFn) -> Markup:
+def markups(draw: st.DrawFn, words: str = "ab c.,<>/\u00e9\n") -> Markup:
     """Markup that the grammar can write: clean text, phrases in order, some without boxes."""
-    words = st.text("ab c.,<>/\u00e9\n", max_size=8)
+    stretch = st.text(words, max_size=8)
     num_spans = draw(st.integers(0, 4))
-    between = draw(st.lists(words, min_size=num_spans + 1, max_size=num_spans + 1))
+    between = draw(st.lists(stretch, min_size=num_spans + 1, max_size=num_spans + 1))
     between[0] = between[0].lstrip()
     between[-1] = between[-1].rstrip()
     text, spans = between[0], []
     for after in between[1:]:
-        phrase = draw(words.map(str.strip).filter(bool))
+        phrase = draw(stretch.map(str.strip).filter(bool))
         pairs = tuple(draw(st.lists(location_pairs(), max_size=3)))
         found = tuple(locations_to_box(*pair) for pair in pairs)
         spans.append(Span(phrase, len(text), len(text) + len(phrase), found, pairs))

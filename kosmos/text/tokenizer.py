@@ -13,6 +13,7 @@ Source: the released tokenizer, dictionary and loaders; ids as in vocabulary.py.
 import hashlib
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -22,7 +23,8 @@ from kosmos.errors import DataError, MarkupError
 from kosmos.files import atomic_file
 from kosmos.text.markup import Lexeme, lex
 from kosmos.text.streaming import StreamDecoder
-from kosmos.text.vocabulary import Vocabulary, location_token
+from kosmos.text.surfaces import Surfaces, say
+from kosmos.text.vocabulary import NUM_MODEL_CONTROLS, Vocabulary, location_token
 
 TypedControl: TypeAlias = Literal["text", "control"]
 
@@ -69,21 +71,6 @@ class Tokenizer:
                 hint="this is not the tokenizer that the model was trained with",
             )
         self.vocabulary = Vocabulary(found, num_cells)
-        pieces: list[str] = self._processor.id_to_piece(list(range(3, found)))
-        is_byte: list[bool] = self._processor.is_byte(list(range(3, found)))
-        self._pieces = ["<s>", "<pad>", "</s>", "<unk>", *pieces]
-        # what an id of a piece adds to a text; bytes where it is a byte of a character
-        self._surface: list[str | bytes] = ["", "", "", _UNKNOWN]
-        self._surface += [
-            bytes([int(piece[1:-1], 16)]) if byte else piece.replace("\u2581", " ")
-            for piece, byte in zip(pieces, is_byte, strict=True)
-        ]
-        first_grounding_id = self.vocabulary.line_end_id + 1
-        self._grounding_ids = {
-            self.token(token_id): token_id
-            for token_id in range(first_grounding_id, self.vocabulary.size)
-        }
-        self._lexemes = {token_id: lex(token)[0] for token, token_id in self._grounding_ids.items()}
 
     @classmethod
     def load(
@@ -122,6 +109,29 @@ class Tokenizer:
     def __reduce__(self) -> tuple[object, ...]:
         # worker processes get the model's bytes
         return _restore, (type(self), self.model_bytes, self.vocabulary.num_cells)
+
+    # tables over the ids are made when first asked for: loading for training or scoring needs none
+
+    @cached_property
+    def surfaces(self) -> Surfaces:
+        """What each id adds to a text."""
+        indices = list(range(NUM_MODEL_CONTROLS, self.vocabulary.num_pieces))
+        pieces: list[str] = self._processor.id_to_piece(indices)
+        is_byte: list[bool] = self._processor.is_byte(indices)
+        surfaces = [
+            bytes([int(piece[1:-1], 16)]) if byte else piece.replace("\u2581", " ")
+            for piece, byte in zip(pieces, is_byte, strict=True)
+        ]
+        return Surfaces(["", "", "", _UNKNOWN, *surfaces], self.vocabulary)
+
+    @cached_property
+    def _grounding_ids(self) -> dict[str, int]:
+        ids = range(self.vocabulary.line_end_id + 1, self.vocabulary.size)
+        return {self.token(token_id): token_id for token_id in ids}
+
+    @cached_property
+    def _lexemes(self) -> dict[int, Lexeme]:
+        return {token_id: lex(token)[0] for token, token_id in self._grounding_ids.items()}
 
     # --- words to ids
 
@@ -221,6 +231,9 @@ class Tokenizer:
         Raises:
             DataError: If an id is not in the vocabulary.
         """
+        text = say(ids, self.surfaces.markup if markup else self.surfaces.words)
+        if text is not None:
+            return text.strip()
         stream = self.stream(markup=markup)
         return "".join([stream.push(token_id) for token_id in ids]) + stream.finish()
 
@@ -255,7 +268,7 @@ class Tokenizer:
 
     def stream(self, *, markup: bool = True) -> StreamDecoder:
         """A decoder for ids that come one by one; what it gives adds up to :meth:`decode`."""
-        return StreamDecoder(self._surface, self.vocabulary, markup=markup)
+        return StreamDecoder(self.surfaces.pieces, self.vocabulary, markup=markup)
 
     def token(self, token_id: int) -> str:
         """How the dictionary writes an id: a piece with its word boundary, or a control token.
@@ -263,8 +276,9 @@ class Tokenizer:
         Raises:
             DataError: If the id is not in the vocabulary.
         """
-        if 0 <= token_id < self.vocabulary.mask_id:
-            return self._pieces[token_id]
+        if NUM_MODEL_CONTROLS < token_id < self.vocabulary.mask_id:
+            piece: str = self._processor.id_to_piece(token_id - 1)
+            return piece
         token = self.vocabulary.control_token(token_id)
         if token is None:
             raise DataError(f"token id: expected 0 to {self.vocabulary.size - 1}, found {token_id}")

@@ -15,9 +15,11 @@ from kosmos.boxes import Box
 from kosmos.errors import DataError
 from kosmos.text.entities import hf_entities
 from kosmos.text.locations import box_to_locations, locations_to_box
+from kosmos.text.markup import Markup, parse_markup, print_markup
+from kosmos.text.spans import hf_entities_of_ids, parse_ids
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.text.vocabulary import Vocabulary
-from tests.strategies import markup_soup
+from tests.strategies import markup_soup, markups
 
 pytest.importorskip("transformers")
 
@@ -129,3 +131,35 @@ def test_decoded_text_is_the_ports(processor: Any, released: Tokenizer) -> None:
     assert released.decode(token_ids) == expected
     caption, entities = processor.post_process_generation(expected)
     assert hf_entities(released.decode(token_ids)) == (caption, entities)
+    assert hf_entities_of_ids(token_ids, released) == (caption, entities)
+
+
+@settings(max_examples=200, deadline=None)
+@given(markup_soup("ab c<>.,\u00e9 \n"))
+def test_entities_of_any_ids_are_the_ports_of_their_text(
+    processor: Any, released: Tokenizer, text: str
+) -> None:
+    ids = released.encode_markup(text)
+    assert hf_entities_of_ids(ids, released) == processor.post_process_generation(
+        released.decode(ids)
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(markups(words="ab c.,"))
+def test_well_formed_ids_have_the_ports_entities_from_ids_on(
+    processor: Any, released: Tokenizer, markup: Markup
+) -> None:
+    ids = [*released.encode_markup(print_markup(markup)), 2]
+    (decoded,) = processor.batch_decode([ids], skip_special_tokens=True)
+    caption, entities = processor.post_process_generation(decoded)
+    assert hf_entities_of_ids(ids, released) == (caption, entities)
+    read = parse_ids(ids, released)
+    assert read == parse_markup(released.decode(ids))
+    assert read.text == caption
+    ours = [
+        (span.text, (span.start, span.end), [(b.x0, b.y0, b.x1, b.y1) for b in span.boxes])
+        for span in read.spans
+        if span.boxes
+    ]
+    assert ours == entities
