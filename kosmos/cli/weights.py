@@ -1,4 +1,4 @@
-"""``kosmos weights``: other people's model folders into ours and back, with proof."""
+"""``kosmos weights``: other people's weights into our model folders and back, with proof."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from kosmos.files import Json
     from kosmos.weights.loaded import LoadedModel
 
 _FOLDER = click.Path(path_type=Path)
@@ -23,12 +24,12 @@ def command() -> None:
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["hf", "clip"]),
-    default="hf",
-    show_default=True,
-    help="What SOURCE is.",
+    type=click.Choice(["hf", "fairseq", "clip"]),
+    help="What SOURCE is.  [default: hf for a folder, fairseq for a file]",
 )
-@click.option("--tokenizer", type=_FOLDER, help="hf: SentencePiece model, if SOURCE has none.")
+@click.option(
+    "--tokenizer", type=_FOLDER, help="hf, fairseq: SentencePiece model, if SOURCE has none."
+)
 @click.option("--recipe", default="kosmos1", show_default=True, help="clip: recipe of the model.")
 @click.option(
     "--set",
@@ -42,7 +43,7 @@ def command() -> None:
 def import_(
     source: Path,
     target: Path,
-    kind: str,
+    kind: str | None,
     tokenizer: Path | None,
     recipe: str,
     assignments: tuple[str, ...],
@@ -51,19 +52,26 @@ def import_(
 ) -> None:
     """Write SOURCE as a model folder of ours at TARGET, weights in their own type.
 
-    hf: a Hugging Face Kosmos-2 folder. clip: a Hugging Face CLIP folder, as the vision tower of
-    an otherwise fresh model of a recipe.
+    hf: a Hugging Face Kosmos-2 folder. fairseq: the original release's checkpoint, read without
+    running anything that is in it. clip: a Hugging Face CLIP folder, as the vision tower of an
+    otherwise fresh model of a recipe.
 
     Example: kosmos weights import kosmos-2-patch14-224 kosmos2
 
+    Example: kosmos weights import kosmos-2.pt kosmos2 --tokenizer sentencepiece.bpe.model
+
     Example: kosmos weights import clip-vit-l14 start --format clip --set tokenizer=my.model
     """
+    from kosmos.weights.fairseq import import_fairseq
     from kosmos.weights.folder import save_model
     from kosmos.weights.huggingface import import_huggingface
 
     _refuse(target, force=force)
+    kind = kind or ("fairseq" if source.is_file() else "hf")
     if kind == "clip":
         loaded = _from_clip(source, recipe, assignments)
+    elif kind == "fairseq":
+        loaded = import_fairseq(source, dtype="stored", tokenizer=tokenizer)
     else:
         loaded = import_huggingface(source, dtype="stored", tokenizer=tokenizer)
     save_model(
@@ -74,7 +82,7 @@ def import_(
         layout=loaded.layout,
         provenance=loaded.provenance,
     )
-    _tell(target, loaded, as_json=as_json)
+    _tell(target, loaded, as_json=as_json, imported=True)
 
 
 @command.command("export", short_help="A model folder into a Hugging Face one.")
@@ -114,9 +122,10 @@ def export(
 @click.option("--seed", default=0, show_default=True, help="Seed of the random inputs.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def verify(source: Path, target: Path, seed: int, as_json: bool) -> None:
-    """Compare two model folders: every tensor, and the logits of random inputs.
+    """Compare two models: every tensor, and the logits of random inputs.
 
-    Exits with 1 if they are not the same model.
+    Each is a folder of ours or of Hugging Face's, or the release's .pt. Exits with 1 if they are
+    not the same model.
 
     Example: kosmos weights verify kosmos2 kosmos-2-patch14-224
     """
@@ -191,9 +200,20 @@ def _refuse(target: Path, *, force: bool) -> None:
         raise ConfigError(f"{target}: expected nothing there", hint="--force replaces it")
 
 
-def _tell(target: Path, loaded: "LoadedModel", *, as_json: bool) -> None:
+def _tell(target: Path, loaded: "LoadedModel", *, as_json: bool, imported: bool = False) -> None:
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
     dtype = str(loaded.model.head_weight.dtype).removeprefix("torch.")
-    facts = {"folder": str(target), "num_parameters": parameters, "dtype": dtype}
+    facts: dict[str, Json] = {"folder": str(target), "num_parameters": parameters, "dtype": dtype}
     words = f"{target}  {parameters:,} parameters, {dtype}"
+    provenance = loaded.provenance if imported else None
+    for key, what in (("left_out", "tensors"), ("entries_left_out", "entries")):
+        names = provenance.get(key) if isinstance(provenance, dict) else None
+        if isinstance(names, list):
+            facts[key] = names
+            words += f"\nleft out  {len(names)} {what}" + (f": {_listed(names)}" if names else "")
     click.echo(json.dumps(facts) if as_json else words)
+
+
+def _listed(names: "list[Json]", limit: int = 8) -> str:
+    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(map(str, names[:limit])) + rest

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from kosmos.errors import CheckpointError
 from kosmos.weights.names import Table, translate
+from kosmos.weights.tensors import StoredTensor, read_tensor
 
 Shape = tuple[int, ...]
 
@@ -63,6 +64,38 @@ def match(
             hint="the config and the weights are not of the same model",
         )
     return pairs
+
+
+def without_head(
+    stored: Mapping[str, StoredTensor], *, embedding: str, head: str
+) -> dict[str, StoredTensor]:
+    """The tensors of a file with the output head, which is the embedding again, taken out.
+
+    Args:
+        stored: By their names; the head or the embedding may be absent.
+        embedding: Their name of the embedding.
+        head: Their name of the head.
+
+    Raises:
+        CheckpointError: If both are there and differ.
+    """
+    rest = {name: tensor for name, tensor in stored.items() if name != head}
+    if head not in stored:
+        return rest
+    first, second = rest.setdefault(embedding, stored[head]), stored[head]
+    if (first.file, first.start, first.shape) == (second.file, second.start, second.shape):
+        return rest
+    if first.shape == second.shape and first.dtype == second.dtype:
+        difference = (read_tensor(second) - read_tensor(first)).abs().max().item()
+        if difference == 0.0:
+            return rest
+        found = f"values up to {difference:.3g} apart"
+    else:
+        found = f"{list(second.shape)} {second.dtype} beside {list(first.shape)} {first.dtype}"
+    raise CheckpointError(
+        f"{second.file}: {head}: expected the embedding again, found {found}",
+        hint="the output head of a KOSMOS is its embedding; models with an untied one do not fit",
+    )
 
 
 def rename(name: str, table: Table | None) -> str:

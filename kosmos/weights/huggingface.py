@@ -14,9 +14,8 @@ from kosmos.document.layout import INFERENCE
 from kosmos.errors import CheckpointError, DataError
 from kosmos.files import Json, atomic_folder, read_json, write_json
 from kosmos.image.config import ImageConfig
-from kosmos.model.config import ModelConfig
 from kosmos.text.tokenizer import Tokenizer
-from kosmos.weights.convert import rename
+from kosmos.weights.convert import rename, without_head
 from kosmos.weights.huggingface_config import (
     FIXED_TEXT,
     MODEL_TYPE,
@@ -31,8 +30,8 @@ from kosmos.weights.loaded import (
     as_path,
     check_replaceable,
     check_vocabulary,
+    load_tokenizer,
     load_weights,
-    num_cells_for,
     tensors_of,
 )
 from kosmos.weights.names import (
@@ -45,7 +44,6 @@ from kosmos.weights.tensors import (
     MAX_SHARD_BYTES,
     StoredTensor,
     list_tensors,
-    read_tensor,
     write_tensors,
 )
 
@@ -84,7 +82,7 @@ def import_huggingface(
     assert config.vision is not None
     assert config.connector is not None
     if not isinstance(tokenizer, Tokenizer):
-        tokenizer = _read_tokenizer(tokenizer or _tokenizer_file(path), config)
+        tokenizer = load_tokenizer(tokenizer or _tokenizer_file(path), config.decoder.vocab_size)
     check_vocabulary(tokenizer, config, where=str(path))
     return LoadedModel(
         model=load_weights(
@@ -153,21 +151,8 @@ def read_stored(folder: Path) -> dict[str, StoredTensor]:
     Raises:
         CheckpointError: If there is a head and it is not the embedding.
     """
-    stored = list_tensors(folder)
-    head = stored.pop(HUGGINGFACE_HEAD, None)
-    if head is None:
-        return stored
-    embedding = stored.setdefault(HUGGINGFACE_EMBEDDING, head)
-    if head.shape == embedding.shape and head.dtype == embedding.dtype:
-        difference = (read_tensor(head) - read_tensor(embedding)).abs().max().item()
-        if difference == 0.0:
-            return stored
-        found = f"values up to {difference:.3g} apart"
-    else:
-        found = f"{list(head.shape)} {head.dtype} beside {list(embedding.shape)} {embedding.dtype}"
-    raise CheckpointError(
-        f"{head.file}: {HUGGINGFACE_HEAD}: expected the embedding again, found {found}",
-        hint="the output head of a KOSMOS is its embedding; models with an untied one do not fit",
+    return without_head(
+        list_tensors(folder), embedding=HUGGINGFACE_EMBEDDING, head=HUGGINGFACE_HEAD
     )
 
 
@@ -180,21 +165,6 @@ def _tokenizer_file(folder: Path) -> Path:
             hint=f"copy {TOKENIZER} from the model this one was made from, or pass tokenizer=",
         )
     return folder / TOKENIZER
-
-
-def _read_tokenizer(file: Path, config: ModelConfig) -> Tokenizer:
-    """A SentencePiece model with the grid that the model's vocabulary leaves room for."""
-    plain = Tokenizer.load(file, num_cells=0)
-    num_pieces = plain.vocabulary.num_pieces
-    cells = num_cells_for(num_pieces, config.decoder.vocab_size)
-    if cells is None:
-        raise CheckpointError(
-            f"{file}: expected a vocab_size that its {num_pieces} pieces lead to "
-            f"({num_pieces + 7}, or {num_pieces + 13} and the cells of a square grid), "
-            f"found {config.decoder.vocab_size}",
-            hint="the tokenizer belongs to another model, or the embedding was padded",
-        )
-    return plain if cells == 0 else Tokenizer.load(file, num_cells=cells)
 
 
 def _read_image(folder: Path, image_size: int) -> ImageConfig:

@@ -129,6 +129,30 @@ def check_vocabulary(tokenizer: Tokenizer, config: ModelConfig, *, where: str) -
         )
 
 
+def load_tokenizer(file: Path, vocab_size: int) -> Tokenizer:
+    """A SentencePiece model with the grid that the model's vocabulary leaves room for.
+
+    Args:
+        file: The ``.model`` file.
+        vocab_size: Rows of the model's embedding.
+
+    Raises:
+        CheckpointError: If no grid gives that size.
+        DataError: If the file is no SentencePiece model.
+    """
+    plain = Tokenizer.load(file, num_cells=0)
+    num_pieces = plain.vocabulary.num_pieces
+    cells = num_cells_for(num_pieces, vocab_size)
+    if cells is None:
+        raise CheckpointError(
+            f"{file}: expected a vocab_size that its {num_pieces} pieces lead to "
+            f"({num_pieces + 7}, or {num_pieces + 13} and the cells of a square grid), "
+            f"found {vocab_size}",
+            hint="the tokenizer belongs to another model, or the embedding was padded",
+        )
+    return plain if cells == 0 else Tokenizer.load(file, num_cells=cells)
+
+
 def num_cells_for(num_pieces: int, vocab_size: int) -> int | None:
     """Cells along a side of the location grid, from the size of the vocabulary.
 
@@ -186,7 +210,10 @@ def as_path(folder: str | Path, *, what: str) -> Path:
     if not path.is_dir():
         raise CheckpointError(
             f"{path}: expected a folder with {what}, found "
-            + ("a file" if path.exists() else "nothing there")
+            + ("a file" if path.exists() else "nothing there"),
+            hint="kosmos weights import makes a model folder of the release's .pt"
+            if path.suffix == ".pt" and path.exists()
+            else None,
         )
     return path
 

@@ -1,13 +1,14 @@
 """Are two model folders the same model? Tensor by tensor, and by what they compute.
 
 Logits of a Hugging Face folder are computed by transformers itself, so that agreement says
-something about the conversion and not only about our reader.
+something about the conversion and not only about our reader. A checkpoint of the release, a file,
+may stand for a folder; its code is not at hand, so its logits are ours.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,11 +21,18 @@ from kosmos.files import Json, read_json
 from kosmos.model.config import ModelConfig
 from kosmos.runtime import generator, require
 from kosmos.weights.convert import match
+from kosmos.weights.fairseq import read_release
 from kosmos.weights.folder import check_files, read_config
 from kosmos.weights.huggingface import is_huggingface, read_stored
 from kosmos.weights.huggingface_config import read_model_config
 from kosmos.weights.loaded import as_path, load_weights, shape_model
-from kosmos.weights.names import HUGGINGFACE, HUGGINGFACE_IGNORED, Table
+from kosmos.weights.names import (
+    HUGGINGFACE,
+    HUGGINGFACE_IGNORED,
+    RELEASE,
+    RELEASE_IGNORED,
+    Table,
+)
 from kosmos.weights.tensors import StoredTensor, list_tensors, read_tensor
 
 LOGIT_TOLERANCE = 1e-4
@@ -72,12 +80,12 @@ class Verification:
 
 
 def verify(ours: str | Path, theirs: str | Path, *, seed: int = 0) -> Verification:
-    """Compare two model folders, each ours or a Hugging Face one.
+    """Compare two models, each a folder of ours or of Hugging Face's, or a file of the release.
 
     Only one model is in memory at a time. Nothing is asked of the tokenizers.
 
     Args:
-        ours: A folder.
+        ours: A folder or file.
         theirs: Another.
         seed: Of the random tokens and pictures.
 
@@ -109,7 +117,7 @@ def verify(ours: str | Path, theirs: str | Path, *, seed: int = 0) -> Verificati
         damaged=tuple(
             problem
             for folder in (first, second)
-            if folder.table is None
+            if folder.kind == "ours"
             for problem in check_files(folder.path)
         ),
     )
@@ -120,7 +128,9 @@ class _Folder:
     path: Path
     config: ModelConfig
     stored: dict[str, StoredTensor]
-    table: Table | None  # None: our own names
+    kind: Literal["ours", "huggingface", "release"]
+    table: Table | None = None  # None: our own names
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +141,19 @@ class _Inputs:
 
 
 def _open(folder: str | Path) -> _Folder:
+    if Path(folder).is_file():
+        release = read_release(Path(folder))
+        return _Folder(
+            release.path, release.config, release.stored, "release", RELEASE, RELEASE_IGNORED
+        )
     path = as_path(folder, what="a model")
     if is_huggingface(path):
         fields: Any = read_json(path / "config.json")
         config = read_model_config(fields, where=str(path / "config.json"))
-        return _Folder(path, config, read_stored(path), HUGGINGFACE)
-    return _Folder(path, read_config(path)[0].model, list_tensors(path), None)
+        return _Folder(
+            path, config, read_stored(path), "huggingface", HUGGINGFACE, HUGGINGFACE_IGNORED
+        )
+    return _Folder(path, read_config(path)[0].model, list_tensors(path), "ours")
 
 
 def _shape(folder: _Folder) -> dict[str, Json]:
@@ -167,7 +184,7 @@ def _pair(folder: _Folder) -> Mapping[str, str]:
         {name: tensor.shape for name, tensor in folder.stored.items()},
         where=str(folder.path),
         table=folder.table,
-        ignored=HUGGINGFACE_IGNORED if folder.table is not None else (),
+        ignored=folder.ignored,
     )
 
 
@@ -198,9 +215,15 @@ def _inputs(config: ModelConfig, seed: int) -> _Inputs:
 
 @torch.inference_mode()
 def _logits(folder: _Folder, inputs: _Inputs) -> Float[Tensor, "batch tokens vocab"]:
-    if folder.table is not None:
+    if folder.kind == "huggingface":
         return _their_logits(folder.path, inputs)
-    model = load_weights(folder.config, folder.stored, where=str(folder.path))
+    model = load_weights(
+        folder.config,
+        folder.stored,
+        where=str(folder.path),
+        table=folder.table,
+        ignored=folder.ignored,
+    )
     hidden = model(
         inputs.token_ids,
         image_slots=None if inputs.pixels is None else inputs.slots,

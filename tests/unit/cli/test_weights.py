@@ -17,6 +17,7 @@ from kosmos.weights.huggingface_config import image_fields, model_fields
 from kosmos.weights.loaded import tensors_of
 from kosmos.weights.names import CLIP_VISION, HUGGINGFACE
 from kosmos.weights.tensors import write_tensors
+from tests.release import release_config, write_release
 from tests.tiny import tiny_config, tiny_image, tiny_layout, tiny_model, tiny_tokenizer
 
 
@@ -93,6 +94,30 @@ def test_tokenizer_of_a_folder_without_one_is_given(capsys, theirs, tmp_path):
     assert "hint: copy sentencepiece.bpe.model" in err
     options = ("--tokenizer", tmp_path / "my.model")
     assert run(capsys, "import", theirs, tmp_path / "ours", *options)[0] == 0
+
+
+def test_file_of_the_release_is_imported_and_verified(capsys, tmp_path):
+    file = write_release(tmp_path / "kosmos-2.pt", tiny_model(release_config()))
+    code, _, err = run(capsys, "import", file, tmp_path / "ours")
+    assert code == 1
+    assert "kosmos-2/data of microsoft/unilm; name it with --tokenizer" in err
+    tiny_tokenizer().save(tmp_path / "my.model")
+    options = ("--tokenizer", tmp_path / "my.model")
+    code, out, err = run(capsys, "import", file, tmp_path / "ours", *options)
+    assert code == 0, err
+    assert out.splitlines()[1:] == [
+        "left out  3 tensors: gpt_model.decoder.embed_positions._float_tensor, "
+        "gpt_model.decoder.output_projection.weight, gpt_model.decoder.self_attn_sope.scale",
+        "left out  7 entries: args, cfg, criterion, extra_state, last_optimizer_state, "
+        "optimizer_history, task_state",
+    ]
+    assert "self_attn_sope" in (tmp_path / "ours" / "README.md").read_text()
+    code, out, _ = run(capsys, "import", file, tmp_path / "ours", *options, "--force", "--json")
+    assert code == 0
+    assert len(json.loads(out)["left_out"]) == 3
+    code, out, _ = run(capsys, "verify", tmp_path / "ours", file)
+    assert code == 0
+    assert out.endswith("the same model\n")
 
 
 def test_clip_becomes_the_tower_of_a_fresh_model(capsys, tmp_path, config):
