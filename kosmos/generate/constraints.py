@@ -20,7 +20,7 @@ nobody allowed, or fails on NaN; everywhere else the results are the same.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -59,6 +59,10 @@ class Constraint(Protocol):
         ...
 
 
+ConstraintOption: TypeAlias = Constraint | Sequence[Constraint | None] | None
+"""One for all documents of a call, or a list with one, or None, for each."""
+
+
 class Place(NamedTuple):
     """Where a reply stands when its next token is to be chosen."""
 
@@ -86,6 +90,8 @@ class Place(NamedTuple):
 class Constraints:
     """The rules of one call of generate, and when a row may stop."""
 
+    vocab_size: int
+    """Ids there are."""
     eos_id: int
     """Ends a reply."""
     banned_ids: tuple[int, ...]
@@ -101,12 +107,23 @@ class Constraints:
     def of(cls, decoding: Decoding, vocabulary: Vocabulary) -> "Constraints":
         """The rules that an option set means for a vocabulary."""
         return cls(
+            vocab_size=vocabulary.size,
             eos_id=vocabulary.eos_id,
             banned_ids=() if decoding.allow_pad else (vocabulary.pad_id,),
             min_new_tokens=decoding.min_new_tokens,
             ngram_size=decoding.no_repeat_ngram_size,
             free_first=decoding.first_token == "release",
         )
+
+    def check(self, place: Place) -> None:
+        """See whether a constraint allows anything, before a model is asked.
+
+        Raises:
+            ConfigError: If it does not, or cannot be kept; the message names the document.
+        """
+        allowed = self._allowed(place)
+        if allowed is not None and _are_all_banned(self.banned_ids, allowed):
+            raise place.nothing_left()
 
     def mask(self, log_probs: Float[Tensor, "rows vocab"], places: Sequence[Place]) -> list[int]:
         """Set what each row may not choose to minus infinity, in place.
@@ -122,16 +139,15 @@ class Constraints:
             ConfigError: If a constraint cannot be kept, or allows an id that does not exist;
                 the message names the document.
         """
-        vocab = log_probs.shape[1]
         empty = []
         for row, place in enumerate(places):
-            allowed = self._allowed(place, vocab)
+            allowed = self._allowed(place)
             banned = self._banned(place, allowed)
             if allowed is not None:
                 _keep_only(log_probs[row], allowed)
             if banned:
                 log_probs[row, banned] = float("-inf")
-            if _are_all_banned(banned, vocab if allowed is None else allowed):
+            if _are_all_banned(banned, self.vocab_size if allowed is None else allowed):
                 empty.append(row)
         return empty
 
@@ -139,7 +155,7 @@ class Constraints:
         """Whether a token ends the reply of which it is the ``num_new``-th."""
         return token_id == self.eos_id and not (self.free_first and num_new == 1)
 
-    def _allowed(self, place: Place, vocab: int) -> Int64[np.ndarray, " ids"] | None:
+    def _allowed(self, place: Place) -> Int64[np.ndarray, " ids"] | None:
         """What the constraint of a row allows."""
         if place.constraint is None:
             return None
@@ -151,12 +167,14 @@ class Constraints:
             allowed = place.constraint.allowed(place.prompt, reply, place.remaining)
         except ConfigError as error:
             raise ConfigError(f"{place.name}: {error.message}", hint=error.hint) from error
-        if allowed is not None and len(allowed) and not 0 <= allowed.min() <= allowed.max() < vocab:
-            raise ConfigError(
-                f"{place.name}: expected the constraint to allow ids from 0 to {vocab - 1}, "
-                f"found {allowed.min()} to {allowed.max()}",
-                hint="it may be made for another tokenizer",
-            )
+        if allowed is not None and len(allowed):
+            least, most, last = allowed.min(), allowed.max(), self.vocab_size - 1
+            if least < 0 or most > last:
+                raise ConfigError(
+                    f"{place.name}: expected the constraint to allow ids from 0 to {last}, "
+                    f"found {least} to {most}",
+                    hint="it may be made for another tokenizer",
+                )
         return allowed
 
     def _banned(self, place: Place, allowed: Int64[np.ndarray, " ids"] | None) -> list[int]:
@@ -171,6 +189,22 @@ class Constraints:
             if allowed is None or not _are_all_banned(stronger, allowed):
                 banned = stronger
         return banned
+
+
+def per_document(constraint: ConstraintOption, num_docs: int) -> list[Constraint | None]:
+    """The constraint of each document of a call.
+
+    Raises:
+        ConfigError: If there is a list of them of another length.
+    """
+    if constraint is None or isinstance(constraint, Constraint):
+        return [constraint] * num_docs
+    if len(constraint) != num_docs:
+        raise ConfigError(
+            f"constraint: expected one for all documents or one for each of {num_docs}, "
+            f"found {len(constraint)}"
+        )
+    return list(constraint)
 
 
 def _are_all_banned(banned: Sequence[int], ids: Int64[np.ndarray, " ids"] | int) -> bool:

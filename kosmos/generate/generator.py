@@ -23,7 +23,14 @@ from kosmos.document.types import Document, Grounded, Image, Text
 from kosmos.errors import ConfigError, DataError, MarkupError
 from kosmos.generate.asks import Ask, as_document, ask_name, encode_continuation
 from kosmos.generate.config import GREEDY, Decoding, DecodingOptions
-from kosmos.generate.constraints import Constraints, StopStrings
+from kosmos.generate.constraints import (
+    Constraint,
+    ConstraintOption,
+    Constraints,
+    Place,
+    StopStrings,
+    per_document,
+)
 from kosmos.generate.fixed import FixedSteps
 from kosmos.generate.grounding import make_reply
 from kosmos.generate.pictures import CACHE_BYTES, Pictures
@@ -86,6 +93,7 @@ class Generator:
         *,
         decoding: Decoding = GREEDY,
         batch_size: int = 16,
+        constraint: ConstraintOption = None,
         errors: Literal["raise"] = "raise",
         **options: Unpack[DecodingOptions],
     ) -> Reply: ...
@@ -97,6 +105,7 @@ class Generator:
         *,
         decoding: Decoding = GREEDY,
         batch_size: int = 16,
+        constraint: ConstraintOption = None,
         errors: Literal["return"],
         **options: Unpack[DecodingOptions],
     ) -> Reply | Failure: ...
@@ -108,6 +117,7 @@ class Generator:
         *,
         decoding: Decoding = GREEDY,
         batch_size: int = 16,
+        constraint: ConstraintOption = None,
         errors: Literal["raise"] = "raise",
         **options: Unpack[DecodingOptions],
     ) -> list[Reply]: ...
@@ -119,6 +129,7 @@ class Generator:
         *,
         decoding: Decoding = GREEDY,
         batch_size: int = 16,
+        constraint: ConstraintOption = None,
         errors: Literal["return"],
         **options: Unpack[DecodingOptions],
     ) -> list[Reply | Failure]: ...
@@ -130,6 +141,7 @@ class Generator:
         *,
         decoding: Decoding = GREEDY,
         batch_size: int = 16,
+        constraint: ConstraintOption = None,
         errors: Literal["raise", "return"] = "raise",
         **options: Unpack[DecodingOptions],
     ) -> Reply | Failure | Sequence[Reply | Failure]:
@@ -143,10 +155,15 @@ class Generator:
             docs: Prompts, with images anywhere. A text may carry grounding markup.
             decoding: How tokens are chosen.
             batch_size: Most documents read at once; lower it to save memory.
+            constraint: What replies may say, such as
+                :class:`~kosmos.generate.choices.Choices` or
+                :class:`~kosmos.generate.grammar.GroundedGrammar`; one for all documents, or a
+                list with one, or None, for each.
             errors: What becomes of a document that cannot be answered, because a picture of it
-                cannot be read or because it does not fit the context: ``"raise"`` ends the call,
-                ``"return"`` puts a :class:`~kosmos.generate.reply.Failure` in its place, and the
-                others get their replies.
+                cannot be read or because it (or its constraint) does not fit the context:
+                ``"raise"`` ends the call, ``"return"`` puts a
+                :class:`~kosmos.generate.reply.Failure` in its place, and the others get their
+                replies.
             options: Fields of :class:`~kosmos.generate.config.Decoding` to change, such as
                 ``max_new_tokens=64, num_beams=5``.
 
@@ -154,7 +171,8 @@ class Generator:
             A reply, or a list of them in the order of the documents.
 
         Raises:
-            ConfigError: If an option is unknown or impossible.
+            ConfigError: If an option is unknown or impossible, or a constraint lets a document
+                say nothing, naming it.
             DataError: If a prompt leaves no room for a reply in the model's context.
             ImageError: If a picture cannot be read, naming the document.
             CheckpointError: If the model's logits are not finite, naming the step.
@@ -169,7 +187,8 @@ class Generator:
         else:
             asked, is_one = [as_document(doc) for doc in docs], False
         answers: dict[int, Reply | Failure] = {}
-        for index, answer in self._answers(asked, decoding, batch_size):
+        bounds = per_document(constraint, len(asked))
+        for index, answer in self._answers(asked, decoding, batch_size, bounds):
             if isinstance(answer, Failure) and errors == "raise":
                 raise answer.error
             answers[index] = answer
@@ -177,7 +196,12 @@ class Generator:
 
     @torch.inference_mode()
     def replies(
-        self, docs: Sequence[Ask], *, decoding: Decoding = GREEDY, batch_size: int = 16
+        self,
+        docs: Sequence[Ask],
+        *,
+        decoding: Decoding = GREEDY,
+        batch_size: int = 16,
+        constraint: ConstraintOption = None,
     ) -> Iterator[tuple[int, Reply | Failure]]:
         """:meth:`generate` with ``errors="return"``, each answer as soon as it is there.
 
@@ -185,12 +209,15 @@ class Generator:
             docs: Prompts; all are laid out before the first is answered.
             decoding: How tokens are chosen.
             batch_size: Most documents read at once.
+            constraint: As for :meth:`generate`.
 
         Yields:
             The index of a document with its reply or failure; each index once, in any order.
         """
         _check_positive("batch_size", batch_size)
-        yield from self._answers([as_document(doc) for doc in docs], decoding, batch_size)
+        bounds = per_document(constraint, len(docs))
+        asked = [as_document(doc) for doc in docs]
+        yield from self._answers(asked, decoding, batch_size, bounds)
 
     def score(
         self,
@@ -303,9 +330,14 @@ class Generator:
         )
 
     def _answers(
-        self, docs: Sequence[Document], decoding: Decoding, batch_size: int
+        self,
+        docs: Sequence[Document],
+        decoding: Decoding,
+        batch_size: int,
+        bounds: Sequence[Constraint | None],
     ) -> Iterator[tuple[int, Reply | Failure]]:
         names = [ask_name(doc, index if len(docs) > 1 else None) for index, doc in enumerate(docs)]
+        rules = Constraints.of(decoding, self.tokenizer.vocabulary)
         rows: dict[int, Encoded] = {}
         limits: dict[int, int] = {}
         for index, doc in enumerate(docs):
@@ -314,7 +346,16 @@ class Generator:
                 # the encoder's messages say the id
                 row = self.encode(doc if is_named else replace(doc, id=str(index)))
                 limits[index] = self._limit(row, decoding, names[index])
+                place = Place(
+                    row.token_ids.tolist(), [], limits[index], bounds[index], names[index]
+                )
+                rules.check(place)
                 rows[index] = row
+            except ConfigError as error:
+                if limits.get(index, decoding.max_new_tokens) == decoding.max_new_tokens:
+                    raise
+                # the context left too little room for what the constraint wants said
+                yield index, Failure(name=names[index], error=error)
             except _BAD_DOCUMENT as error:
                 yield index, Failure(name=names[index], error=error)
         places = list(rows)
@@ -343,6 +384,7 @@ class Generator:
                 [limits[index] for index in prompts],
                 [docs[index].id for index in prompts],
                 decoding,
+                [bounds[index] for index in prompts],
             )
             for index, draft in zip(prompts, drafts, strict=True):
                 yield (
@@ -362,6 +404,7 @@ class Generator:
         limits: Sequence[int],
         keys: Sequence[str],
         decoding: Decoding,
+        bounds: Sequence[Constraint | None],
     ) -> list[Draft]:
         prompts = [prompt for group in groups for prompt in group]
         use_beams = decoding.num_beams > 1
@@ -380,9 +423,11 @@ class Generator:
                 rng=runtime.generator(decoding.seed, "sample", key),
                 stop=StopStrings(decoding.stop, self.tokenizer.stream()) if decoding.stop else None,
                 prompt_log_prob=log_prob,
+                constraint=constraint,
+                name=prompt.name,
             )
-            for prompt, limit, key, log_prob in zip(
-                prompts, limits, keys, rollout.prompt_log_probs, strict=True
+            for prompt, limit, key, log_prob, constraint in zip(
+                prompts, limits, keys, rollout.prompt_log_probs, bounds, strict=True
             )
         ]
         constraints = Constraints.of(decoding, self.tokenizer.vocabulary)

@@ -76,6 +76,7 @@ def starts(prompts: Sequence[Sequence[int]], limit: int, decoding: Decoding) -> 
 
 def rules(decoding: Decoding) -> Constraints:
     return Constraints(
+        vocab_size=VOCAB,
         eos_id=EOS,
         banned_ids=(1,),
         min_new_tokens=decoding.min_new_tokens,
