@@ -26,6 +26,7 @@ FORMAT_MODULES = {
     "Checkpoints": "kosmos.train.checkpoint",
     "Model folder": "kosmos.weights.folder",
     "Hugging Face model folder": "kosmos.weights.huggingface",
+    "Checkpoint of the release": "kosmos.weights.fairseq",
     "Results folder": "kosmos.evaluate.runner",
 }
 FORMAT_RECORDS = {
