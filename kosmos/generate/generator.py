@@ -32,9 +32,10 @@ from kosmos.generate.constraints import (
     per_document,
 )
 from kosmos.generate.fixed import FixedSteps
-from kosmos.generate.grounding import make_reply
+from kosmos.generate.grounding import make_located, make_reply
+from kosmos.generate.locating import ask_where, best_pairs, open_object
 from kosmos.generate.pictures import CACHE_BYTES, Pictures
-from kosmos.generate.reply import Failure, Reply, Score
+from kosmos.generate.reply import Failure, Located, Reply, Score
 from kosmos.generate.rollout import Rollout
 from kosmos.generate.schedule import batches, shared_groups
 from kosmos.generate.scoring import Candidate, make_candidate, score_candidates
@@ -303,6 +304,96 @@ class Generator:
                 for row in zip(groups, sums, priors, strict=False)
             ]
         return scores
+
+    @overload
+    def locate(  # type: ignore[overload-overlap]
+        self,
+        docs: Ask,
+        phrase: str | None = None,
+        *,
+        k: int = 5,
+        nms: float | None = None,
+        batch_size: int = 16,
+    ) -> list[Located]: ...
+
+    @overload
+    def locate(
+        self,
+        docs: Sequence[Ask],
+        phrase: str | None = None,
+        *,
+        k: int = 5,
+        nms: float | None = None,
+        batch_size: int = 16,
+    ) -> list[list[Located]]: ...
+
+    @torch.inference_mode()
+    def locate(
+        self,
+        docs: Ask | Sequence[Ask],
+        phrase: str | None = None,
+        *,
+        k: int = 5,
+        nms: float | None = None,
+        batch_size: int = 16,
+    ) -> list[Located] | list[list[Located]]:
+        """The k most probable boxes of a phrase in the last image of a document, exactly.
+
+        ``locate(picture, "the dog on the left")``. All pairs of location tokens whose corners are
+        in order take part, and each has the log-probability that the model gives it among all
+        tokens, behind ``<object>``.
+
+        Args:
+            docs: A document or a list of them: images, and words if the phrase has a context.
+            phrase: What to look for, in each. None where a document asks itself, with words that
+                end in ``<phrase>...</phrase>``, in ``<object>``, or in the delimiter behind a box.
+            k: Boxes of each document; fewer come only if there are no more.
+            nms: Leave out each box that overlaps a likelier one that is kept by more than this
+                intersection over union, and go on to the next; None leaves out none.
+            batch_size: Most documents read at once.
+
+        Returns:
+            The boxes, the likeliest first; for a list of documents a list of those.
+
+        Raises:
+            ConfigError: If an option is impossible, or the vocabulary has no location tokens.
+            DataError: If a document has no image, asks for no box, or does not fit the context.
+        """
+        _check_positive("batch_size", batch_size)
+        if isinstance(docs, Document | Text | Grounded | Image | str | PIL.Image.Image):
+            return self.locate([docs], phrase, k=k, nms=nms, batch_size=batch_size)[0]
+        vocabulary = self.tokenizer.vocabulary
+        asked = [ask_where(as_document(doc), phrase) for doc in docs]
+        names = [
+            ask_name(doc, index if len(asked) > 1 else None) for index, doc in enumerate(asked)
+        ]
+        rows = [
+            open_object(self.encode(doc), vocabulary, name=name)
+            for doc, name in zip(asked, names, strict=True)
+        ]
+        for row, name in zip(rows, names, strict=True):
+            self._room(len(row), name)
+        found: dict[int, list[Located]] = {}
+        groups = shared_groups(rows, most=batch_size)
+        for batch in batches(groups, [len(row) for row in rows], most=batch_size):
+            members = [index for group in batch for index in group]
+            soft = self.pictures.take(
+                [rows[index].images for index in members], names=[names[index] for index in members]
+            )
+            prompts = {
+                index: Prompt(encoded=rows[index], soft_tokens=tokens, name=names[index])
+                for index, tokens in zip(members, soft, strict=True)
+            }
+            rollout = Rollout(self.model, [[prompts[i] for i in group] for group in batch], room=k)
+            pairs = best_pairs(rollout, len(members), vocabulary, k=k, nms=nms)
+            for index, row_pairs in zip(members, pairs, strict=True):
+                found[index] = make_located(
+                    row_pairs,
+                    rows[index],
+                    transform=self._transform,
+                    num_cells=vocabulary.num_cells,
+                )
+        return [found[index] for index in range(len(rows))]
 
     @torch.inference_mode()
     def logits(self, doc: Ask) -> Float32[Tensor, "tokens vocab"]:

@@ -24,11 +24,13 @@ from typing import NamedTuple
 
 from kosmos.boxes import Box
 from kosmos.document.encode import Encoded
-from kosmos.generate.reply import GroundedSpan, Reply
+from kosmos.generate.locating import FoundPair
+from kosmos.generate.reply import GroundedSpan, Located, Reply
 from kosmos.generate.search import Draft
 from kosmos.image.transform import ImageTransform
-from kosmos.text.locations import guaranteed_iou
-from kosmos.text.markup import Lexeme, Span, parse_lexemes
+from kosmos.text.locations import guaranteed_iou, locations_to_box
+from kosmos.text.markup import Markup, Span, parse_lexemes
+from kosmos.text.spans import parse_ids
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.text.vocabulary import Vocabulary
 
@@ -52,14 +54,13 @@ def make_reply(
     """
     vocabulary = tokenizer.vocabulary
     tail = open_tail(prompt.token_ids.tolist(), vocabulary)
-    # cut together, so that a word begun in the prompt stays one word
-    whole = tokenizer.lex([*tail, *draft.token_ids])
+    # read together, so that a word begun in the prompt stays one word
+    whole = [*tail, *draft.token_ids]
     markup = tokenizer.decode(draft.token_ids)
     num_cut = _num_behind(markup, stop)
     markup = markup[: len(markup) - num_cut].rstrip()
-    text, spans, dropped = _parse(
-        tokenizer.lex(tail), _without_end(whole, num_cut), vocabulary.num_cells
-    )
+    both = _parse_cut(whole, num_cut, tokenizer) if num_cut else parse_ids(whole, tokenizer)
+    text, spans, dropped = _behind(parse_ids(tail, tokenizer), both)
     logprobs = [*([None] * len(tail)), *draft.token_logprobs]
     grounded = []
     for span in spans:
@@ -97,6 +98,36 @@ def make_reply(
     )
 
 
+def make_located(
+    pairs: Sequence[FoundPair], prompt: Encoded, *, transform: ImageTransform, num_cells: int
+) -> list[Located]:
+    """Put pairs of locations into the picture that a prompt asks about.
+
+    Args:
+        pairs: With their corners in order.
+        prompt: Boxes lie in its last image.
+        transform: The preprocessing of the image, which boxes are moved back through.
+        num_cells: Cells along each side of the grid.
+    """
+    width, height = prompt.image_sizes[-1]
+    found = []
+    for pair in pairs:
+        inside = locations_to_box(*pair.locations, num_cells)
+        box = transform.box_out(inside, width=width, height=height).clipped()
+        found.append(
+            Located(
+                box=box,
+                box_px=box.to_pixels(width=width, height=height),
+                logprob=pair.logprob,
+                confidence=math.exp(pair.logprob / 2),
+                locations=pair.locations,
+                guaranteed_iou=guaranteed_iou(*pair.locations, num_cells),
+                image_index=len(prompt.images) - 1,
+            )
+        )
+    return found
+
+
 def open_tail(token_ids: Sequence[int], vocabulary: Vocabulary) -> list[int]:
     """The end of a prompt that a reply may complete.
 
@@ -120,30 +151,20 @@ def _num_behind(markup: str, stop: Sequence[str]) -> int:
     return len(markup) - min((place for place in places if place >= 0), default=len(markup))
 
 
-def _without_end(lexemes: Sequence[Lexeme], num_chars: int) -> list[Lexeme]:
-    """Lexemes less some characters at their end; a token that is cut into is words."""
-    kept = list(lexemes)
-    while kept and num_chars > 0:
+def _parse_cut(token_ids: Sequence[int], num_chars: int, tokenizer: Tokenizer) -> Markup:
+    """Markup of ids less some characters at their end; a token that is cut into is words."""
+    kept = tokenizer.lex(token_ids)
+    while num_chars > 0:
         last = kept.pop()
         if len(last.text) > num_chars:
             kept.append(last._replace(kind="words", text=last.text[: len(last.text) - num_chars]))
         num_chars -= len(last.text)
-    return kept
+    num_cells = tokenizer.vocabulary.num_cells
+    return parse_lexemes(kept, end=len(token_ids), num_cells=num_cells, lenient=True)
 
 
-def _parse(
-    opening: Sequence[Lexeme], whole: Sequence[Lexeme], num_cells: int
-) -> tuple[str, list[Span], list[str]]:
-    """Words, spans and complaints of what follows ``opening`` in ``whole``."""
-    before, both = (
-        parse_lexemes(
-            lexemes,
-            end=lexemes[-1].position + 1 if lexemes else 0,
-            num_cells=num_cells,
-            lenient=True,
-        )
-        for lexemes in (opening, whole)
-    )
+def _behind(before: Markup, both: Markup) -> tuple[str, list[Span], list[str]]:
+    """Words, spans and complaints of what follows ``before`` in ``both``."""
     text = both.text[len(before.text) :].lstrip()
     cut = len(both.text) - len(text)
     # an entity that the prompt completes is not the reply's; one with its words only may be

@@ -1,6 +1,7 @@
 """What an engine answers: replies with spans and boxes, and scores of candidates.
 
 - :class:`Reply`, with a :class:`GroundedSpan` for each phrase that has boxes
+- :class:`Located`: a box that was asked for
 - :class:`Failure`: in the place of a reply that could not be given
 - :class:`Score`
 """
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from kosmos.boxes import Box
 from kosmos.document.types import Grounded
 from kosmos.errors import ConfigError, KosmosError
 
@@ -61,6 +63,27 @@ class Reply:
     """Markup that did not parse and why; empty when all did."""
     finish: Literal["stop", "length"]
     """``stop`` at ``</s>``, ``length`` when the token limit came first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Located:
+    """One of the boxes that a model finds likeliest."""
+
+    box: Box
+    """Fractions of the original image, the crop and resize of preprocessing undone."""
+    box_px: tuple[float, float, float, float]
+    """The same as (x0, y0, x1, y1) in pixels of the original image."""
+    logprob: float
+    """Natural-log probability of its two location tokens together, among all tokens."""
+    confidence: float
+    """Geometric mean of the probabilities of the two."""
+    locations: tuple[int, int]
+    """The two location indices, top left and bottom right."""
+    guaranteed_iou: float
+    """The least overlap with a truth if both cells are right; see
+    :func:`~kosmos.text.locations.guaranteed_iou`."""
+    image_index: int
+    """Which image of the prompt it lies in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

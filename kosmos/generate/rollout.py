@@ -134,8 +134,10 @@ class Rollout:
     ) -> Float[Tensor, "looks vocab"]:
         """What :meth:`step` would return, while all rows stay what they are.
 
-        A row may be named any number of times, or not at all.
+        A row may be named any number of times, or not at all. Not with steps of fixed shape,
+        whose width is that of a step.
         """
+        assert self._fixed is None
         before = (self._origin, self._depths, self._rows, self._seen, self._step)
         length = self._cache.length
         self._branch(rows)

@@ -68,6 +68,24 @@ def test_cached_steps_equal_reading_everything_again(model, docs):
 
 
 @torch.inference_mode()
+def test_looking_ahead_sees_what_a_step_sees_and_changes_nothing(model, docs):
+    prompts = prompts_of(model, docs)
+    rollout = Rollout(model.model, [[prompt] for prompt in prompts], room=4)
+    for rows, ids in (([2, 0, 2, 2], [10, 11, 12, 13]), ([1], [14]), ([2, 1, 0], [15, 16, 17])):
+        log_probs = rollout.look_ahead(rows, ids)
+        for found, row, token_id in zip(log_probs, rows, ids, strict=True):
+            expected = uncached(model, prompts[row], [token_id])
+            assert (found - expected).abs().max() < TOLERANCE
+    rollout.step([2, 2, 0], [20, 21, 22])
+    rollout.look_ahead([1, 1, 0], [23, 24, 25])
+    log_probs = rollout.step([1, 2], [26, 27])
+    for found, (prompt, reply) in zip(
+        log_probs, [(prompts[2], [21, 26]), (prompts[0], [22, 27])], strict=True
+    ):
+        assert (found - uncached(model, prompt, reply)).abs().max() < TOLERANCE
+
+
+@torch.inference_mode()
 def test_rows_may_leave_and_be_multiplied_and_exchanged(model, docs):
     prompts = prompts_of(model, docs)
     rollout = Rollout(model.model, [[prompt] for prompt in prompts], room=5)
