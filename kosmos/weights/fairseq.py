@@ -14,8 +14,8 @@ has them and else is the release's: heads are 64 wide, positions sinusoidal what
 ``sope_rel_pos`` says (the lines that would apply it are commented out), and attention dropout acts
 in the connector alone, as flash attention takes none.
 
-A file of the release's size (3.3 GB, float16) becomes a folder in 13 s with a peak of 1.08 times the
-folder, most of it pages of the file (measured on 2 cores with random weights).
+A file of the release's size (3.3 GB, float16) becomes a folder in 13 s, with a peak of 1.08 times
+the folder, most of it pages of the file (measured on 2 cores with random weights).
 
 Source: microsoft/unilm kosmos-2: unilm/models/{unigpt,gpt,connector}.py, unilm/models/vl/clip.py.
 """
