@@ -140,11 +140,15 @@ class Constraints:
                 the message names the document.
         """
         empty = []
+        kept: dict[int, _Kept] = {}
         for row, place in enumerate(places):
             allowed = self._allowed(place)
             banned = self._banned(place, allowed)
             if allowed is not None:
-                _keep_only(log_probs[row], allowed)
+                # constraints give the same array again and again
+                if id(allowed) not in kept:
+                    kept[id(allowed)] = _Kept(allowed, log_probs, place.name)
+                kept[id(allowed)].apply(log_probs[row])
             if banned:
                 log_probs[row, banned] = float("-inf")
             if _are_all_banned(banned, self.vocab_size if allowed is None else allowed):
@@ -164,18 +168,9 @@ class Constraints:
             # it did not end the reply and says nothing
             reply = reply[1:]
         try:
-            allowed = place.constraint.allowed(place.prompt, reply, place.remaining)
+            return place.constraint.allowed(place.prompt, reply, place.remaining)
         except ConfigError as error:
             raise ConfigError(f"{place.name}: {error.message}", hint=error.hint) from error
-        if allowed is not None and len(allowed):
-            least, most, last = allowed.min(), allowed.max(), self.vocab_size - 1
-            if least < 0 or most > last:
-                raise ConfigError(
-                    f"{place.name}: expected the constraint to allow ids from 0 to {last}, "
-                    f"found {least} to {most}",
-                    hint="it may be made for another tokenizer",
-                )
-        return allowed
 
     def _banned(self, place: Place, allowed: Int64[np.ndarray, " ids"] | None) -> list[int]:
         """What the rules forbid to a row; with a constraint no more than leaves it something."""
@@ -214,19 +209,34 @@ def _are_all_banned(banned: Sequence[int], ids: Int64[np.ndarray, " ids"] | int)
     return len(ids) <= len(banned) and set(banned).issuperset(ids.tolist())
 
 
-def _keep_only(row: Float[Tensor, " vocab"], ids: Int64[np.ndarray, " ids"]) -> None:
-    """Minus infinity everywhere but at some ids."""
-    if 2 * len(ids) > len(row):
-        # nearly all, the words of a grammar: the others are quicker to write
-        is_refused = np.ones(len(row), dtype=np.bool_)
-        is_refused[ids] = False
-        refused = torch.from_numpy(np.flatnonzero(is_refused)).to(row.device)
-        row.index_fill_(0, refused, float("-inf"))
-        return
-    index = torch.from_numpy(ids).to(row.device)
-    kept = row.index_select(0, index)
-    row.fill_(float("-inf"))
-    row.index_copy_(0, index, kept)
+class _Kept:
+    """Makes rows of log-probabilities minus infinity everywhere but at some ids."""
+
+    def __init__(self, ids: Int64[np.ndarray, " ids"], log_probs: Tensor, name: str) -> None:
+        vocab = log_probs.shape[1]
+        if len(ids) and not 0 <= ids.min() <= ids.max() < vocab:
+            raise ConfigError(
+                f"{name}: expected the constraint to allow ids from 0 to {vocab - 1}, "
+                f"found {ids.min()} to {ids.max()}",
+                hint="it may be made for another tokenizer",
+            )
+        self._ids = ids  # or another array might get its id()
+        self._is_most = 2 * len(ids) > vocab
+        if self._is_most:
+            # the words of a grammar: the others are quicker to write
+            is_refused = np.ones(vocab, dtype=np.bool_)
+            is_refused[ids] = False
+            ids = np.flatnonzero(is_refused)
+        self._index = torch.tensor(ids, device=log_probs.device)
+
+    def apply(self, row: Float[Tensor, " vocab"]) -> None:
+        """Do it to one row, in place."""
+        if self._is_most:
+            row.index_fill_(0, self._index, float("-inf"))
+            return
+        values = row.index_select(0, self._index)
+        row.fill_(float("-inf"))
+        row.index_copy_(0, self._index, values)
 
 
 def repeating_ids(history: Sequence[int], size: int) -> list[int]:
@@ -238,13 +248,20 @@ def repeating_ids(history: Sequence[int], size: int) -> list[int]:
         history: Token ids so far.
         size: Tokens of an n-gram.
     """
-    if len(history) < size:
+    tokens = list(history)
+    begun = size - 1
+    if len(tokens) < size:
         return []
-    tokens = np.asarray(history, dtype=np.int64)
-    windows = np.lib.stride_tricks.sliding_window_view(tokens, size)
-    begun = tokens[len(tokens) - (size - 1) :]
-    again = (windows[:, :-1] == begun).all(axis=1)
-    return sorted(set(windows[again, -1].tolist()))
+    if not begun:
+        return sorted(set(tokens))
+    last, end = tokens[-begun:], len(tokens) - begun
+    found: set[int] = set()
+    place = -1
+    for _ in range(tokens[:end].count(last[0])):
+        place = tokens.index(last[0], place + 1)
+        if tokens[place : place + begun] == last:
+            found.add(tokens[place + begun])
+    return sorted(found)
 
 
 class StopStrings:
