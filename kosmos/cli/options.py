@@ -6,7 +6,7 @@ imports torch before a model is asked for.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -19,6 +19,23 @@ if TYPE_CHECKING:
     from kosmos.generate.generator import Generator
 
 Command = TypeVar("Command", bound=Callable[..., object])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkChoice:
+    """Where a list of items comes from, and where its answers go."""
+
+    folder: Path | None
+    requests: Path | None
+    jsonl: Path | None
+    limit: int | None
+    force: bool
+    retry_bad: bool
+
+    @property
+    def is_list(self) -> bool:
+        """Whether answers are lines of JSON, not replies to be read as they come."""
+        return self.requests is not None or self.jsonl is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +57,7 @@ class ModelChoice:
         return Generator.load(self.folder, device=self.device, dtype=self.dtype)
 
 
-def _stack(function: Command, options: list[Callable[[Command], Command]]) -> Command:
+def _stack(function: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
     for option in reversed(options):
         function = option(function)
     return function
@@ -128,6 +145,58 @@ def images_option(
     return click.option(
         "--image", "images", metavar="FILE", multiple=True, required=required, help=text
     )
+
+
+def work_options(*, folder: bool) -> Callable[[Callable[..., object]], Callable[..., object]]:
+    """``--requests --jsonl --limit --force --retry-bad``, given to the command as ``work``.
+
+    Args:
+        folder: Whether there is ``--images DIR`` too.
+    """
+
+    def decorate(function: Callable[..., object]) -> Callable[..., object]:
+        @functools.wraps(function)
+        def wrapper(
+            *,
+            requests: Path | None,
+            jsonl: Path | None,
+            limit: int | None,
+            force: bool,
+            retry_bad: bool,
+            picture_folder: Path | None = None,
+            **rest: object,
+        ) -> object:
+            work = WorkChoice(
+                folder=picture_folder,
+                requests=requests,
+                jsonl=jsonl,
+                limit=limit,
+                force=force,
+                retry_bad=retry_bad,
+            )
+            return function(work=work, **rest)
+
+        path = click.Path(path_type=Path)
+        options = [
+            click.option(
+                "--requests", type=path, help="JSON Lines, each with what to ask of which pictures."
+            ),
+            click.option(
+                "--jsonl", type=path, help="Write a line for each answer here; goes on if stopped."
+            ),
+            click.option("--limit", type=click.IntRange(1), help="The first so many only."),
+            click.option("--force", is_flag=True, help="Start --jsonl anew."),
+            click.option("--retry-bad", is_flag=True, help="Try again what failed before."),
+        ]
+        if folder:
+            text = "Every picture in a folder and those below it."
+            options.insert(
+                0,
+                click.option("--images", "picture_folder", type=path, metavar="DIR", help=text),
+            )
+        return _stack(wrapper, options)
+
+    return decorate
 
 
 def batch_option(function: Command) -> Command:

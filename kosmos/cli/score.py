@@ -5,7 +5,16 @@ import json
 import click
 
 from kosmos.cli.answers import read_all
-from kosmos.cli.options import ModelChoice, images_option, json_option, model_options
+from kosmos.cli.options import (
+    ModelChoice,
+    WorkChoice,
+    images_option,
+    json_option,
+    model_options,
+    work_options,
+)
+from kosmos.cli.requests import Form
+from kosmos.cli.worklist import check_sources, score_list, scores_json
 from kosmos.document.types import Document, Text
 
 
@@ -17,10 +26,10 @@ from kosmos.document.types import Document, Text
     "--candidate",
     "candidates",
     multiple=True,
-    required=True,
     help="A continuation; may be repeated.",
 )
 @click.option("--end", is_flag=True, help="Count </s> after a candidate as well.")
+@work_options(folder=False)
 @json_option
 def command(
     model: ModelChoice,
@@ -28,6 +37,7 @@ def command(
     prompt: str,
     candidates: tuple[str, ...],
     end: bool,
+    work: WorkChoice,
     as_json: bool,
 ) -> None:
     """Natural-log probability of each candidate after the prompt: sum, and mean per token.
@@ -36,28 +46,24 @@ def command(
 
     Example: kosmos score --model DIR --image dog.jpg --prompt "Is it a dog?" --candidate Yes
     --candidate No
+
+    Example: kosmos score --model DIR --requests choices.jsonl --jsonl scores.jsonl
     """
+    check_sources(work, images, one_prompt=True)
+    if work.is_list:
+        form = Form(field="prompt", words=prompt, needs_image=False, candidates=candidates)
+        score_list(model, work, form, end=end, neutral=None)
+        return
+    if not candidates:
+        raise click.UsageError("expected --candidate, found none")
     generator = model.load()
     shown = read_all(images, max_pixels=generator.image.max_pixels)
     words = [Text(prompt)] if prompt else []
     scores = generator.score(Document([*shown, *words]), candidates, end=end)
     rows = list(zip(candidates, scores, strict=True))
     if as_json:
-        best = {
-            "best_by_sum": max(rows, key=lambda row: row[1].logprob)[0],
-            "best_by_mean": max(rows, key=lambda row: row[1].mean_logprob)[0],
-        }
-        scored = [
-            {
-                "candidate": candidate,
-                "logprob": score.logprob,
-                "mean_logprob": score.mean_logprob,
-                "num_tokens": score.num_tokens,
-            }
-            for candidate, score in rows
-        ]
         asked = {"images": list(images), "prompt": prompt}
-        click.echo(json.dumps({**asked, "scores": scored, **best}))
+        click.echo(json.dumps({**asked, **scores_json(candidates, scores)}))
         return
     for candidate, score in rows:
         click.echo(
