@@ -1,11 +1,13 @@
 """Drawing tokens: frequencies, filters, and independence of the batch."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kosmos import runtime
+from kosmos.generate import sampling
 from kosmos.generate.config import Decoding
 from kosmos.generate.sampling import choose, draw
 
@@ -40,6 +42,37 @@ def test_a_drawn_token_lies_in_top_k_and_top_p(seed, top_k, top_p, number):
     kept = scaled[order] / scaled[order].sum()
     size = int((kept.cumsum(0) - kept < top_p).sum())
     assert token in order[:size].tolist()
+
+
+@given(
+    st.integers(0, 10**6),
+    st.floats(0.3, 2.0),
+    st.sampled_from([0, 1, 3, 7, 30, 90]),
+    st.sampled_from([1.0, 0.9, 0.5, 0.01]),
+    st.sampled_from([None, 1, 4]),
+)
+@settings(max_examples=60, deadline=None)
+def test_looking_at_the_likeliest_first_draws_what_sorting_all_draws(
+    seed, temperature, top_k, top_p, steps
+):
+    values = log_probs(64, 40, seed)
+    if steps:
+        values = (values * steps).round() / steps  # equal ones are common
+    values[:, seed % 40] = float("-inf")
+    decoding = Decoding(temperature=temperature, top_k=top_k, top_p=top_p)
+    uniform = torch.rand(64, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampling, "_HEADS", ())
+        wanted = draw(values, decoding, uniform)
+        patch.setattr(sampling, "_HEADS", (2, 5, 20))
+        found = draw(values, decoding, uniform)
+    assert torch.equal(found, wanted)
+
+
+def test_equally_likely_tokens_stand_in_order_of_id():
+    values = torch.zeros(1, 6).log_softmax(-1).expand(6, -1)
+    uniform = (torch.arange(6, dtype=torch.float64) + 0.5) / 6
+    assert draw(values, Decoding(temperature=0.8), uniform).tolist() == list(range(6))
 
 
 def test_a_forbidden_token_is_never_drawn():
