@@ -1,0 +1,1 @@
+"""Benchmarks: ours beside the peer and the physical limit, a file for each."""

@@ -1,0 +1,1 @@
+"""What the benchmarks share: models, inputs, the peer, the clock, the table and the page."""

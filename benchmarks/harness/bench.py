@@ -1,0 +1,293 @@
+"""A benchmark from its command line to its table: what every file of this folder ends in.
+
+A file holds a :class:`Benchmark`, which says what is compared and what it should reach, and a
+function that turns a :class:`Setting` into a :class:`Case`: the two ways, and the proof that they
+do the same work. :func:`main` does the rest, in this order: the lock and the memory, calibration,
+the check, the rounds, calibration again, the table, the JSON file.
+"""
+
+import argparse
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from benchmarks.harness import machine
+from benchmarks.harness.inputs import Photos
+from benchmarks.harness.machine import Calibration
+from benchmarks.harness.measure import DisagreementError, Ratio, Step, Target, Times, alternate
+from benchmarks.harness.models import SIZES, check_memory, model_folder, only_one
+from benchmarks.harness.peer import Peer
+from benchmarks.harness.table import show
+from kosmos.errors import KosmosError
+from kosmos.files import Json, write_json
+from kosmos.generate.generator import Generator
+from kosmos.model.config import ModelConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+RATIO, OF_LIMIT = "ours ÷ peer", "of the limit"
+MAX_SHARE = {"full": 1.0, "medium": 0.5, "tiny": 0.02}
+"""Size of the calibration beside the usual one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """A row of the table, before it is measured."""
+
+    name: str
+    """Of its file."""
+    title: str
+    """What a reader calls it."""
+    workload: str
+    """What is done."""
+    peer: str
+    """With what."""
+    targets: Sequence[Target]
+    """What it should reach."""
+    size: str = "full"
+    """The model it is for."""
+    rounds: int = 3
+    """Pairs of runs."""
+    copies: float = 2.2
+    """How many times the float32 weights are in memory."""
+    on_cuda: bool = True
+    """Whether it means something on a GPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """Two ways to do one thing."""
+
+    ours: Step
+    peer: Step
+    check: Callable[[], Mapping[str, Json]]
+    """Raises :class:`DisagreementError` where the two differ; gives facts for the record."""
+    limit_s: Callable[[Calibration], float] | None = None
+    """Least seconds on a machine of these rates; None where no rate bounds the work."""
+    unit: str = ""
+    """What is counted."""
+    count: float = 0
+    """How many of it one run does."""
+    loops: int = 1
+    """Calls in one time, where one is too short for the clock."""
+    seconds: Callable[[object], float] | None = None
+    """Reads the time off what a step gives, where it is taken elsewhere."""
+    further: Callable[[Times], Mapping[str, float]] | None = None
+    """Numbers beside the ratio that targets are about."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a run of a benchmark was given, and what it loads from that when it needs it."""
+
+    args: argparse.Namespace
+    folder: Path
+    generators: dict[str | None, Generator] = field(default_factory=dict)
+
+    @property
+    def size(self) -> str:
+        """A key of :data:`SIZES`."""
+        return str(self.args.size)
+
+    def count(self, many: int, tiny: int) -> int:
+        """How many of something: fewer with the tiny model."""
+        return tiny if self.size == "tiny" else many
+
+    def generator(self, quantize: str | None = None) -> Generator:
+        """Ours, loaded from the folder that the peer loads."""
+        if quantize not in self.generators:
+            options = {} if quantize is None else {"quantize": quantize}
+            self.generators[quantize] = Generator.load(
+                self.folder, device=self.args.device, dtype=self.args.dtype, **options
+            )
+        return self.generators[quantize]
+
+    @cached_property
+    def peer(self) -> Peer:
+        """Theirs."""
+        return Peer(self.folder, device=self.args.device, dtype=self.args.dtype)
+
+    @cached_property
+    def photos(self) -> Photos:
+        """Photographs that are new in every round."""
+        return Photos(self.args.photos, self.args.work)
+
+    @property
+    def config(self) -> ModelConfig:
+        """The shape of the model."""
+        return self.generator().model.config
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of a weight as it is loaded."""
+        return 4 if self.args.dtype == "float32" else 2
+
+
+def main(
+    benchmark: Benchmark,
+    prepare: Callable[[Setting], Case],
+    options: Callable[[argparse.ArgumentParser], object] | None = None,
+    words: Sequence[str] | None = None,
+) -> int:
+    """Run a benchmark as its command line says.
+
+    Args:
+        benchmark: What it is.
+        prepare: Makes the two ways.
+        options: Adds options of its own.
+        words: The command line; None for the process's.
+
+    Returns:
+        The exit code: 0, or 1 where the two sides disagree, memory is short or an input is bad.
+    """
+    parser = _parser(benchmark)
+    if options is not None:
+        options(parser)
+    words = sys.argv[1:] if words is None else words
+    args = parser.parse_args(words)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    on_gpu = torch.device(args.device).type == "cuda"
+    if on_gpu and not (benchmark.on_cuda and torch.cuda.is_available()):
+        why = "there is none here" if benchmark.on_cuda else "this one is about the CPU"
+        print(f"{benchmark.name}: skipped on --device {args.device}: {why}")
+        return 0
+    args.dtype = args.dtype or ("bfloat16" if on_gpu else "float32")
+    args.work = args.work.expanduser()
+    try:
+        with only_one(args.size):
+            check_memory(args.size, benchmark.copies)
+            found = measure(benchmark, prepare, args, words)
+    except (DisagreementError, KosmosError) as error:
+        print(f"{benchmark.name}: {error}", file=sys.stderr)
+        return 1
+    print(show([found]))
+    if args.json:
+        write_json(args.json, found)
+    return 0
+
+
+def measure(
+    benchmark: Benchmark,
+    prepare: Callable[[Setting], Case],
+    args: argparse.Namespace,
+    words: Sequence[str],
+) -> dict[str, Json]:
+    """Do it: everything that goes into the JSON file.
+
+    Raises:
+        DisagreementError: If ours and the peer give different results.
+    """
+    folder = model_folder(args.size, args.work, tokenizer=args.tokenizer, seed=args.seed)
+    setting = Setting(args=args, folder=folder)
+    share = MAX_SHARE[args.size]
+    rates = machine.calibrate(args.device, args.dtype, share=share)
+    case = prepare(setting)
+    facts = dict(case.check())
+    times = alternate(
+        case.ours,
+        case.peer,
+        rounds=args.rounds,
+        first=1,  # the check had round 0
+        warmups=args.warmups,
+        loops=case.loops,
+        device=args.device,
+        seconds=case.seconds,
+    )
+    rates = rates.best(machine.calibrate(args.device, args.dtype, share=share))
+    limit_s = None if case.limit_s is None else case.limit_s(rates)
+    ratio = Ratio.of(times)
+    numbers = {RATIO: ratio.median}
+    if limit_s is not None:
+        numbers[OF_LIMIT] = limit_s / median(times.ours)
+    if case.further is not None:
+        numbers |= case.further(times)
+    return {
+        "benchmark": benchmark.name,
+        "title": benchmark.title,
+        "workload": benchmark.workload,
+        "peer": benchmark.peer,
+        "size": args.size,
+        "dtype": args.dtype,
+        "device": args.device,
+        "rounds": args.rounds,
+        "ours_s": list[Json](times.ours),
+        "peer_s": list[Json](times.peer),
+        "limit_s": limit_s,
+        "unit": case.unit,
+        "count": case.count,
+        "ratio": {"median": ratio.median, "least": ratio.least, "greatest": ratio.greatest},
+        "numbers": dict[str, Json](numbers),
+        "targets": [
+            {
+                "name": target.name,
+                "expected": str(target),
+                "found": numbers[target.name],
+                "met": target.is_met_by(numbers[target.name]),
+            }
+            for target in benchmark.targets
+        ],
+        "facts": dict[str, Json](facts),
+        "calibration": {"flops_per_s": rates.flops_per_s, "bytes_per_s": rates.bytes_per_s},
+        "machine": machine.describe(args.device),
+        "command": _command(benchmark, words),
+        "commit": _commit(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def _parser(benchmark: Benchmark) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{benchmark.name}",
+        description=f"{benchmark.title}: {benchmark.workload}. Peer: {benchmark.peer}.",
+    )
+    parser.add_argument("--size", choices=[*SIZES], default=benchmark.size)
+    parser.add_argument("--rounds", type=int, default=benchmark.rounds, help="pairs of runs")
+    parser.add_argument("--warmups", type=int, default=1, help="pairs before the clock counts")
+    parser.add_argument("--work", type=Path, default=default_work(), help="models and photographs")
+    parser.add_argument("--tokenizer", type=Path, help="SentencePiece model; default: a stand-in")
+    parser.add_argument("--photos", type=Path, help="folder of photographs; default: drawn ones")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--dtype", help="default: float32 on a CPU, bfloat16 on a GPU")
+    parser.add_argument("--threads", type=int, help="default: torch's")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights")
+    parser.add_argument("--json", type=Path, help="file for everything measured")
+    return parser
+
+
+def default_work() -> Path:
+    """Where models are kept between runs."""
+    return Path("~/.cache/openkosmos/benchmarks")
+
+
+def _command(benchmark: Benchmark, words: Sequence[str]) -> str:
+    """What was typed; folders are the machine's own, so of a path only the name is kept."""
+    kept = []
+    given = iter(words)
+    for word in given:
+        if word in ("--work", "--json"):
+            next(given, None)
+        else:
+            kept.append(Path(word).name)
+    return shlex.join(["python", "-m", f"benchmarks.{benchmark.name}", *kept])
+
+
+def _commit() -> str:
+    """The commit that was measured, marked where sources differ from it."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", *words], check=False, cwd=ROOT, capture_output=True, text=True
+        )
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    commit = git("rev-parse", "--short", "HEAD") or "unknown"
+    changed = git("status", "--porcelain", "--", "kosmos", "benchmarks/*.py", "benchmarks/harness")
+    return f"{commit} and changes" if changed else commit
