@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from kosmos.model.attention import Pattern, SelfAttention, causal_pattern
 from kosmos.model.cache import KVCache
 from kosmos.model.config import DecoderConfig
+from kosmos.model.int8 import Int8Embedding
 from kosmos.model.positions import sinusoids, xpos
 
 
@@ -85,7 +86,9 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         # the padding row gets no gradient as an input; as an output it does, as in the release
-        self.embedding = nn.Embedding(config.vocab_size, config.width, padding_idx=config.pad_id)
+        self.embedding: nn.Embedding | Int8Embedding = nn.Embedding(
+            config.vocab_size, config.width, padding_idx=config.pad_id
+        )
         self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.num_layers))
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.dropout = nn.Dropout(config.dropout)

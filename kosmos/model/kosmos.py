@@ -12,6 +12,7 @@ from kosmos.errors import ConfigError, DataError
 from kosmos.model.cache import KVCache
 from kosmos.model.config import ModelConfig
 from kosmos.model.decoder import Decoder
+from kosmos.model.int8 import Int8Embedding
 from kosmos.model.resampler import CrossAttentionConnector, PerceiverConnector
 from kosmos.model.vision import VisionTower
 
@@ -37,6 +38,9 @@ class Kosmos(nn.Module):
                 self.connector = PerceiverConnector(
                     config.connector, config.vision.width, config.decoder.width
                 )
+        self.head: nn.Module | None = None
+        """The output head as a layer of its own, for a kernel that wants it in another form; None:
+        the embedding table."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -50,7 +54,16 @@ class Kosmos(nn.Module):
 
     @property
     def head_weight(self) -> Float[Tensor, "vocab width"]:
-        """The output head, which is the embedding table."""
+        """The output head, which is the embedding table.
+
+        Raises:
+            ConfigError: If the model is quantized.
+        """
+        if isinstance(self.decoder.embedding, Int8Embedding):
+            raise ConfigError(
+                "model: expected floating-point weights, found int8",
+                hint="quantized weights answer; for anything else take those they were made from",
+            )
         return self.decoder.embedding.weight
 
     def encode_images(
@@ -116,7 +129,8 @@ class Kosmos(nn.Module):
             raise ConfigError(
                 f"cache: expected {len(token_ids)} rows as in token_ids, found {cache.batch}"
             )
-        embeddings: Tensor = self.decoder.embedding(token_ids)
+        # a quantized table gives float32
+        embeddings: Tensor = self.decoder.embedding(token_ids).to(self.dtype)
         if image_slots is not None or image_embeddings is not None:
             embeddings = _splice(embeddings, image_slots, image_embeddings)
         if positions is None:
@@ -133,6 +147,11 @@ class Kosmos(nn.Module):
 
     def logits(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch vocab"]:
         """Scores of every token of the vocabulary as the next one."""
+        if self.head is not None:
+            logits: Tensor = self.head(hidden)
+            return logits
+        if isinstance(self.decoder.embedding, Int8Embedding):
+            return self.decoder.embedding.logits(hidden)
         return F.linear(hidden, self.head_weight)
 
 
