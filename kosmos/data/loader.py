@@ -177,12 +177,12 @@ class Loader:
         docs: dict[int, Document] = {
             document: source.reader[source.index.number(document)] for document, _ in wanted
         }
-        pictures = [
-            load_pixels(
-                [docs[document].images[image]],
-                self._transform,
-                where=f"stream {source.stream.name!r}, document {docs[document].id!r}",
-            )
-            for document, image in wanted
-        ]
-        return np.concatenate(pictures)
+        stream = source.stream.name
+        return load_pixels(
+            [docs[document].images[image] for document, image in wanted],
+            self._transform,
+            where=[
+                f"stream {stream!r}, document {docs[document].id!r}, image {image}"
+                for document, image in wanted
+            ],
+        )

@@ -19,7 +19,7 @@ kept, because released checkpoints were trained with it.
 
 import numpy as np
 import PIL.Image
-from jaxtyping import Float
+from jaxtyping import Float32
 from PIL.Image import Resampling
 
 from kosmos.boxes import Box
@@ -37,11 +37,20 @@ class ImageTransform:
     def __init__(self, config: ImageConfig) -> None:
         self.config = config
         self._mean, self._std = (
-            np.array(values, np.float32)[:, None, None] for values in (config.mean, config.std)
+            np.array(values, np.float32) for values in (config.mean, config.std)
         )
 
-    def pixels(self, image: PIL.Image.Image) -> Float[np.ndarray, "3 height width"]:
+    def pixels(
+        self, image: PIL.Image.Image, *, out: Float32[np.ndarray, "3 height width"] | None = None
+    ) -> Float32[np.ndarray, "3 height width"]:
         """The normalized square of an RGB picture.
+
+        Args:
+            image: The picture.
+            out: Where to write it, a picture of a batch say; None makes a new array.
+
+        Returns:
+            ``out``, or the new array.
 
         Raises:
             ImageError: If the picture is not RGB.
@@ -52,13 +61,16 @@ class ImageTransform:
                 hint="kosmos.image.codec.decode gives one",
             )
         square = np.asarray(self._square(image))
-        pixels = np.empty((3, *square.shape[:2]), np.float32)
-        pixels[:] = square.transpose(2, 0, 1)
-        # in place, 6 times faster than a table of the 256 levels; for each of them the bits are
-        # those of the Hugging Face processor, which multiplies by 1/255 in float64
-        pixels /= np.float32(255)
-        pixels -= self._mean
-        pixels /= self._std
+        pixels = np.empty((3, *square.shape[:2]), np.float32) if out is None else out
+        # Channel by channel, which stays in the cache, and in place: 1.7 times faster than a table
+        # of the 256 levels. For each of them the bits are those of the Hugging Face processor,
+        # which multiplies by 1/255 in float64.
+        for channel, mean, std in zip(range(3), self._mean, self._std, strict=True):
+            plane = pixels[channel]
+            plane[:] = square[:, :, channel]
+            plane /= np.float32(255)
+            plane -= mean
+            plane /= std
         return pixels
 
     def box_in(self, box: Box, *, width: int, height: int) -> Box | None:

@@ -35,6 +35,11 @@ def test_broken_picture_is_named() -> None:
         load_pixels([Image(picture(0)), Image(b"\x89PNG")], TRANSFORM, where="document 'a'")
 
 
+def test_each_picture_may_have_a_name_of_its_own() -> None:
+    with pytest.raises(ImageError, match="^the second: expected"):
+        load_pixels([Image(picture(0)), Image(b"")], TRANSFORM, where=["the first", "the second"])
+
+
 def test_picture_above_the_limit_is_refused() -> None:
     small = ImageTransform(ImageConfig(size=28, max_pixels=44))
     with pytest.raises(ImageError, match="at most 44 pixels"):

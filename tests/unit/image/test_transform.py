@@ -135,6 +135,14 @@ def test_cropping_while_resizing_changes_two_levels_at_most(
     assert np.abs(exact - cropped).max() * 255 < 2.5
 
 
+def test_pixels_are_written_where_one_wants_them() -> None:
+    batch = np.zeros((2, 3, 224, 224), np.float32)
+    image = picture(30, 20)
+    SQUARE.pixels(image, out=batch[1])
+    assert np.array_equal(batch[1], SQUARE.pixels(image))
+    assert not batch[0].any()
+
+
 def test_pictures_of_other_modes_are_refused() -> None:
     with pytest.raises(ImageError, match="expected an RGB picture, found mode L"):
         SQUARE.pixels(PIL.Image.new("L", (4, 4)))
