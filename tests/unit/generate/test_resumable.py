@@ -123,7 +123,7 @@ def test_a_whole_line_that_is_none_of_ours_is_named(tmp_path, line):
 def test_an_id_that_was_asked_something_else_is_refused(tmp_path):
     path = tmp_path / "out.jsonl"
     write(path, "1")
-    with lines_of(path) as out, pytest.raises(ConfigError, match="'1'.*something else"):
+    with lines_of(path) as out, pytest.raises(ConfigError, match=r"'1'.*something else"):
         out.has("1", {"image": "another.png"})
 
 
