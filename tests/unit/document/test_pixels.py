@@ -36,7 +36,7 @@ def test_broken_picture_is_named() -> None:
 
 
 def test_each_picture_may_have_a_name_of_its_own() -> None:
-    with pytest.raises(ImageError, match="^the second: expected"):
+    with pytest.raises(ImageError, match=r"^the second: expected"):
         load_pixels([Image(picture(0)), Image(b"")], TRANSFORM, where=["the first", "the second"])
 
 
