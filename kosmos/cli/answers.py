@@ -1,27 +1,64 @@
-"""What the answering commands share: pictures in, one reply each, printed as text or JSON."""
+"""What the answering commands share: pictures in, one reply each, printed as text or JSON.
+
+- :class:`PictureFiles`: pictures in batches, bad ones told and passed over
+- :class:`Answers`, :func:`print_answers`: a reply to each
+- :class:`Printer`: what is found, printed, drawn and exported
+"""
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 import PIL.Image
 
+from kosmos.cli.boxes import STDIN, BoxFiles
 from kosmos.document.types import Document, Image, Text
 from kosmos.errors import ConfigError, ImageError, KosmosError
-from kosmos.files import Json, atomic_file
+from kosmos.files import Json
 from kosmos.generate.config import Decoding
+from kosmos.generate.export import reply_to_json
 from kosmos.generate.reply import GroundedSpan, Reply
-from kosmos.image.codec import decode, encode_png
-from kosmos.image.draw import draw_boxes
-from kosmos.image.labels import Mark
+from kosmos.image.codec import decode
 
 if TYPE_CHECKING:
     from kosmos.generate.generator import Generator
 
-STDIN = "-"
+
+class PictureFiles:
+    """Files of pictures in batches; a bad one is told on stderr and passed over.
+
+    Args:
+        names: Files; ``-`` is stdin.
+        max_pixels: Pictures with more are bad.
+        batch_size: Most pictures of a batch.
+    """
+
+    def __init__(self, names: Sequence[str], *, max_pixels: int, batch_size: int) -> None:
+        self._names = names
+        self._max_pixels = max_pixels
+        self._batch_size = batch_size
+        self._num_bad = 0
+
+    def __iter__(self) -> Iterator[list[tuple[str, PIL.Image.Image]]]:
+        for first in range(0, len(self._names), self._batch_size):
+            yield list(self._good(self._names[first : first + self._batch_size]))
+
+    def finish(self) -> None:
+        """Exit with code 1 if a picture was bad; for after the good ones are answered."""
+        if self._num_bad:
+            raise click.exceptions.Exit(1)
+
+    def _good(self, names: Sequence[str]) -> Iterator[tuple[str, PIL.Image.Image]]:
+        for name in names:
+            try:
+                picture = read_picture(name, max_pixels=self._max_pixels)
+            except ImageError as error:
+                self._num_bad += 1
+                tell(error)
+            else:
+                yield name, picture
 
 
 class Answer(NamedTuple):
@@ -53,15 +90,15 @@ class Answers:
         batch_size: int,
     ) -> None:
         self._generator = generator
-        self._names = names
         self._prompt = prompt
         self._decoding = decoding
         self._batch_size = batch_size
-        self.num_bad = 0
+        self.files = PictureFiles(
+            names, max_pixels=generator.image.max_pixels, batch_size=batch_size
+        )
 
     def __iter__(self) -> Iterator[Answer]:
-        for first in range(0, len(self._names), self._batch_size):
-            good = list(self._pictures(self._names[first : first + self._batch_size]))
+        for good in self.files:
             replies = self._generator.generate(
                 # named, so that messages say which file, and so that draws differ between files
                 [Document([Image(picture), Text(self._prompt)], id=name) for name, picture in good],
@@ -70,21 +107,6 @@ class Answers:
             )
             for (name, picture), reply in zip(good, replies, strict=True):
                 yield Answer(name, picture, reply)
-
-    def finish(self) -> None:
-        """Exit with code 1 if a picture was bad; for after the good ones are answered."""
-        if self.num_bad:
-            raise click.exceptions.Exit(1)
-
-    def _pictures(self, names: Sequence[str]) -> Iterator[tuple[str, PIL.Image.Image]]:
-        for name in names:
-            try:
-                picture = read_picture(name, max_pixels=self._generator.image.max_pixels)
-            except ImageError as error:
-                self.num_bad += 1
-                tell(error)
-            else:
-                yield name, picture
 
 
 def read_picture(name: str, *, max_pixels: int) -> PIL.Image.Image:
@@ -105,57 +127,83 @@ def tell(error: KosmosError) -> None:
         click.echo(f"hint: {error.hint}", err=True)
 
 
-def print_answers(
-    answers: Answers,
-    *,
-    as_json: bool,
-    several: bool,
-    text: Callable[[Reply], str],
-    draw: Path | None = None,
-) -> None:
+class Printer:
+    """Prints what is found in pictures, and writes the files that were chosen.
+
+    Args:
+        as_json: A JSON object a line instead of text.
+        several: Whether to put the file's name before each line of text.
+        files: Drawings and the like; None for none.
+    """
+
+    def __init__(self, *, as_json: bool, several: bool, files: BoxFiles | None = None) -> None:
+        self._as_json = as_json
+        self._several = several
+        self._files = files
+
+    def print(
+        self,
+        name: str,
+        picture: PIL.Image.Image,
+        *,
+        row: Mapping[str, Json],
+        text: str,
+        spans: Sequence[GroundedSpan],
+        title: str,
+    ) -> None:
+        """Print what was found in a picture.
+
+        Args:
+            name: Its file.
+            picture: What boxes lie in.
+            row: As JSON values.
+            text: As people read it.
+            spans: Phrases with boxes.
+            title: What the picture is, for those who do not see a drawing of it.
+        """
+        drawn = None if self._files is None else self._files.add(name, picture, spans, title=title)
+        if self._as_json:
+            extra = {} if drawn is None else {"drawn": str(drawn)}
+            click.echo(json.dumps({"image": name, **row, **extra}))
+        else:
+            head = f"{name}\t" if self._several else ""
+            click.echo("\n".join(head + line for line in text.split("\n")))
+
+    def finish(self) -> None:
+        """Write what takes all pictures."""
+        if self._files is not None:
+            self._files.finish()
+
+
+def print_answers(answers: Answers, printer: Printer, *, text: Callable[[Reply], str]) -> None:
     """Print each reply as it comes; exit with code 1 at the end if a picture was bad.
 
     Args:
         answers: Whose.
-        as_json: A JSON object a line instead of text.
-        several: Whether to put the file's name before each line of text.
+        printer: How, and what else is written.
         text: A reply as people read it.
-        draw: Where to write the picture with its boxes; a folder if there are several.
     """
-    for index, (name, picture, reply) in enumerate(answers):
-        target = None if draw is None else _draw_target(draw, index, name, several=several)
-        if target is not None:
-            _draw(picture, reply, target)
-        _report_dropped(name, reply)
-        if as_json:
-            drawn: dict[str, Json] = {} if target is None else {"drawn": str(target)}
-            click.echo(json.dumps({"image": name, **reply_json(reply), **drawn}))
-        else:
-            head = f"{name}\t" if several else ""
-            click.echo("\n".join(head + line for line in text(reply).split("\n")))
-    answers.finish()
+    for name, picture, reply in answers:
+        for reason in reply.dropped:
+            click.echo(f"{name}: left out of the reply: {reason}", err=True)
+        printer.print(
+            name,
+            picture,
+            row=reply_to_json(reply),
+            text=text(reply),
+            spans=reply.grounded,
+            title=reply.text,
+        )
+    printer.finish()
+    answers.files.finish()
 
 
-def reply_json(reply: Reply) -> dict[str, Json]:
-    """A reply as JSON values."""
-    return {
-        "text": reply.text,
-        "grounded": [_span_json(span) for span in reply.grounded],
-        "markup": reply.markup,
-        "token_ids": list(reply.token_ids),
-        "logprob": reply.logprob,
-        "token_logprobs": list(reply.token_logprobs),
-        "finish": reply.finish,
-        "dropped": list(reply.dropped),
-    }
-
-
-def span_lines(reply: Reply) -> list[str]:
-    """One line for each box: the phrase, then corners in pixels of the original picture."""
+def span_lines(spans: Sequence[GroundedSpan]) -> list[str]:
+    """One line for each box: the phrase, corners in pixels of the picture as it is, confidence."""
     return [
-        f"{span.text}\t" + " ".join(f"{corner:.1f}" for corner in box)
-        for span in reply.grounded
-        for box in span.boxes_px
+        f"{span.text}\t" + " ".join(f"{corner:.1f}" for corner in box) + f"\t{sure:.2f}"
+        for span in spans
+        for box, sure in zip(span.boxes_px, span.confidence, strict=True)
     ]
 
 
@@ -169,32 +217,3 @@ def read_all(names: Sequence[str], *, max_pixels: int) -> list[Image]:
     if names.count(STDIN) > 1:
         raise ConfigError(f"--image: expected {STDIN} (stdin) at most once, found it twice")
     return [Image(read_picture(name, max_pixels=max_pixels)) for name in names]
-
-
-def _span_json(span: GroundedSpan) -> dict[str, Json]:
-    return {
-        "text": span.text,
-        "start": span.start,
-        "end": span.end,
-        "boxes": [[box.x0, box.y0, box.x1, box.y1] for box in span.boxes],
-        "boxes_px": [list(box) for box in span.boxes_px],
-        "image_index": span.image_index,
-    }
-
-
-def _report_dropped(name: str, reply: Reply) -> None:
-    for reason in reply.dropped:
-        click.echo(f"{name}: left out of the reply: {reason}", err=True)
-
-
-def _draw_target(draw: Path, index: int, name: str, *, several: bool) -> Path:
-    if not several:
-        return draw
-    stem = "stdin" if name == STDIN else Path(name).stem
-    return draw / f"{index:04d}-{stem}.png"
-
-
-def _draw(picture: PIL.Image.Image, reply: Reply, target: Path) -> None:
-    marks = [Mark(box, span.text) for span in reply.grounded for box in span.boxes]
-    with atomic_file(target) as file:
-        file.write(encode_png(draw_boxes(picture, marks)))  # type: ignore[arg-type]

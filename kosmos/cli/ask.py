@@ -4,7 +4,7 @@ import json
 
 import click
 
-from kosmos.cli.answers import read_all, reply_json, span_lines
+from kosmos.cli.answers import read_all, span_lines
 from kosmos.cli.options import (
     ModelChoice,
     WorkChoice,
@@ -19,6 +19,7 @@ from kosmos.cli.requests import Form
 from kosmos.cli.worklist import answer_list, check_sources
 from kosmos.document.types import Document, Text
 from kosmos.generate.config import Decoding
+from kosmos.generate.export import reply_to_json
 from kosmos.text import prompts
 from kosmos.text.vocabulary import GROUNDING
 
@@ -64,6 +65,6 @@ def command(
     reply = generator.generate(Document([*shown, Text(prompt(question))]), decoding=decoding)
     if as_json:
         asked = {"images": list(images), "question": question}
-        click.echo(json.dumps({**asked, **reply_json(reply)}))
+        click.echo(json.dumps({**asked, **reply_to_json(reply)}))
     else:
-        click.echo("\n".join([reply.text, *span_lines(reply)]))
+        click.echo("\n".join([reply.text, *span_lines(reply.grounded)]))

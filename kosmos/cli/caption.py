@@ -2,7 +2,7 @@
 
 import click
 
-from kosmos.cli.answers import Answers, print_answers
+from kosmos.cli.answers import Answers, Printer, print_answers
 from kosmos.cli.options import (
     ModelChoice,
     WorkChoice,
@@ -52,4 +52,5 @@ def command(
     names = folder_names(work, images)
     answers = Answers(model.load(), names, prompt, decoding=decoding, batch_size=batch_size)
     several = len(names) > 1
-    print_answers(answers, as_json=as_json, several=several, text=lambda reply: reply.text)
+    printer = Printer(as_json=as_json, several=several)
+    print_answers(answers, printer, text=lambda reply: reply.text)

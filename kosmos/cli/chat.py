@@ -5,7 +5,8 @@ import sys
 
 import click
 
-from kosmos.cli.answers import STDIN, read_all, reply_json, span_lines, tell
+from kosmos.cli.answers import read_all, span_lines, tell
+from kosmos.cli.boxes import STDIN
 from kosmos.cli.options import (
     ModelChoice,
     decoding_options,
@@ -15,6 +16,7 @@ from kosmos.cli.options import (
 )
 from kosmos.errors import KosmosError
 from kosmos.generate.config import Decoding
+from kosmos.generate.export import reply_to_json
 from kosmos.text.prompts import question
 
 
@@ -56,8 +58,8 @@ def command(
             elif line:
                 reply = chat.say(line, [image.source for image in shown])
                 shown = []
-                text = "\n".join([reply.text, *span_lines(reply)])
-                click.echo(json.dumps(reply_json(reply)) if as_json else text)
+                text = "\n".join([reply.text, *span_lines(reply.grounded)])
+                click.echo(json.dumps(reply_to_json(reply)) if as_json else text)
         except KosmosError as error:
             # a person corrects the line and goes on; a script learns at once
             if not sys.stdin.isatty():

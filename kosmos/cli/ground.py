@@ -1,10 +1,9 @@
 """``kosmos ground``: caption a picture and say where things are."""
 
-from pathlib import Path
-
 import click
 
-from kosmos.cli.answers import Answers, print_answers, span_lines
+from kosmos.cli.answers import Answers, Printer, print_answers, span_lines
+from kosmos.cli.boxes import BoxFileChoice, BoxFiles, box_file_options
 from kosmos.cli.options import (
     ModelChoice,
     WorkChoice,
@@ -26,11 +25,7 @@ from kosmos.text import prompts
 @images_option(required=False, text="A picture, - for stdin; repeat for one reply each.")
 @click.option("--detail", is_flag=True, help="Ask for a long description.")
 @click.option("--prompt", help="Words to continue instead; begin them with <grounding>.")
-@click.option(
-    "--draw",
-    type=click.Path(path_type=Path),
-    help="Write the picture with its boxes as PNG; a folder if there are several pictures.",
-)
+@box_file_options
 @decoding_options
 @batch_option
 @work_options(folder=True)
@@ -40,7 +35,7 @@ def command(
     images: tuple[str, ...],
     detail: bool,
     prompt: str | None,
-    draw: Path | None,
+    box_files: BoxFileChoice,
     decoding: Decoding,
     batch_size: int,
     work: WorkChoice,
@@ -57,17 +52,15 @@ def command(
         raise click.UsageError("--detail and --prompt: expected one of them, found both")
     words = prompt or (prompts.GROUNDED_DETAIL if detail else prompts.GROUNDED_CAPTION)
     if work.is_list:
-        if draw is not None:
-            raise click.UsageError("--draw: expected neither --jsonl nor --requests with it")
+        box_files.refuse_list()
         form = Form(field="prompt", words=words)
         answer_list(model, work, form, names=images, decoding=decoding, batch_size=batch_size)
         return
     names = folder_names(work, images)
+    box_files.check(len(names))
     answers = Answers(model.load(), names, words, decoding=decoding, batch_size=batch_size)
+    several = len(names) > 1
+    printer = Printer(as_json=as_json, several=several, files=BoxFiles(box_files, several=several))
     print_answers(
-        answers,
-        as_json=as_json,
-        several=len(names) > 1,
-        text=lambda reply: "\n".join([reply.text, *span_lines(reply)]),
-        draw=draw,
+        answers, printer, text=lambda reply: "\n".join([reply.text, *span_lines(reply.grounded)])
     )

@@ -9,12 +9,13 @@ import click
 
 from kosmos import config as configs
 from kosmos import runtime
-from kosmos.cli.answers import STDIN, reply_json
+from kosmos.cli.boxes import STDIN
 from kosmos.cli.evaluate import model_digest
 from kosmos.cli.options import ModelChoice, WorkChoice
 from kosmos.cli.requests import ASKED, BadLine, Form, file_item, folder_items, request_items
 from kosmos.files import Json
 from kosmos.generate.config import Decoding
+from kosmos.generate.export import reply_to_json
 from kosmos.generate.reply import Failure, Reply, Score
 from kosmos.generate.resumable import ResumableLines
 from kosmos.generate.worklist import (
@@ -67,7 +68,7 @@ def answer_list(
         return replies(engine, items, decoding=decoding, batch_size=batch_size)
 
     def describe(reply: Reply) -> Answered:
-        return Answered(reply_json(reply), len(reply.token_ids))
+        return Answered(reply_to_json(reply), len(reply.token_ids))
 
     settings = {"decoding": configs.to_json(decoding)}
     _work_off(model, work, form, names, answer, describe, settings)

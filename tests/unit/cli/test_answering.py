@@ -1,8 +1,10 @@
 """The commands that answer: caption, ask, ground, refer, score, chat, on a tiny model folder."""
 
 import json
+import math
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +133,7 @@ def test_refer_gives_the_box_of_the_phrase_in_pixels(folder, generator, picture,
     grounding_reply(generator, monkeypatch)
     arguments = ("--image", picture, "--expression", "a red dog")
     result = run("refer", folder, *arguments)
-    assert result.stdout == "a red dog\t5.0 3.8 25.0 18.8\n"
+    assert result.stdout == "a red dog\t5.0 3.8 25.0 18.8\t0.37\n"
     assert "(10, 0) of 'it'" in result.stderr
     found = json.loads(run("refer", folder, *arguments, "--json").stdout)
     assert found["grounded"] == [
@@ -141,6 +143,10 @@ def test_refer_gives_the_box_of_the_phrase_in_pixels(folder, generator, picture,
             "end": 0,
             "boxes": [[0.125, 0.125, 0.625, 0.625]],
             "boxes_px": [[5.0, 3.75, 25.0, 18.75]],
+            "confidence": [math.exp(-1.0)],
+            "logprobs": [-2.0],
+            "locations": [[0, 10]],
+            "guaranteed_ious": [0.25],
             "image_index": 0,
         }
     ]
@@ -176,6 +182,78 @@ def test_ground_draws_its_boxes(folder, generator, picture, monkeypatch, tmp_pat
     several = tmp_path / "several"
     run("ground", folder, "--image", picture, "--image", picture, "--draw", str(several))
     assert sorted(p.name for p in several.iterdir()) == ["0000-a b.png", "0001-a b.png"]
+
+
+def test_ground_draws_svg_and_several_by_name(folder, generator, picture, monkeypatch, tmp_path):
+    grounding_reply(generator, monkeypatch)
+    one = tmp_path / "one.svg"
+    run("ground", folder, "--image", picture, "--draw", str(one))
+    titles = [node.text for node in ET.parse(one).iter("{http://www.w3.org/2000/svg}title")]
+    assert titles[1:] == ["(no phrase), 37% sure"]
+    both = ("--image", picture, "--image", picture, "--draw", str(tmp_path / "b.svg"))
+    run("ground", folder, *both)
+    names = sorted(path.name for path in tmp_path.glob("b-*"))
+    assert names == ["b-0000-a b.svg", "b-0001-a b.svg"]
+
+
+def test_a_drawing_is_png_or_svg(folder, picture, tmp_path):
+    arguments = ["ground", "--model", str(folder), "--image", picture]
+    result = CliRunner().invoke(cli, [*arguments, "--draw", str(tmp_path / "a.jpg")])
+    assert result.exit_code == 2
+    assert "expected a .png or .svg, found 'a.jpg'" in result.output
+
+
+def test_ground_writes_a_coco_data_set(folder, generator, picture, monkeypatch, tmp_path):
+    grounding_reply(generator, monkeypatch)
+    coco = tmp_path / "boxes.json"
+    run("ground", folder, "--image", picture, "--image", "missing.jpg", "--coco", str(coco), code=1)
+    found = json.loads(coco.read_text())
+    size = {"width": 40, "height": 30}
+    assert found["images"] == [{"id": 1, "file_name": picture, **size}]
+    assert [row["bbox"] for row in found["annotations"]] == [[5.0, 3.75, 20.0, 15.0]]
+    assert [row["score"] for row in found["annotations"]] == [math.exp(-1.0)]
+
+
+def test_refer_gives_the_best_boxes_of_the_library(folder, generator, picture, tmp_path):
+    expected = generator.locate(Image(picture), "a red dog", k=3, nms=0.4)
+    draw, coco = tmp_path / "best.png", tmp_path / "best.json"
+    arguments = (
+        "--image", picture, "--expression", "a red dog", "--best", "3", "--nms", "0.4",
+        "--draw", str(draw), "--coco", str(coco),
+    )  # fmt: skip
+    lines = run("refer", folder, *arguments).stdout.splitlines()
+    assert [line.split("\t")[2] for line in lines] == [f"{b.confidence:.2f}" for b in expected]
+    found = json.loads(run("refer", folder, *arguments, "--json").stdout)
+    assert (found["image"], found["expression"]) == (picture, "a red dog")
+    (span,) = found["grounded"]
+    assert span["boxes_px"] == [list(box.box_px) for box in expected]
+    assert span["confidence"] == [box.confidence for box in expected]
+    assert len(json.loads(coco.read_text())["annotations"]) == 3
+    assert draw.exists()
+
+
+def test_best_boxes_of_good_pictures_come_beside_a_bad_one(folder, picture):
+    result = run(
+        "refer", folder, "--image", "missing.jpg", "--image", picture, "--expression", "it",
+        "--best", "2", code=1,
+    )  # fmt: skip
+    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == [picture] * 2
+    assert "missing.jpg" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--nms", "0.5"),
+        ("--best", "2", "--num-beams", "3"),
+        ("--best", "2", "--jsonl", "out.jsonl"),
+        ("--best", "0"),
+        ("--coco", "out.json", "--jsonl", "out.jsonl"),
+    ],
+)
+def test_an_option_of_refer_without_effect_is_refused(folder, picture, options):
+    arguments = ["refer", "--model", str(folder), "--image", picture, "--expression", "it"]
+    assert CliRunner().invoke(cli, [*arguments, *options]).exit_code == 2
 
 
 def test_ground_takes_one_way_to_say_the_prompt(folder, picture):
