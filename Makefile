@@ -1,5 +1,5 @@
 # `make` checks everything that a change must pass; `make fast` is the part to run while writing.
-.PHONY: test fast lint types unit docs
+.PHONY: test fast lint types unit docs bench
 
 test: lint types
 	python -m pytest
@@ -18,3 +18,6 @@ unit:
 
 docs:
 	python -m tools.reference
+
+bench:
+	python -m benchmarks.all

@@ -129,7 +129,7 @@ def grounded_markup(count: int) -> str:
     for index in range(count):
         boxes = []
         for _ in range(2 if index % 4 == 3 else 1):
-            rows, columns = np.sort(rng.choice(32, (2, 2), replace=False), axis=1).T
+            rows, columns = np.sort(rng.choice(32, (2, 2), replace=False), axis=1)
             boxes.append(
                 location_token(int(rows[0]) * 32 + int(columns[0]))
                 + location_token(int(rows[1]) * 32 + int(columns[1]))
