@@ -27,6 +27,8 @@ FORMAT_MODULES = {
     "Model folder": "kosmos.weights.folder",
     "Hugging Face model folder": "kosmos.weights.huggingface",
     "Checkpoint of the release": "kosmos.weights.fairseq",
+    "Requests file": "kosmos.cli.requests",
+    "Answers file": "kosmos.generate.resumable",
     "Results folder": "kosmos.evaluate.runner",
 }
 FORMAT_RECORDS = {
