@@ -67,8 +67,6 @@ class Line(NamedTuple):
     text: str
     baseline: int
     """Pixels from the top of the canvas."""
-    width: float
-    """In pixels, set in Pillow's font."""
 
 
 class Label(NamedTuple):
@@ -195,7 +193,7 @@ class _Tag:
         left, top = place[:2]
         first = top + self._pad + self._ascent
         lines = (
-            Line(text, first + number * self._line_height, self._length(text))
+            Line(text, first + number * self._line_height)
             for number, text in enumerate(self._lines)
         )
         radius = max(2, self._pad)

@@ -10,11 +10,18 @@ from collections.abc import Iterator, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
 import PIL.Image
+from PIL.Image import Resampling
 
 from kosmos.boxes import Box
 from kosmos.errors import ConfigError
 from kosmos.image.codec import encode_jpeg, encode_png
-from kosmos.image.labels import INK, Frame, Label, Mark, lay_out
+from kosmos.image.labels import INK, Frame, Label, Mark, Scene, lay_out
+
+_FONTS = "Helvetica, Arial, Liberation Sans, DejaVu Sans, sans-serif"
+_FONT_SCALE = 0.88
+"""Letters of DejaVu Sans, the widest of the usual fonts, are 1.12 times as wide as those of
+Pillow's, for which the plates are made. (``textLength`` would be exact, and many programs that
+print or convert ignore it.)"""
 
 # what XML 1.0 cannot hold, not even escaped
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -37,7 +44,8 @@ def svg_boxes(
         title: What the picture is, for those who do not see it.
         titles: What to say of each mark; None: its label.
         href: Address of the picture to link to, as seen from the SVG; None puts the picture
-            itself in, as PNG, or as JPEG where that is less than half as large, as for photos.
+            itself in, as PNG, or as JPEG where that is less than half as large, as for photos; an
+            enlarged one as PNG at its new size, since many programs would smooth it.
         min_side: As of :func:`~kosmos.image.draw.draw_boxes`; pixels stay squares.
 
     Raises:
@@ -50,7 +58,7 @@ def svg_boxes(
         raise ConfigError(f"titles: expected one for each of {len(named)} marks, found {len(said)}")
     scene = lay_out(image.size, named, min_side=min_side)
     width, height = scene.size
-    source = _data_uri(image.convert("RGB")) if href is None else href
+    source = _data_uri(image.convert("RGB"), scene) if href is None else href
     rendering = ' image-rendering="pixelated"' if scene.factor > 1 else ""
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',
@@ -91,12 +99,14 @@ def _label(label: Label, color: str) -> Iterator[str]:
         f'height="{bottom - top - 1}" rx="{label.radius}" fill={_attribute(color)} '
         f'stroke="{INK}"/>'
     )
+    middle = (left + right) / 2
     for line in label.lines:
-        # whatever font there is takes the width that the plate was made for
+        # half of the height that the smaller letters lack, so that they stay in the middle
+        baseline = line.baseline - 0.36 * label.font_px * (1 - _FONT_SCALE)
         yield (
-            f'<text x="{label.left}" y="{line.baseline}" font-family="sans-serif" '
-            f'font-size="{label.font_px}" fill="{label.ink}" textLength="{line.width:.1f}" '
-            f'lengthAdjust="spacingAndGlyphs">{_text(line.text)}</text>'
+            f'<text x="{middle:g}" y="{baseline:.1f}" text-anchor="middle" font-family="{_FONTS}" '
+            f'font-size="{label.font_px * _FONT_SCALE:.1f}" fill="{label.ink}">'
+            f"{_text(line.text)}</text>"
         )
 
 
@@ -112,9 +122,10 @@ def _attribute(value: str) -> str:
     return quoteattr(_NOT_XML.sub("\ufffd", value))
 
 
-def _data_uri(image: PIL.Image.Image) -> str:
-    kind, data = "png", encode_png(image)
-    photo = encode_jpeg(image)
-    if len(photo) * 2 < len(data):
-        kind, data = "jpeg", photo
+def _data_uri(image: PIL.Image.Image, scene: Scene) -> str:
+    kind, data = "png", encode_png(image.resize(scene.size, Resampling.NEAREST))
+    if scene.factor == 1:
+        photo = encode_jpeg(image)
+        if len(photo) * 2 < len(data):
+            kind, data = "jpeg", photo
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

@@ -53,15 +53,16 @@ def test_a_frame_at_the_border_is_not_cut() -> None:
 
 
 def test_the_picture_inside_is_the_picture() -> None:
-    drawn = PIL.Image.fromarray(np.eye(64, dtype=np.uint8).repeat(3).reshape(64, 64, 3) * 200)
-    found = embedded(ET.fromstring(svg_boxes(drawn, [])))
+    small = PIL.Image.fromarray(np.eye(64, dtype=np.uint8).repeat(3).reshape(64, 64, 3) * 200)
+    found = embedded(ET.fromstring(svg_boxes(small, [])))
     assert found.format == "PNG"
-    assert np.array_equal(np.asarray(found), np.asarray(drawn))
+    assert found.size == (384, 384)
+    assert np.array_equal(np.asarray(found)[::6, ::6], np.asarray(small))
     rng = np.random.default_rng(0)
-    photo = PIL.Image.fromarray(rng.integers(0, 256, (300, 400, 3), dtype=np.uint8))
+    photo = PIL.Image.fromarray(rng.integers(0, 256, (400, 500, 3), dtype=np.uint8))
     found = embedded(ET.fromstring(svg_boxes(photo, [])))
     assert found.format == "JPEG"
-    assert found.size == (400, 300)
+    assert found.size == (500, 400)
 
 
 def test_a_picture_may_be_linked_to() -> None:
