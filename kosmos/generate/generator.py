@@ -7,6 +7,9 @@ evaluation: generate a reply, score given continuations, give the logits.
 - :func:`load`, which is ``kosmos.load``
 """
 
+import logging
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,8 +45,12 @@ from kosmos.generate.scoring import Candidate, make_candidate, score_candidates
 from kosmos.generate.search import Draft, Start, choose_replies, search_beams
 from kosmos.generate.tree import Prompt
 from kosmos.image.transform import ImageTransform
+from kosmos.model.kernels import pack_model
+from kosmos.model.kosmos import Kosmos
 from kosmos.weights.folder import load_model
 from kosmos.weights.loaded import LoadedModel
+
+_log = logging.getLogger(__name__)
 
 _WINDOW_ASKS = 256
 """Prompts with candidates that are laid out and kept at once."""
@@ -62,29 +69,60 @@ class Generator:
     """
 
     def __init__(self, loaded: LoadedModel, *, image_cache_bytes: int = CACHE_BYTES) -> None:
-        self.model = loaded.model.eval()
+        self._model = loaded.model.eval()
+        self._packing = threading.Lock()
+        self._is_packed = True  # a caller's model stays as it is; load() says otherwise
         self.tokenizer = loaded.tokenizer
         self.image = loaded.image
         self.layout = loaded.layout
         self.provenance = loaded.provenance
         self._transform = ImageTransform(loaded.image)
-        self.pictures = Pictures(self.model, self._transform, max_bytes=image_cache_bytes)
+        self.pictures = Pictures(self._model, self._transform, max_bytes=image_cache_bytes)
         """Pictures seen so far, with counts of what was encoded and what was found."""
-        self._fixed = FixedSteps(self.model) if self.model.device.type == "cuda" else None
+        self._fixed = FixedSteps(self._model) if self._model.device.type == "cuda" else None
 
     @classmethod
-    def load(cls, path: str | Path, *, device: str = "cpu", dtype: str = "float32") -> "Generator":
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        quantize: Literal["int8"] | None = None,
+        pack: bool = True,
+    ) -> "Generator":
         """Load a model folder, ours or a Hugging Face Kosmos-2 one.
 
         Args:
             path: The folder.
             device: A torch device.
-            dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+            dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``; of activations too.
+            quantize: ``"int8"``: weights of one byte. A folder that holds such needs no telling.
+            pack: At the first request, rearrange weights for this processor
+                (:mod:`kosmos.model.packed`), where that makes it faster. Such a model answers and
+                can be neither trained nor saved.
 
         Raises:
             CheckpointError: If the folder is not a whole model.
         """
-        return cls(load_model(path, device=device, dtype=dtype))
+        generator = cls(load_model(path, device=device, dtype=dtype, quantize=quantize))
+        generator._is_packed = not pack
+        return generator
+
+    @property
+    def model(self) -> Kosmos:
+        """The model, ready to answer."""
+        if not self._is_packed:
+            with self._packing:
+                if not self._is_packed:
+                    start = time.perf_counter()
+                    num_packed = pack_model(self._model)
+                    if num_packed:
+                        _log.info(
+                            "packed %d matrices in %.1f s", num_packed, time.perf_counter() - start
+                        )
+                    self._is_packed = True
+        return self._model
 
     # a string is a sequence of strings too; the first overloads take it, as the code does
     @overload
@@ -571,9 +609,16 @@ class Generator:
         return candidates
 
 
-def load(path: str | Path, *, device: str = "cpu", dtype: str = "float32") -> Generator:
+def load(
+    path: str | Path,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    quantize: Literal["int8"] | None = None,
+    pack: bool = True,
+) -> Generator:
     """Load a model folder, ours or a Hugging Face Kosmos-2 one; see :meth:`Generator.load`."""
-    return Generator.load(path, device=device, dtype=dtype)
+    return Generator.load(path, device=device, dtype=dtype, quantize=quantize, pack=pack)
 
 
 def _check_positive(name: str, value: int) -> None:

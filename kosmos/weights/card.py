@@ -17,7 +17,7 @@ def model_card(name: str, record: dict[str, Json]) -> str:
     decoder, vision = facts["model"]["decoder"], facts["model"]["vision"]
     weights, tokenizer = facts["weights"], facts["tokenizer"]
     rows = [
-        ("Parameters", f"{weights['num_parameters']:,} ({weights['dtype']})"),
+        ("Parameters", f"{weights['num_parameters']:,} ({_types(weights)})"),
         (
             "Decoder",
             f"{decoder['num_layers']} layers, width {decoder['width']}, {decoder['num_heads']} "
@@ -76,6 +76,11 @@ print(model.generate({example}).text)
 {provenance}
 ```
 """
+
+
+def _types(weights: dict[str, Any]) -> str:
+    kind = weights.get("quantization")
+    return f"{kind} weights, the rest {weights['dtype']}" if kind else str(weights["dtype"])
 
 
 def _vision(vision: dict[str, Any]) -> str:

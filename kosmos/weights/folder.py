@@ -10,10 +10,16 @@
 
 A folder appears under its name only when it is whole. Loading checks that its parts fit each
 other; every refusal names the file and what was expected.
+
+Quantized weights (``kosmos weights quantize``) have the same names: ``weight`` is int8 in every
+linear layer and in the embedding, and beside it stands ``scales``, float32, one for each row.
+Such a folder is of version 2, others stay readable to whoever reads version 1.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from kosmos.config import from_json, to_json
 from kosmos.document.layout import Layout
@@ -21,6 +27,8 @@ from kosmos.errors import CheckpointError, ConfigError, DataError
 from kosmos.files import Json, atomic_folder, read_json, sha256_file, write_json, write_text
 from kosmos.image.config import ImageConfig
 from kosmos.model.config import ModelConfig
+from kosmos.model.int8 import is_int8
+from kosmos.model.kernels import quantize_model
 from kosmos.model.kosmos import Kosmos
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.weights.card import model_card
@@ -30,13 +38,17 @@ from kosmos.weights.loaded import (
     as_path,
     check_replaceable,
     check_vocabulary,
+    find_device,
+    find_dtype,
     load_weights,
+    num_parameters,
     tensors_of,
 )
 from kosmos.weights.tensors import MAX_SHARD_BYTES, list_tensors, write_tensors
 
 FORMAT = "openkosmos"
 FORMAT_VERSION = 1
+QUANTIZED_VERSION = 2
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.model"
 CARD = "README.md"
@@ -59,11 +71,13 @@ class WeightsRecord:
     """Which weights the folder holds."""
 
     dtype: str
-    """Type of the tensors."""
+    """Type of the tensors; of those that are not quantized, and so of activations."""
     num_parameters: int
-    """Numbers in them."""
+    """Numbers in them, scales not counted."""
     sha256: dict[str, str]
     """Of each weight file, by name."""
+    quantization: Literal["int8"] | None = None
+    """How linear layers and the embedding are stored; not written where they are plain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,18 +125,64 @@ def save_model(
         CheckpointError: If the parts do not fit each other, or something else is in the way.
         DataError: If the disk refuses.
     """
-    path = Path(folder)
-    check_vocabulary(tokenizer, model.config, where=str(path))
-    _check_parts(model.config, image, layout, where=str(path))
-    check_replaceable(path)
-    tensors = tensors_of(model)
-    with atomic_folder(path) as scratch:
+
+    def write(scratch: Path) -> WeightsRecord:
+        tensors = tensors_of(model)
         files = write_tensors(scratch, tensors, max_shard_bytes=max_shard_bytes)
+        return WeightsRecord(
+            dtype=str(model.dtype).removeprefix("torch."),
+            num_parameters=num_parameters(tensors),
+            sha256={file.name: sha256_file(file) for file in files},
+            quantization="int8" if is_int8(model) else None,
+        )
+
+    write_folder(
+        Path(folder),
+        write,
+        model=model.config,
+        tokenizer=tokenizer,
+        image=image,
+        layout=layout,
+        provenance=provenance,
+    )
+
+
+def write_folder(
+    path: Path,
+    write_weights: Callable[[Path], WeightsRecord],
+    *,
+    model: ModelConfig,
+    tokenizer: Tokenizer,
+    image: ImageConfig,
+    layout: Layout,
+    provenance: Json,
+) -> None:
+    """:func:`save_model` for weights that somebody else writes.
+
+    Args:
+        path: Where to.
+        write_weights: Writes the weight files into the folder it is given.
+        model: Shape of the model.
+        tokenizer: As for :func:`save_model`, and so are the rest.
+        image: See there.
+        layout: See there.
+        provenance: See there.
+
+    Raises:
+        CheckpointError: As :func:`save_model`.
+        DataError: As :func:`save_model`.
+    """
+    check_vocabulary(tokenizer, model, where=str(path))
+    _check_parts(model, image, layout, where=str(path))
+    check_replaceable(path)
+    with atomic_folder(path) as scratch:
+        weights = write_weights(scratch)
         tokenizer.save(scratch / TOKENIZER)
+        is_plain = weights.quantization is None
         config = FolderConfig(
             format=FORMAT,
-            format_version=FORMAT_VERSION,
-            model=model.config,
+            format_version=FORMAT_VERSION if is_plain else QUANTIZED_VERSION,
+            model=model,
             image=image,
             layout=layout,
             tokenizer=TokenizerRecord(
@@ -130,14 +190,11 @@ def save_model(
                 num_cells=tokenizer.vocabulary.num_cells,
                 sha256=tokenizer.digest,
             ),
-            weights=WeightsRecord(
-                dtype=str(model.head_weight.dtype).removeprefix("torch."),
-                num_parameters=sum(tensor.numel() for tensor in tensors.values()),
-                sha256={file.name: sha256_file(file) for file in files},
-            ),
+            weights=weights,
         )
-        record = to_json(config)
-        assert isinstance(record, dict)
+        record: Any = to_json(config)
+        if is_plain:
+            del record["weights"]["quantization"]  # readers of version 1 do not know it
         record["provenance"] = provenance
         write_json(scratch / CONFIG, record)
         write_text(scratch / CARD, model_card(path.name, record))
@@ -149,6 +206,7 @@ def load_model(
     device: str = "cpu",
     dtype: str = "float32",
     tokenizer: Tokenizer | Path | None = None,
+    quantize: Literal["int8"] | None = None,
 ) -> LoadedModel:
     """Load a model folder, ours or a Hugging Face Kosmos-2 one.
 
@@ -159,11 +217,15 @@ def load_model(
             the file's own.
         tokenizer: Used instead of the folder's, or a SentencePiece model to use instead; for
             Hugging Face folders that have none. Its vocabulary must fit.
+        quantize: ``"int8"``: turn the weights into bytes while they are read, a matrix at a time.
+            A quantized folder is loaded as it is.
 
     Raises:
         CheckpointError: If a file is missing, damaged or disagrees with another.
         ConfigError: If the device or the type is unknown or not there.
     """
+    if quantize is not None:
+        return _load_quantized(folder, device=device, dtype=dtype, tokenizer=tokenizer)
     path = as_path(folder, what="a model")
     if not (path / CONFIG).is_file():
         raise CheckpointError(
@@ -180,13 +242,30 @@ def load_model(
     check_vocabulary(tokenizer, config.model, where=str(path))
     return LoadedModel(
         model=load_weights(
-            config.model, list_tensors(path), where=str(path), device=device, dtype=dtype
+            config.model,
+            list_tensors(path),
+            where=str(path),
+            device=device,
+            dtype=dtype,
+            is_quantized=config.weights.quantization is not None,
         ),
         tokenizer=tokenizer,
         image=config.image,
         layout=config.layout,
         provenance=provenance,
     )
+
+
+def _load_quantized(
+    folder: str | Path, *, device: str, dtype: str, tokenizer: Tokenizer | Path | None
+) -> LoadedModel:
+    # first of all, or a wrong device or type would be found after the work
+    place, kind = find_device(device), None if dtype == "stored" else find_dtype(dtype)
+    # in their own type weights are mapped, and each matrix is given back when it is converted
+    loaded = load_model(folder, dtype="stored", tokenizer=tokenizer)
+    quantize_model(loaded.model, dtype=kind)
+    loaded.model.to(place)
+    return loaded
 
 
 def read_config(folder: Path) -> tuple[FolderConfig, Json]:
@@ -206,9 +285,9 @@ def read_config(folder: Path) -> tuple[FolderConfig, Json]:
             f"{file}: expected 'format': {FORMAT!r} or 'model_type': 'kosmos-2', found "
             + (f"'model_type': {kind!r}" if kind else "neither")
         )
-    if fields.get("format_version") != FORMAT_VERSION:
+    if fields.get("format_version") not in (FORMAT_VERSION, QUANTIZED_VERSION):
         raise CheckpointError(
-            f"{file}: expected format_version {FORMAT_VERSION}, found "
+            f"{file}: expected format_version {FORMAT_VERSION} or {QUANTIZED_VERSION}, found "
             f"{fields.get('format_version')!r}",
             hint="a newer version of this package wrote it; upgrade",
         )

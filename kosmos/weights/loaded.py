@@ -14,7 +14,9 @@ from kosmos.errors import CheckpointError, ConfigError
 from kosmos.files import Json
 from kosmos.image.config import ImageConfig
 from kosmos.model.config import ModelConfig
+from kosmos.model.int8 import shape_int8
 from kosmos.model.kosmos import Kosmos
+from kosmos.model.packed import find_packed
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.weights.convert import match
 from kosmos.weights.names import Table
@@ -46,6 +48,7 @@ def load_weights(
     ignored: Sequence[str] = (),
     device: str = "cpu",
     dtype: str = "float32",
+    is_quantized: bool = False,
 ) -> Kosmos:
     """Build a model around stored tensors.
 
@@ -61,6 +64,7 @@ def load_weights(
         ignored: Patterns of their names that hold none of our weights.
         device: A torch device.
         dtype: A key of :data:`kosmos.weights.tensors.DTYPES`, or ``"stored"`` for the file's own.
+        is_quantized: The file holds int8 weights and their scales, which keep their types.
 
     Returns:
         The model in evaluation mode.
@@ -69,8 +73,10 @@ def load_weights(
         CheckpointError: If the tensors are not exactly those of the config.
         ConfigError: If the device or the type is unknown or not there.
     """
-    place = _device(device)
+    place = find_device(device)
     model = shape_model(config)
+    if is_quantized:
+        shape_int8(model)
     wanted = dict(model.named_parameters())
     pairs = match(
         {name: tuple(parameter.shape) for name, parameter in wanted.items()},
@@ -80,7 +86,11 @@ def load_weights(
         ignored=ignored,
     )
     chosen = {ours: stored[theirs] for ours, theirs in pairs.items()}
-    tensors = take_tensors(chosen, dtype=_dtype(dtype, chosen), device=place)
+    types = _types(dtype, chosen, wanted, where=where)
+    tensors: dict[str, Tensor] = {}
+    for kind in set(types.values()):
+        same = {name: tensor for name, tensor in chosen.items() if types[name] == kind}
+        tensors |= take_tensors(same, dtype=kind, device=place)
     # the model has no buffers: positions are computed, not stored
     model.load_state_dict(tensors, assign=True)
     return model.eval()
@@ -150,7 +160,7 @@ def load_tokenizer(file: Path, vocab_size: int) -> Tokenizer:
             f"found {vocab_size}",
             hint="the tokenizer belongs to another model, or the embedding was padded",
         )
-    return plain if cells == 0 else Tokenizer.load(file, num_cells=cells)
+    return plain.with_grid(cells)
 
 
 def num_cells_for(num_pieces: int, vocab_size: int) -> int | None:
@@ -171,11 +181,31 @@ def num_cells_for(num_pieces: int, vocab_size: int) -> int | None:
 
 
 def tensors_of(model: Kosmos) -> dict[str, Tensor]:
-    """The model's weights by name, to be written."""
+    """The model's weights by name, to be written.
+
+    Raises:
+        ConfigError: If the weights are packed for a processor, and so not there by name.
+    """
+    packed = find_packed(model)
+    if packed is not None:
+        raise ConfigError(
+            f"{packed}: expected weights that can be saved, found them packed for this processor",
+            hint="load the folder with pack=False, or kosmos.model.kernels.unpack_model(model)",
+        )
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
-def _device(name: str) -> torch.device:
+def num_parameters(tensors: Mapping[str, Tensor]) -> int:
+    """Numbers in a model's weights; the scales of quantized ones are no more of them."""
+    return sum(tensor.numel() for name, tensor in tensors.items() if not _is_scale(name))
+
+
+def find_device(name: str) -> torch.device:
+    """A device by its name.
+
+    Raises:
+        ConfigError: If torch has none of that name here.
+    """
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -193,11 +223,43 @@ def _dtype(name: str, stored: Mapping[str, StoredTensor]) -> torch.dtype:
         found = {tensor.dtype for tensor in stored.values()}
         # a file of several types is loaded in the one that holds them all
         return torch.float32 if len(found) > 1 else found.pop()
+    return find_dtype(name)
+
+
+def find_dtype(name: str) -> torch.dtype:
+    """A type of weights by its name.
+
+    Raises:
+        ConfigError: If weights cannot be of it.
+    """
     if name not in DTYPES:
         raise ConfigError(
             f"dtype: expected one of {', '.join(map(repr, DTYPES))} or 'stored', found {name!r}"
         )
     return DTYPES[name]
+
+
+def _types(
+    asked: str,
+    stored: Mapping[str, StoredTensor],
+    wanted: Mapping[str, Tensor],
+    *,
+    where: str,
+) -> dict[str, torch.dtype]:
+    """The type of each tensor in the model: the one asked for, but for quantized weights."""
+    for name, tensor in stored.items():
+        if (tensor.dtype == torch.int8) != (wanted[name].dtype == torch.int8):
+            raise CheckpointError(
+                f"{where}: {name}: expected {wanted[name].dtype} as its config implies, "
+                f"found {tensor.dtype}"
+            )
+    fixed = {n: t.dtype for n, t in stored.items() if t.dtype == torch.int8 or _is_scale(n)}
+    dtype = _dtype(asked, {name: tensor for name, tensor in stored.items() if name not in fixed})
+    return {name: fixed.get(name, dtype) for name in stored}
+
+
+def _is_scale(name: str) -> bool:
+    return name.endswith(".scales")
 
 
 def as_path(folder: str | Path, *, what: str) -> Path:

@@ -45,6 +45,7 @@ _CODES = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,
     "I64": torch.int64,
+    "I8": torch.int8,
 }
 
 
@@ -138,7 +139,7 @@ def _list_file(file: Path) -> dict[str, StoredTensor]:
             raise CheckpointError(
                 f"{file}: {name}: expected a type among {', '.join(_CODES)}, "
                 f"found {entry['dtype']!r}",
-                hint="quantized folders are not supported; use the original weights",
+                hint="the only quantized weights are those of kosmos weights quantize",
             )
         start, stop = entry["data_offsets"]
         tensors[name] = StoredTensor(

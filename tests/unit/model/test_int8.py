@@ -28,13 +28,12 @@ def noise(*shape, seed=0):
     return torch.from_numpy(rng.standard_normal(shape)).float()
 
 
-weights = st.lists(
-    st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=3, max_size=3), min_size=1, max_size=5
-)
+numbers_of_any_size = st.floats(-(2.0**100), 2.0**100, width=32)
+weights = st.lists(st.tuples(*[numbers_of_any_size] * 3), min_size=1, max_size=5)
 
 
 @given(rows=weights)
-@example(rows=[[0.0, 0.0, 0.0], [1e-45, -1e-45, 0.0], [3e38, -3e38, 1.0]])
+@example(rows=[(0.0, 0.0, 0.0), (1e-45, -1e-45, 0.0), (3e38, -3e38, 1.0)])
 def test_weights_are_at_most_half_a_step_off(rows):
     weight = torch.tensor(rows)
     numbers, scales = quantize_rows(weight)

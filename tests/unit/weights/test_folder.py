@@ -218,7 +218,7 @@ def test_preprocessing_and_layout_must_fit_the_model(tmp_path):
         ("tokenizer.sha256", "0" * 64, r"tokenizer\.model: expected sha256 0000"),
         ("image.size", 29, r"image\.size 28 as the vision tower reads, found 29"),
         ("layout.num_image_tokens", 4, r"layout\.num_image_tokens 3 .* found 4"),
-        ("format_version", 2, "expected format_version 1, found 2"),
+        ("format_version", 3, "expected format_version 1 or 2, found 3"),
         ("format", "other", "expected 'format': 'openkosmos'"),
     ],
 )
