@@ -10,13 +10,16 @@ from hypothesis import strategies as st
 from kosmos.boxes import Box
 from kosmos.document.encode import Encoded, encode
 from kosmos.document.layout import INFERENCE
-from kosmos.document.types import Document, Image, Text
+from kosmos.document.types import Document, Grounded, Image, Text
+from kosmos.generate.grammar import GroundedGrammar
 from kosmos.generate.grounding import make_reply, open_tail
 from kosmos.generate.reply import Reply
 from kosmos.generate.search import Draft
 from kosmos.image.config import ImageConfig
 from kosmos.image.transform import ImageTransform
+from kosmos.text.locations import WHOLE
 from kosmos.text.tokenizer import Tokenizer
+from tests.strategies import boxes
 
 WIDE = np.zeros((100, 200, 3), dtype=np.uint8)
 SQUARE = ImageConfig(size=16)
@@ -244,6 +247,60 @@ def test_any_ids_make_a_reply_whose_boxes_lie_in_the_picture(tokenizer, data):
             box.checked("span")
             assert 0 <= x0 < x1 <= 200
             assert 0 <= y0 < y1 <= 100
+
+
+@given(
+    st.sampled_from([SQUARE, CROP]),
+    boxes(),
+    st.tuples(st.integers(1, 300), st.integers(1, 300)),
+)
+@settings(max_examples=150, deadline=None)
+def test_a_box_that_training_writes_comes_back_within_a_cell_of_the_original(
+    tokenizer, config, box, size
+):
+    width, height = size
+    picture = Image(np.zeros((height, width, 3), dtype=np.uint8))
+    doc = Document([picture, Grounded("a dog", [box])])
+    whole = encode(doc, tokenizer, layout=INFERENCE, image=config, complete=True)
+    prompt = encode(Document([picture]), tokenizer, layout=INFERENCE, image=config, complete=False)
+    ids = whole.token_ids[len(prompt) :].tolist()
+    transform = ImageTransform(config)
+    reply = make_reply(
+        Draft(token_ids=ids, token_logprobs=[-0.5] * len(ids), finish="stop"),
+        prompt,
+        tokenizer=tokenizer,
+        transform=transform,
+    )
+    assert reply.text == "a dog"
+    assert len(reply.grounded) == 1 - whole.num_dropped_boxes
+    shown = transform.box_out(WHOLE, width=width, height=height)
+    truth = box.intersection(shown)
+    cell = ((shown.x1 - shown.x0) * width / 4, (shown.y1 - shown.y0) * height / 4)
+    for span in reply.grounded:
+        for corner, expected, most in zip(
+            span.boxes_px[0], truth.to_pixels(width=width, height=height), 2 * cell, strict=True
+        ):
+            assert abs(corner - expected) <= most * (1 + 1e-5)  # boxes move in float32
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"temperature": 3.0}])
+def test_confidence_is_what_the_logits_say_whatever_chose_the_box(generator, pictures, options):
+    doc = Document([Image(pictures[0]), Text("<grounding><phrase>a red dog</phrase>")])
+    rule = GroundedGrammar(generator.tokenizer)
+    reply = generator.generate(doc, constraint=rule, max_new_tokens=12, **options)
+    span = reply.grounded[0]
+    pairs = [
+        "".join(f"<patch_index_{index:04d}>" for index in locations) for locations in span.locations
+    ]
+    for number, confidence in enumerate(span.confidence):
+        said = "</delimiter_of_multi_objects/>".join(pairs[: number + 1])
+        words = Text(f"<grounding><phrase>a red dog</phrase><object>{said}")
+        asked = Document([Image(pictures[0]), words])
+        ids = generator.encode(asked).token_ids
+        log_probs = generator.logits(asked).log_softmax(-1)
+        mean = (log_probs[-3, ids[-2]] + log_probs[-2, ids[-1]]).item() / 2
+        # worst seen 4.2e-8 (2026-11-21, torch 2.13); a neighboring token's is off by 1e-2
+        assert confidence == pytest.approx(math.exp(mean), abs=1.3e-7)
 
 
 def test_the_published_reply_of_the_released_model_is_read_as_published(shared_data):
