@@ -12,7 +12,10 @@ import torch
 
 from kosmos.document.pixels import load_pixels
 from kosmos.document.types import Document, Image, Text
+from kosmos.generate.choices import Choices
+from kosmos.generate.constraints import repeating_ids
 from kosmos.generate.generator import Generator
+from kosmos.generate.grammar import GroundedGrammar
 from kosmos.image.transform import ImageTransform
 from kosmos.weights.huggingface import export_huggingface
 from kosmos.weights.loaded import LoadedModel
@@ -20,7 +23,7 @@ from tests.unit.generate.random_models import make_generator, make_model, small_
 
 transformers = pytest.importorskip("transformers")
 
-PAD, EOS = 1, 2
+PAD, EOS, UNKNOWN = 1, 2, 3
 SEEDS = range(4)
 MAX_NEW_TOKENS = 14
 OPTIONS = {
@@ -124,6 +127,49 @@ def test_replies_have_the_tokens_of_transformers(pair, options):
     replies = pair.ours.generate(DOCS, max_new_tokens=MAX_NEW_TOKENS, **options)
     theirs = [pair.their_reply([doc], **options)[0] for doc in DOCS]
     assert [list(reply.token_ids) for reply in replies] == theirs
+
+
+ANSWERS = (
+    "a dog", "a dog left of", "a red dog", "a red circle", "yes", "no", "it", "it is",
+    "a blue star", "the star", "the star is",
+)  # fmt: skip
+CONSTRAINED = {name: OPTIONS[name] for name in OPTIONS if "at-least" not in name}
+
+
+@pytest.mark.parametrize("options", CONSTRAINED.values(), ids=CONSTRAINED.keys())
+@pytest.mark.parametrize("kind", ["choices", "grammar"])
+def test_constrained_replies_have_the_tokens_of_prefix_allowed_tokens_fn(pair, kind, options):
+    tokenizer = pair.ours.tokenizer
+    constraint = Choices(tokenizer, ANSWERS) if kind == "choices" else GroundedGrammar(tokenizer)
+    replies = pair.ours.generate(
+        DOCS, max_new_tokens=MAX_NEW_TOKENS, constraint=constraint, **options
+    )
+    ngram = options.get("no_repeat_ngram_size", 99)
+    compared = 0
+    for doc, reply in zip(DOCS, replies, strict=True):
+        prompt = pair.ours.encode(doc).token_ids.tolist()
+        dead_ends = []
+
+        def allowed(
+            batch_index: int, token_ids: torch.Tensor, prompt=prompt, dead_ends=dead_ends
+        ) -> list[int]:
+            said = token_ids.tolist()[len(prompt) :]
+            ids = []
+            if EOS not in said and len(said) < MAX_NEW_TOKENS:
+                remaining = MAX_NEW_TOKENS - len(said)
+                ids = constraint.allowed(prompt, said, remaining).tolist()
+                if set(ids) <= set(repeating_ids([*prompt, *said], ngram)):
+                    dead_ends.append(said)
+            # to a beam that is over, which theirs keeps at -1e9: with </s> here it would count as
+            # finished once more, and stop an early stopping search too early
+            return ids or [UNKNOWN]
+
+        theirs = pair.their_reply([doc], prefix_allowed_tokens_fn=allowed, **options)[0]
+        # where a rule and the constraint leave nothing, theirs takes what neither allows
+        if not dead_ends:
+            compared += 1
+            assert list(reply.token_ids) == theirs
+    assert compared == len(DOCS) or (compared >= 2 and ngram == 3)
 
 
 def test_the_prompts_and_weights_give_replies_of_all_kinds():

@@ -1,10 +1,14 @@
 """What may not be chosen next."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kosmos.errors import ConfigError
 from kosmos.generate.config import Decoding
 from kosmos.generate.constraints import Constraints, Place, StopStrings, repeating_ids
 from kosmos.text.vocabulary import Vocabulary
@@ -58,6 +62,95 @@ def test_the_first_token_of_the_release_escapes_both_rules():
     constraints = Constraints.of(released, VOCABULARY)
     assert [constraints.stops(2, n) for n in (1, 2)] == [False, True]
     assert Constraints.of(Decoding(), VOCABULARY).stops(2, 1)
+
+
+class Listed:
+    """Allows the same ids everywhere; remembers what it was asked."""
+
+    def __init__(self, ids: Sequence[int] | None) -> None:
+        self.ids = None if ids is None else np.array(ids, dtype=np.int64)
+        self.asked: list[tuple[list[int], list[int], int]] = []
+
+    def allowed(self, prompt, reply, remaining):
+        self.asked.append((list(prompt), list(reply), remaining))
+        return self.ids
+
+
+def left(decoding: Decoding, ids: Sequence[int] | None, reply: Sequence[int] = ()) -> set[int]:
+    """What may be chosen behind ``<s> 5 6 5`` and a reply, and keeps its log-probability."""
+    constraints = Constraints.of(decoding, VOCABULARY)
+    log_probs = torch.randn(1, VOCABULARY.size, generator=torch.Generator().manual_seed(0))
+    before = log_probs.clone()
+    empty = constraints.mask(log_probs, [Place([0, 5, 6, 5], reply, 9, Listed(ids))])
+    found = set(log_probs[0].isfinite().nonzero().flatten().tolist())
+    assert empty == ([] if found else [0])
+    assert all(log_probs[0, index] == before[0, index] for index in found)
+    return found
+
+
+ids_of_any_number = st.sets(st.integers(0, VOCABULARY.size - 1), max_size=VOCABULARY.size)
+
+
+@given(ids_of_any_number, st.lists(st.integers(2, 8), max_size=6), st.integers(0, 5), st.booleans())
+def test_a_constraint_always_holds_and_rules_hold_while_they_leave_something(
+    ids, reply, least, allow_pad
+):
+    decoding = Decoding(min_new_tokens=least, no_repeat_ngram_size=2, allow_pad=allow_pad)
+    hard = ids - ({1} if not allow_pad else set())
+    soft = hard - ({2} if len(reply) < least else set()) or hard
+    softer = soft - set(repeating_ids([0, 5, 6, 5, *reply], 2)) or soft
+    assert left(decoding, sorted(ids), reply) == softer
+
+
+def test_no_constraint_and_one_that_allows_anything_are_the_same():
+    assert left(Decoding(), None) == set(range(VOCABULARY.size)) - {1}
+
+
+def test_rows_have_constraints_of_their_own():
+    constraints = Constraints.of(Decoding(), VOCABULARY)
+    few, most = Listed([4, 7]), Listed(range(3, VOCABULARY.size))
+    log_probs = torch.zeros(5, VOCABULARY.size)
+    places = [Place([0], [], 9, c) for c in (few, None, most, few, Listed([]))]
+    assert constraints.mask(log_probs, places) == [4]
+    counts = log_probs.isfinite().sum(dim=1).tolist()
+    assert counts == [2, VOCABULARY.size - 1, VOCABULARY.size - 3, 2, 0]
+
+
+def test_a_constraint_is_told_the_reply_less_an_end_that_did_not_stop_it():
+    released = Constraints.of(Decoding(first_token="release"), VOCABULARY)
+    usual = Constraints.of(Decoding(), VOCABULARY)
+    listed = Listed([4])
+    for constraints in (released, usual):
+        constraints.mask(torch.zeros(1, VOCABULARY.size), [Place([0, 5], [2, 7], 3, listed)])
+    assert listed.asked == [([0, 5], [7], 3), ([0, 5], [2, 7], 3)]
+
+
+@pytest.mark.parametrize("ids", [[-1, 4], [4, VOCABULARY.size]])
+def test_ids_that_do_not_exist_are_refused(ids):
+    last = VOCABULARY.size - 1
+    with pytest.raises(ConfigError, match=f"^document: expected .* ids from 0 to {last}, found"):
+        left(Decoding(), ids)
+
+
+def test_a_constraint_that_allows_nothing_is_told_before_a_model_is_asked():
+    constraints = Constraints.of(Decoding(), VOCABULARY)
+    for ids in ([], [VOCABULARY.pad_id]):
+        with pytest.raises(ConfigError, match=r"^document 'a': expected a token that is allowed"):
+            constraints.check(Place([0], [], 9, Listed(ids), "document 'a'"))
+    constraints.check(Place([0], [], 9, Listed([4])))
+    constraints.check(Place([0], [], 9, None))
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.0}, {"num_beams": 3}])
+def test_a_reply_that_can_neither_go_on_nor_end_is_an_error_that_names_the_document(
+    generator, options
+):
+    class DeadEnd:
+        def allowed(self, prompt, reply, remaining):
+            return np.array([5, 6] if len(reply) < 2 else [], dtype=np.int64)
+
+    with pytest.raises(ConfigError, match=r"^document 1: .* after 2 tokens of the reply"):
+        generator.generate(["a dog", "a star"], constraint=[None, DeadEnd()], **options)
 
 
 @pytest.mark.parametrize("string", ["r", "red", "d<phrase> c", "circle", "</phrase> le"])
