@@ -66,6 +66,9 @@ class Generator:
     Args:
         loaded: What a model folder holds.
         image_cache_bytes: Most bytes of encoded pictures kept from call to call; 0 keeps none.
+
+    Raises:
+        ConfigError: If the layout has more or fewer slots for an image than the model fills.
     """
 
     def __init__(self, loaded: LoadedModel, *, image_cache_bytes: int = CACHE_BYTES) -> None:
@@ -75,6 +78,12 @@ class Generator:
         self.tokenizer = loaded.tokenizer
         self.image = loaded.image
         self.layout = loaded.layout
+        connector, num_slots = loaded.model.config.connector, loaded.layout.num_image_tokens
+        if connector is not None and connector.num_queries != num_slots:
+            raise ConfigError(
+                f"layout.num_image_tokens: expected {connector.num_queries}, the model's soft "
+                f"tokens of an image, found {num_slots}"
+            )
         self.provenance = loaded.provenance
         self._transform = ImageTransform(loaded.image)
         self.pictures = Pictures(self._model, self._transform, max_bytes=image_cache_bytes)
@@ -379,7 +388,8 @@ class Generator:
 
         ``locate(picture, "the dog on the left")``. All pairs of location tokens whose corners are
         in order take part, and each has the log-probability that the model gives it among all
-        tokens, behind ``<object>``.
+        tokens, behind ``<object>``. Where a model is sure of the first cell this takes a few tokens
+        of reading; where all cells are alike to it, one for each cell of the grid.
 
         Args:
             docs: A document or a list of them: images, and words if the phrase has a context.

@@ -19,6 +19,7 @@ from tools.docstrings import (
 
 RETURNED = {
     "GroundedSpan": "kosmos.generate.reply",
+    "Located": "kosmos.generate.reply",
     "Encoded": "kosmos.document.encode",
     "Markup": "kosmos.text.markup",
     "Span": "kosmos.text.markup",
