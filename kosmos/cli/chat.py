@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,10 +16,14 @@ from kosmos.cli.options import (
     json_option,
     model_options,
 )
+from kosmos.document.types import ImageSource
 from kosmos.errors import KosmosError
 from kosmos.generate.config import Decoding
 from kosmos.generate.export import reply_to_json
 from kosmos.text.prompts import question
+
+if TYPE_CHECKING:
+    from kosmos.generate.chat import Chat
 
 
 @click.command()
@@ -36,6 +42,8 @@ def command(
     as_json: bool,
 ) -> None:
     """Talk with a model: a line of stdin is a turn, its answer goes to stdout.
+
+    Words are printed as they come, but with beams or --json when the answer is complete.
 
     /image FILE shows a picture with the next turn; /quit or the end of input ends the talk.
 
@@ -56,15 +64,29 @@ def command(
             if line.startswith("/image "):
                 shown += read_all([line.removeprefix("/image ").strip()], max_pixels=max_pixels)
             elif line:
-                reply = chat.say(line, [image.source for image in shown])
+                _answer(chat, line, [image.source for image in shown], as_json=as_json)
                 shown = []
-                text = "\n".join([reply.text, *span_lines(reply.grounded)])
-                click.echo(json.dumps(reply_to_json(reply)) if as_json else text)
         except KosmosError as error:
             # a person corrects the line and goes on; a script learns at once
             if not sys.stdin.isatty():
                 raise
             tell(error)
+
+
+def _answer(chat: "Chat", line: str, images: Sequence[ImageSource], *, as_json: bool) -> None:
+    """Take a turn and print its answer, words as they come where that can be."""
+    if as_json:
+        click.echo(json.dumps(reply_to_json(chat.say(line, images))))
+    elif chat.decoding.num_beams > 1:
+        reply = chat.say(line, images)
+        click.echo("\n".join([reply.text, *span_lines(reply.grounded)]))
+    else:
+        lines: list[str] = []
+        for piece in chat.stream(line, images):
+            click.echo(piece.text, nl=False)
+            if piece.reply is not None:
+                lines = span_lines(piece.reply.grounded)
+        click.echo("".join(f"\n{span}" for span in lines))
 
 
 def _next_line() -> str | None:

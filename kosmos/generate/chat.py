@@ -5,14 +5,14 @@ document, laid out by the same encoder as everything else. A user's words are pu
 by default the papers' ``Question: ... Answer:``, since that is what the models have seen.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Unpack
 
 from kosmos.document.types import Document, Image, ImageSource, Part, Text
 from kosmos.generate.config import GREEDY, Decoding, DecodingOptions
 from kosmos.generate.generator import Generator
-from kosmos.generate.reply import Reply
+from kosmos.generate.reply import Piece, Reply
 from kosmos.text.prompts import question
 
 
@@ -88,5 +88,35 @@ class Chat:
         """
         asked = self.conversation.user(text, images)
         reply = self.generator.generate(asked.document, decoding=self.decoding, **options)
-        self.conversation = asked.assistant(reply.markup) if reply.markup else asked
+        self._answer(asked, reply)
         return reply
+
+    def stream(
+        self,
+        text: str,
+        images: Sequence[ImageSource] = (),
+        **options: Unpack[DecodingOptions],
+    ) -> Iterator[Piece]:
+        """Do as :meth:`say` does and tell the answer while it grows; not with beams.
+
+        Args:
+            text: As for :meth:`say`.
+            images: As for :meth:`say`.
+            options: As for :meth:`say`.
+
+        Yields:
+            Pieces of the answer, the last with the whole. The turn enters the conversation before
+            the last piece comes; one that is not told to the end leaves no trace.
+
+        Raises:
+            ConfigError: If there are beams.
+            DataError: As for :meth:`say`.
+        """
+        asked = self.conversation.user(text, images)
+        for piece in self.generator.stream(asked.document, decoding=self.decoding, **options):
+            if piece.reply is not None:
+                self._answer(asked, piece.reply)
+            yield piece
+
+    def _answer(self, asked: Conversation, reply: Reply) -> None:
+        self.conversation = asked.assistant(reply.markup) if reply.markup else asked

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Unpack, overload
 
+import numpy as np
 import PIL.Image
 import torch
 from jaxtyping import Float32
@@ -38,12 +39,13 @@ from kosmos.generate.fixed import FixedSteps
 from kosmos.generate.grounding import make_located, make_reply
 from kosmos.generate.locating import ask_where, best_pairs, open_object
 from kosmos.generate.pictures import CACHE_BYTES, Pictures
-from kosmos.generate.reply import Failure, Located, Reply, Score
+from kosmos.generate.reply import Failure, Located, Piece, Reply, Score
 from kosmos.generate.rollout import Rollout
 from kosmos.generate.schedule import batches, shared_groups
 from kosmos.generate.scoring import Candidate, make_candidate, score_candidates
-from kosmos.generate.search import Draft, Start, choose_replies, search_beams
+from kosmos.generate.search import Draft, Start, choose_replies, grow_replies, rank_beams
 from kosmos.generate.tree import Prompt
+from kosmos.generate.unfolding import Unfolding
 from kosmos.image.transform import ImageTransform
 from kosmos.model.kernels import pack_model
 from kosmos.model.kosmos import Kosmos
@@ -239,7 +241,7 @@ class Generator:
         for index, answer in self._answers(asked, decoding, batch_size, bounds):
             if isinstance(answer, Failure) and errors == "raise":
                 raise answer.error
-            answers[index] = answer
+            answers[index] = answer if isinstance(answer, Failure) else answer[0]
         return answers[0] if is_one else [answers[index] for index in range(len(asked))]
 
     @torch.inference_mode()
@@ -265,7 +267,88 @@ class Generator:
         _check_positive("batch_size", batch_size)
         bounds = per_document(constraint, len(docs))
         asked = [as_document(doc) for doc in docs]
-        yield from self._answers(asked, decoding, batch_size, bounds)
+        for index, answer in self._answers(asked, decoding, batch_size, bounds):
+            yield index, answer if isinstance(answer, Failure) else answer[0]
+
+    def stream(
+        self,
+        doc: Ask,
+        *,
+        decoding: Decoding = GREEDY,
+        constraint: Constraint | None = None,
+        **options: Unpack[DecodingOptions],
+    ) -> Iterator[Piece]:
+        """Continue a document and tell the reply while it grows; not with beams.
+
+        Args:
+            doc: The prompt.
+            decoding: How tokens are chosen.
+            constraint: What the reply may say.
+            options: As for :meth:`generate`.
+
+        Returns:
+            Pieces whose words and whose spans add up to those of the reply. The last one has the
+            reply, the same as :meth:`generate` gives. Words that may turn out to begin a stop
+            string are held back.
+
+        Raises:
+            ConfigError: If there are beams, of which none is certain before the end; and
+                otherwise as :meth:`generate`, when the first piece is asked for.
+        """
+        if options:
+            decoding = config.replace(decoding, options)
+        if decoding.num_beams > 1:
+            raise ConfigError(
+                f"decoding.num_beams: expected 1 to tell a reply while it grows, "
+                f"found {decoding.num_beams}",
+                hint="generate gives the reply of beams, when it is complete",
+            )
+        return self._pieces(as_document(doc), decoding, constraint)
+
+    @torch.inference_mode()
+    def generate_n(
+        self,
+        doc: Ask,
+        num_replies: int,
+        *,
+        decoding: Decoding = GREEDY,
+        constraint: Constraint | None = None,
+        **options: Unpack[DecodingOptions],
+    ) -> list[Reply]:
+        """Several replies to one document, which is read once.
+
+        With beams the best of them; with a temperature so many draws, of which one is the reply
+        that :meth:`generate` gives, and the same draw may come twice.
+
+        Args:
+            doc: The prompt.
+            num_replies: How many; at most ``num_beams`` with beams.
+            decoding: How tokens are chosen.
+            constraint: What the replies may say.
+            options: As for :meth:`generate`.
+
+        Returns:
+            Replies, best first: beams by what they are worth, draws by their log-probability.
+            Fewer than asked for only where a constraint lets fewer beams finish.
+
+        Raises:
+            ConfigError: If there are not so many replies; and otherwise as :meth:`generate`.
+        """
+        if options:
+            decoding = config.replace(decoding, options)
+        _check_positive("num_replies", num_replies)
+        if not decoding.is_sampled and num_replies > decoding.num_beams:
+            raise ConfigError(
+                f"num_replies: expected at most num_beams={decoding.num_beams}, "
+                f"found {num_replies}",
+                hint="more beams have more replies, and so has a temperature above 0",
+            )
+        ((_, answer),) = self._answers(
+            [as_document(doc)], decoding, 1, [constraint], num_replies=num_replies
+        )
+        if isinstance(answer, Failure):
+            raise answer.error
+        return answer
 
     def score(
         self,
@@ -474,7 +557,9 @@ class Generator:
         decoding: Decoding,
         batch_size: int,
         bounds: Sequence[Constraint | None],
-    ) -> Iterator[tuple[int, Reply | Failure]]:
+        *,
+        num_replies: int = 1,
+    ) -> Iterator[tuple[int, list[Reply] | Failure]]:
         names = [ask_name(doc, index if len(docs) > 1 else None) for index, doc in enumerate(docs)]
         rules = Constraints.of(decoding, self.tokenizer.vocabulary)
         rows: dict[int, Encoded] = {}
@@ -524,18 +609,40 @@ class Generator:
                 [docs[index].id for index in prompts],
                 decoding,
                 [bounds[index] for index in prompts],
+                num_replies=num_replies,
             )
-            for index, draft in zip(prompts, drafts, strict=True):
-                yield (
-                    index,
-                    make_reply(
-                        draft,
-                        rows[index],
-                        tokenizer=self.tokenizer,
-                        transform=self._transform,
-                        stop=decoding.stop,
-                    ),
-                )
+            for index, own in zip(prompts, drafts, strict=True):
+                yield index, [self._reply(draft, rows[index], decoding) for draft in own]
+
+    @torch.inference_mode()
+    def _pieces(
+        self, doc: Document, decoding: Decoding, constraint: Constraint | None
+    ) -> Iterator[Piece]:
+        name = ask_name(doc, None)
+        row = self.encode(doc)
+        limit = self._limit(row, decoding, name)
+        rules = Constraints.of(decoding, self.tokenizer.vocabulary)
+        rules.check(Place(row.token_ids.tolist(), [], limit, constraint, name))
+        (soft,) = self.pictures.take([row.images], names=[name])
+        prompt = Prompt(encoded=row, soft_tokens=soft, name=name)
+        rollout, starts = self._begin([[prompt]], [limit], [doc.id], decoding, [constraint])
+        unfolding = Unfolding(
+            lambda draft: self._reply(draft, row, decoding), self.tokenizer.stream(), decoding.stop
+        )
+        for (draft,) in grow_replies(rollout, starts, decoding, rules):
+            piece = unfolding.grow(draft)
+            if piece.text or piece.grounded:
+                yield piece
+        yield unfolding.finish(draft)
+
+    def _reply(self, draft: Draft, prompt: Encoded, decoding: Decoding) -> Reply:
+        return make_reply(
+            draft,
+            prompt,
+            tokenizer=self.tokenizer,
+            transform=self._transform,
+            stop=decoding.stop,
+        )
 
     def _search(
         self,
@@ -544,14 +651,40 @@ class Generator:
         keys: Sequence[str],
         decoding: Decoding,
         bounds: Sequence[Constraint | None],
-    ) -> list[Draft]:
+        *,
+        num_replies: int,
+    ) -> list[list[Draft]]:
+        """For each prompt its replies, best first."""
+        rules = Constraints.of(decoding, self.tokenizer.vocabulary)
+        rollout, starts = self._begin(
+            groups, limits, keys, decoding, bounds, num_replies=num_replies
+        )
+        if decoding.num_beams > 1:
+            return [best[:num_replies] for best in rank_beams(rollout, starts, decoding, rules)]
+        drafts = choose_replies(rollout, starts, decoding, rules)
+        return [
+            sorted(drafts[first : first + num_replies], key=lambda draft: -draft.logprob)
+            for first in range(0, len(drafts), num_replies)
+        ]
+
+    def _begin(
+        self,
+        groups: Sequence[Sequence[Prompt]],
+        limits: Sequence[int],
+        keys: Sequence[str],
+        decoding: Decoding,
+        bounds: Sequence[Constraint | None],
+        *,
+        num_replies: int = 1,
+    ) -> tuple[Rollout, list[Start]]:
+        """Read prompts; with the starts of their replies, those of each side by side."""
         prompts = [prompt for group in groups for prompt in group]
         use_beams = decoding.num_beams > 1
         rollout = Rollout(
             self.model,
             groups,
             room=max(limits) - 1,
-            fan=decoding.num_beams,
+            fan=max(decoding.num_beams, num_replies),
             score_prompts=use_beams and decoding.score_prompt,
             fixed=self._fixed,
         )
@@ -559,7 +692,7 @@ class Generator:
             Start(
                 prompt=prompt.token_ids,
                 limit=limit,
-                rng=runtime.generator(decoding.seed, "sample", key),
+                rng=_rng(decoding.seed, key, number),
                 stop=StopStrings(decoding.stop, self.tokenizer.stream()) if decoding.stop else None,
                 prompt_log_prob=log_prob,
                 constraint=constraint,
@@ -568,10 +701,9 @@ class Generator:
             for prompt, limit, key, log_prob, constraint in zip(
                 prompts, limits, keys, rollout.prompt_log_probs, bounds, strict=True
             )
+            for number in range(1 if use_beams else num_replies)
         ]
-        constraints = Constraints.of(decoding, self.tokenizer.vocabulary)
-        search = search_beams if use_beams else choose_replies
-        return search(rollout, starts, decoding, constraints)
+        return rollout, starts
 
     def _limit(self, prompt: Encoded, decoding: Decoding, name: str) -> int:
         """Most tokens of a reply to a prompt."""
@@ -629,6 +761,12 @@ def load(
 ) -> Generator:
     """Load a model folder, ours or a Hugging Face Kosmos-2 one; see :meth:`Generator.load`."""
     return Generator.load(path, device=device, dtype=dtype, quantize=quantize, pack=pack)
+
+
+def _rng(seed: int, key: str, number: int) -> np.random.Generator:
+    """Of a reply to the document called ``key``; the first one's is that of its only one."""
+    names = ("sample", key) if number == 0 else ("sample again", number, key)
+    return runtime.generator(seed, *names)
 
 
 def _check_positive(name: str, value: int) -> None:

@@ -1,6 +1,7 @@
 """What an engine answers: replies with spans and boxes, and scores of candidates.
 
 - :class:`Reply`, with a :class:`GroundedSpan` for each phrase that has boxes
+- :class:`Piece`: a part of a reply, told while it grows
 - :class:`Located`: a box that was asked for
 - :class:`Failure`: in the place of a reply that could not be given
 - :class:`Score`
@@ -63,6 +64,18 @@ class Reply:
     """Markup that did not parse and why; empty when all did."""
     finish: Literal["stop", "length"]
     """``stop`` at ``</s>``, ``length`` when the token limit came first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A part of a reply that is told while the rest is still to come."""
+
+    text: str = ""
+    """Words that follow those of the pieces before; all together are ``Reply.text``."""
+    grounded: Sequence[GroundedSpan] = ()
+    """Spans that are certain since the piece before; all together are ``Reply.grounded``."""
+    reply: Reply | None = None
+    """The whole reply, with the last piece."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

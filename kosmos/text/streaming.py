@@ -68,6 +68,11 @@ class StreamDecoder:
         other._bytes.setstate(self._bytes.getstate())
         return other
 
+    @property
+    def is_inside_character(self) -> bool:
+        """Whether bytes are held back that are not yet a character."""
+        return bool(self._bytes.getstate()[0])
+
     def _control(self, token_id: int) -> str:
         if token_id == self._vocabulary.line_end_id:
             return "\n"

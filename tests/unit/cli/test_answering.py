@@ -5,8 +5,10 @@ import math
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import numpy as np
 import PIL.Image
 import pytest
@@ -315,6 +317,36 @@ def test_chat_answers_each_line_and_remembers(folder, generator, picture):
     ]
     start = run("chat", folder, *arguments, "--image", picture, stdin="What is it?\n").stdout
     assert json.loads(start)["token_ids"] == list(expected[0].token_ids)
+
+
+def test_chat_prints_words_as_they_come_and_then_boxes(folder, generator, monkeypatch, picture):
+    from kosmos.generate import generator as module
+    from kosmos.generate.search import Draft
+
+    ids = generator.tokenizer.encode_markup(
+        "a red<phrase> dog</phrase><object><patch_index_0000><patch_index_0010></object> left"
+    )
+
+    def grow(rows: object, starts: list, decoding: object, rules: object) -> Iterator[list[Draft]]:
+        for size in range(1, len(ids) + 1):
+            yield [Draft(token_ids=ids[:size], token_logprobs=[-1.0] * size, finish="length")]
+
+    echoed = []
+    monkeypatch.setattr(module, "grow_replies", grow)
+    monkeypatch.setattr(click, "echo", lambda text, **_: echoed.append(text))
+    run("chat", folder, "--image", picture, stdin="What is it?\n")
+    assert echoed[-1] == "\ndog\t5.0 3.8 25.0 18.8\t0.37"
+    assert "".join(echoed[:-1]) == "a red dog left"
+    assert len(echoed) > 5
+
+
+def test_chat_answers_with_beams_too(folder, generator):
+    from kosmos.generate.chat import Chat
+    from kosmos.generate.config import Decoding
+
+    chat = Chat(generator, decoding=Decoding(max_new_tokens=4, num_beams=2))
+    found = run("chat", folder, "--num-beams", "2", "--max-new-tokens", "4", stdin="red?\n").stdout
+    assert found.splitlines()[0] == chat.say("red?").text
 
 
 def test_a_script_learns_of_a_bad_line_at_once(folder):

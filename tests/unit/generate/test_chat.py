@@ -37,6 +37,19 @@ def test_each_answer_is_the_reply_to_all_that_was_said(tokenizer, pictures):
     assert chat.conversation == after.assistant(second.markup)
 
 
+def test_an_answer_told_while_it_grows_is_the_same_and_enters_the_talk(tokenizer, pictures):
+    generator = make_generator(tokenizer, make_model(tokenizer.vocabulary.size, seed=5))
+    decoding = Decoding(max_new_tokens=9, min_new_tokens=9)
+    said, told = Chat(generator, decoding=decoding), Chat(generator, decoding=decoding)
+    for words, shown in (("What is it?", pictures[:1]), ("a dog", [])):
+        *pieces, last = told.stream(words, shown)
+        assert last.reply == said.say(words, shown)
+        assert "".join(piece.text for piece in [*pieces, last]) == last.reply.text
+        assert told.conversation == said.conversation
+    next(told.stream("red?"))
+    assert told.conversation == said.conversation
+
+
 def test_an_empty_answer_adds_no_part(tokenizer):
     # nothing is as likely as </s>
     model = make_model(tokenizer.vocabulary.size, seed=0, end_bias=50.0)
