@@ -46,6 +46,10 @@ class ModelChoice:
     device: str
     dtype: str
 
+    def settings(self) -> dict[str, str]:
+        """What replies depend on beside the folder's content."""
+        return {"dtype": self.dtype}
+
     def load(self) -> "Generator":
         """Load it; this is where torch is imported.
 

@@ -195,7 +195,7 @@ def _work_off(
         "version": VERSION,
         "command": title,
         "model": model_digest(model.folder),
-        "dtype": model.dtype,
+        **model.settings(),
         "prompt": None if form.words is None else form.prompt(form.words),
         **settings,
     }

@@ -1,6 +1,7 @@
 """A work list: every item exactly once, whatever its length and its company."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import PIL.Image
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from kosmos.document.types import Document, Image, Text
 from kosmos.errors import CheckpointError, ConfigError, DataError, ImageError, MarkupError
 from kosmos.generate.config import Decoding
+from kosmos.generate.generator import Generator
 from kosmos.generate.reply import Failure, Reply, Score
 from kosmos.generate.resumable import ResumableLines
 from kosmos.generate.schedule import batches, shared_groups
@@ -25,6 +27,7 @@ from kosmos.generate.worklist import (
     scores,
     unfinished,
 )
+from kosmos.weights.loaded import LoadedModel
 from tests.unit.generate.random_models import make_generator, make_model, small_tokenizer
 
 BAD_IMAGE = Image(b"not a picture")
@@ -200,6 +203,18 @@ def test_weights_that_are_not_finite_are_no_document_s_fault(tokenizer):
         model.decoder.norm.weight[0] = float("nan")
     with pytest.raises(CheckpointError, match="found NaN at step 0"):
         make_generator(tokenizer, model).generate(["a", "a dog"], errors="return")
+
+
+@pytest.mark.parametrize("num_slots", [2, 4])
+def test_a_layout_whose_slots_are_not_those_of_the_model_is_refused(generator, num_slots):
+    loaded = LoadedModel(
+        model=generator.model,
+        tokenizer=generator.tokenizer,
+        image=generator.image,
+        layout=replace(generator.layout, num_image_tokens=num_slots),
+    )
+    with pytest.raises(ConfigError, match=f"expected 3, .* found {num_slots}"):
+        Generator(loaded)
 
 
 def test_an_unknown_way_with_errors_is_refused(generator):
