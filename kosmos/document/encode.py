@@ -100,7 +100,7 @@ class _Encoder:
         self.tokenizer = tokenizer
         self.vocabulary = tokenizer.vocabulary
         self.layout = layout
-        self.transform = ImageTransform(image)
+        self.image = image
         self.token_ids: list[int] = []
         self.image_slots: list[bool] = []
         self.loss_mask: list[bool] = []
@@ -197,7 +197,8 @@ class _Encoder:
                 "a tokenizer loaded with num_cells=32 has the tokens",
             )
         width, height = self.image_sizes[-1]
-        moved = [self.transform.box_in(box, width=width, height=height) for box in boxes]
+        transform = ImageTransform(self.image)
+        moved = [transform.box_in(box, width=width, height=height) for box in boxes]
         kept = [box for box in moved if box is not None]
         self.num_dropped_boxes += len(boxes) - len(kept)
         self.num_dropped_phrases += not kept

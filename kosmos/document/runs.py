@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from kosmos.document.layout import Layout
 from kosmos.errors import DataError, MarkupError
-from kosmos.text.markup import lex
+from kosmos.text.markup import Lexeme, lex
 from kosmos.text.tokenizer import Tokenizer
 
 
@@ -70,7 +70,7 @@ def mark_text(text: str, tokenizer: Tokenizer, *, ground: bool) -> Run:
         if kind == "words":
             words += token
             continue
-        token_id = vocabulary.control_id(token)
+        token_id = tokenizer.grounding_ids.get(token)
         if token_id is None:
             raise MarkupError(
                 f"expected a location on a grid of {vocabulary.num_cells} x "
@@ -78,13 +78,14 @@ def mark_text(text: str, tokenizer: Tokenizer, *, ground: bool) -> Run:
                 position=position,
             )
         place = len(words)
-        following = [lexeme.kind for lexeme in lexemes[index + 1 : index + 3]]
-        if kind == "phrase" and following == ["words", "phrase_end"]:
+        if kind == "phrase" and _opens(lexemes, index):
             opened = place
         elif kind == "phrase_end" and opened >= 0:
             start, end = _without_blanks(words, opened, place)
             marks.append(Mark(start, end, (vocabulary.phrase_id,), (token_id,), typed=True))
             opened = -1
+        elif marks and marks[-1].start == marks[-1].end == place:
+            marks[-1] = marks[-1]._replace(closing=(*marks[-1].closing, token_id))
         else:
             marks.append(Mark(place, place, (), (token_id,), typed=True))
     return Run(words, tuple(marks))
@@ -113,6 +114,8 @@ def mark_phrase(
 
 def join_runs(runs: Sequence[Run]) -> Run:
     """One run of the words of several."""
+    if len(runs) == 1:
+        return runs[0]
     words, marks = "", list[Mark]()
     for run in runs:
         offset = len(words)
@@ -141,6 +144,12 @@ def tokenize_run(run: Run, tokenizer: Tokenizer, layout: Layout) -> Tokens:
             ids += spliced.ids
             num_unaligned += spliced.num_unaligned
     return Tokens(ids, num_unaligned)
+
+
+def _opens(lexemes: Sequence[Lexeme], index: int) -> bool:
+    """Whether words and ``</phrase>`` follow a lexeme."""
+    following = [lexeme.kind for lexeme in lexemes[index + 1 : index + 3]]
+    return following == ["words", "phrase_end"]
 
 
 def _without_blanks(words: str, start: int, end: int) -> tuple[int, int]:
@@ -183,9 +192,9 @@ def _separate(run: Run, tokenizer: Tokenizer, layout: Layout) -> list[int]:
     cursor = 0
 
     def say(end: int) -> None:
-        ids.extend(
-            tokenizer.encode_markup(run.words[cursor:end], typed_control=layout.typed_control)
-        )
+        if cursor < end:
+            words = run.words[cursor:end]
+            ids.extend(tokenizer.encode_markup(words, typed_control=layout.typed_control))
 
     for mark in run.marks:
         say(mark.start)
