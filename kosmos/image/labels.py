@@ -140,7 +140,7 @@ def lay_out(
         label = None
         if named[index].label.strip():
             tag = _Tag(named[index].label, canvas)
-            label = tag.label(tag.place(rectangles[index], line_px, taken), colors[index])
+            label = tag.label(tag.place(index, rectangles, line_px, taken), colors[index])
             taken.append(label.place)
         rim = _rim(rectangles[index], line_px, canvas)
         frames.append(Frame(rectangles[index], rim, colors[index], label, index))
@@ -166,9 +166,11 @@ class _Tag:
         self.height = self._height(self._lines)
         self.width = math.ceil(max(map(self._length, self._lines))) + 2 * self._pad
 
-    def place(self, box: Rectangle, line_px: int, taken: Sequence[Rectangle]) -> Rectangle:
-        """Where the tag covers least of the others; of equals above the box, then inside it."""
-        x0, y0, x1, y1 = box
+    def place(
+        self, index: int, boxes: Sequence[Rectangle], line_px: int, taken: Sequence[Rectangle]
+    ) -> Rectangle:
+        """Where the tag covers least of the others; of equals above its box, then inside it."""
+        x0, y0, x1, y1 = boxes[index]
         rim = line_px // 2 + 1
         above = y0 - self.height - rim + 1
         rows = [above, y0 + rim, y1 + rim, y1 - self.height - rim]
@@ -180,10 +182,11 @@ class _Tag:
             top = min(max(row, 0), max(0, self._canvas[1] - self.height))
             place = (left, top, left + self.width, top + self.height)
             covered = sum(_overlap(place, other) for other in taken)
+            hidden = sum(_overlap(place, box) > 0.8 * _area(box) for box in boxes)
             # being pushed in from an edge costs a little, a place stacked on another label what
-            # it is away from the box, and hiding a label more than any distance
+            # it is away from the box, hiding a box more than any distance, and a label even more
             away = abs(row - above) if number >= 4 else 0
-            cost = covered * 10_000 + abs(top - row) + abs(left - column) + away
+            cost = covered * 10_000 + hidden * 5_000 + abs(top - row) + abs(left - column) + away
             if cost < least:
                 best, least = place, cost
         return best

@@ -112,6 +112,16 @@ def test_labels_of_boxes_side_by_side_do_not_cover_each_other() -> None:
         assert all(labels._overlap(a, b) == 0 for b in places[:i])
 
 
+def test_a_label_hides_no_box_while_there_is_room() -> None:
+    whole = (Box(0.0, 0.0, 1.0, 1.0), "all that is to be seen")
+    small = (Box(0.45, 0.02, 0.5, 0.05), "")
+    (place, _), *_ = tags_of((600, 400), [whole])
+    hidden = (270, 8, 300, 20)
+    assert labels._overlap(place, hidden) == labels._area(hidden)
+    (place, _), *_ = tags_of((600, 400), [whole, small])
+    assert labels._overlap(place, hidden) == 0
+
+
 def test_what_no_picture_can_hold_ends_in_an_ellipsis() -> None:
     (((x0, y0, x1, y1), lines),) = tags_of((100, 100), [(Box(0.0, 0.0, 1.0, 1.0), "word " * 900)])
     assert lines[-1].endswith("...")
