@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from statistics import median
+from typing import Literal, TypeAlias
 
 import torch
 
@@ -33,6 +34,7 @@ from kosmos.model.config import ModelConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 RATIO, OF_LIMIT = "ours ÷ peer", "of the limit"
+Quantize: TypeAlias = Literal["int8"] | None
 MAX_SHARE = {"full": 1.0, "medium": 0.5, "tiny": 0.02}
 """Size of the calibration beside the usual one."""
 
@@ -89,7 +91,7 @@ class Setting:
 
     args: argparse.Namespace
     folder: Path
-    generators: dict[str | None, Generator] = field(default_factory=dict)
+    generators: dict[Quantize, Generator] = field(default_factory=dict)
 
     @property
     def size(self) -> str:
@@ -100,12 +102,11 @@ class Setting:
         """How many of something: fewer with the tiny model."""
         return tiny if self.size == "tiny" else many
 
-    def generator(self, quantize: str | None = None) -> Generator:
+    def generator(self, quantize: Quantize = None) -> Generator:
         """Ours, loaded from the folder that the peer loads."""
         if quantize not in self.generators:
-            options = {} if quantize is None else {"quantize": quantize}
             self.generators[quantize] = Generator.load(
-                self.folder, device=self.args.device, dtype=self.args.dtype, **options
+                self.folder, device=self.args.device, dtype=self.args.dtype, quantize=quantize
             )
         return self.generators[quantize]
 

@@ -4,6 +4,7 @@ Inference mode, the key-value cache, scaled-dot-product attention (its default),
 the left with a mask, and no ``</s>`` before the length that both sides generate.
 """
 
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,9 +29,11 @@ class Peer:
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
         kind = transformers.Kosmos2ForConditionalGeneration
+        start = time.perf_counter()
         self.model: Any = kind.from_pretrained(
             folder, dtype=getattr(torch, dtype), local_files_only=True
         )
+        self.model_s = time.perf_counter() - start
         self.model.eval().to(device)
         self.processor: Any = transformers.AutoProcessor.from_pretrained(
             folder, local_files_only=True
