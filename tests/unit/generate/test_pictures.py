@@ -157,9 +157,9 @@ def test_pictures_of_a_batch_stay_until_it_is_read_however_little_room_there_is(
         Document([Image(noise(seed)), Image(noise(9)), Text("a")], id=str(seed))
         for seed in range(4)
     ]
-    expected = generator.generate(docs, max_new_tokens=4)
+    expected = [reply.token_ids for reply in generator.generate(docs, max_new_tokens=4)]
     engine = fresh(generator, image_cache_bytes=SOFT_BYTES)
-    assert engine.generate(docs, max_new_tokens=4) == expected
+    assert [reply.token_ids for reply in engine.generate(docs, max_new_tokens=4)] == expected
     assert engine.pictures.num_encoded == 5
     assert engine.pictures.num_bytes == SOFT_BYTES
 
