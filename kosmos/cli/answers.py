@@ -14,6 +14,7 @@ import click
 import PIL.Image
 
 from kosmos.cli.boxes import STDIN, BoxFiles
+from kosmos.cli.constraint import ConstraintChoice
 from kosmos.document.types import Document, Image, Text
 from kosmos.errors import ConfigError, ImageError, KosmosError
 from kosmos.files import Json
@@ -78,6 +79,7 @@ class Answers:
         prompt: Words behind each picture.
         decoding: How tokens are chosen.
         batch_size: Most pictures answered at once.
+        constraint: What replies are held to.
     """
 
     def __init__(
@@ -88,7 +90,9 @@ class Answers:
         *,
         decoding: Decoding,
         batch_size: int,
+        constraint: ConstraintChoice,
     ) -> None:
+        self.constraint = constraint
         self._generator = generator
         self._prompt = prompt
         self._decoding = decoding
@@ -104,6 +108,7 @@ class Answers:
                 [Document([Image(picture), Text(self._prompt)], id=name) for name, picture in good],
                 decoding=self._decoding,
                 batch_size=self._batch_size,
+                constraint=self.constraint.make(self._generator),
             )
             for (name, picture), reply in zip(good, replies, strict=True):
                 yield Answer(name, picture, reply)
@@ -189,7 +194,7 @@ def print_answers(answers: Answers, printer: Printer, *, text: Callable[[Reply],
         printer.print(
             name,
             picture,
-            row=reply_to_json(reply),
+            row={**reply_to_json(reply), **answers.constraint.row(reply)},
             text=text(reply),
             spans=reply.grounded,
             title=reply.text,

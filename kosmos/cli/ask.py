@@ -5,6 +5,7 @@ import json
 import click
 
 from kosmos.cli.answers import read_all, span_lines
+from kosmos.cli.constraint import ConstraintChoice, constraint_options
 from kosmos.cli.options import (
     ModelChoice,
     WorkChoice,
@@ -29,6 +30,7 @@ from kosmos.text.vocabulary import GROUNDING
 @images_option(required=False, text="A picture, - for stdin; repeat to ask about several at once.")
 @click.option("--question", help='What to ask: "what is on the table?".')
 @click.option("--ground", is_flag=True, help="Ask for boxes in the answer as well.")
+@constraint_options("choices", "grammar")
 @decoding_options
 @batch_option
 @work_options(folder=False)
@@ -38,6 +40,7 @@ def command(
     images: tuple[str, ...],
     question: str | None,
     ground: bool,
+    constraint: ConstraintChoice,
     decoding: Decoding,
     batch_size: int,
     work: WorkChoice,
@@ -54,17 +57,31 @@ def command(
         return (GROUNDING if ground else "") + prompts.question(text)
 
     check_sources(work, images, one_prompt=True)
+    if constraint.grammar and not ground:
+        raise click.UsageError("--grammar: expected --ground, whose boxes it is about")
     if work.is_list:
         form = Form(field="question", words=question, prompt=prompt, needs_image=False)
-        answer_list(model, work, form, names=(), decoding=decoding, batch_size=batch_size)
+        answer_list(
+            model,
+            work,
+            form,
+            names=(),
+            decoding=decoding,
+            batch_size=batch_size,
+            constraint=constraint,
+        )
         return
     if question is None:
         raise click.UsageError("expected --question, found none")
     generator = model.load()
     shown = read_all(images, max_pixels=generator.image.max_pixels)
-    reply = generator.generate(Document([*shown, Text(prompt(question))]), decoding=decoding)
+    reply = generator.generate(
+        Document([*shown, Text(prompt(question))]),
+        decoding=decoding,
+        constraint=constraint.make(generator),
+    )
     if as_json:
         asked = {"images": list(images), "question": question}
-        click.echo(json.dumps({**asked, **reply_to_json(reply)}))
+        click.echo(json.dumps({**asked, **reply_to_json(reply), **constraint.row(reply)}))
     else:
         click.echo("\n".join([reply.text, *span_lines(reply.grounded)]))

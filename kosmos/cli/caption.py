@@ -3,6 +3,7 @@
 import click
 
 from kosmos.cli.answers import Answers, Printer, print_answers
+from kosmos.cli.constraint import ConstraintChoice, constraint_options
 from kosmos.cli.options import (
     ModelChoice,
     WorkChoice,
@@ -23,6 +24,7 @@ from kosmos.text import prompts
 @model_options
 @images_option(required=False, text="A picture, - for stdin; repeat for one caption each.")
 @click.option("--prompt", default=prompts.CAPTION, show_default=True, help="Words to continue.")
+@constraint_options("choices")
 @decoding_options
 @batch_option
 @work_options(folder=True)
@@ -31,6 +33,7 @@ def command(
     model: ModelChoice,
     images: tuple[str, ...],
     prompt: str,
+    constraint: ConstraintChoice,
     decoding: Decoding,
     batch_size: int,
     work: WorkChoice,
@@ -47,10 +50,20 @@ def command(
     check_sources(work, images)
     if work.is_list:
         form = Form(field="prompt", words=prompt)
-        answer_list(model, work, form, names=images, decoding=decoding, batch_size=batch_size)
+        answer_list(
+            model,
+            work,
+            form,
+            names=images,
+            decoding=decoding,
+            batch_size=batch_size,
+            constraint=constraint,
+        )
         return
     names = folder_names(work, images)
-    answers = Answers(model.load(), names, prompt, decoding=decoding, batch_size=batch_size)
+    answers = Answers(
+        model.load(), names, prompt, decoding=decoding, batch_size=batch_size, constraint=constraint
+    )
     several = len(names) > 1
     printer = Printer(as_json=as_json, several=several)
     print_answers(answers, printer, text=lambda reply: reply.text)

@@ -4,6 +4,7 @@ import click
 
 from kosmos.cli.answers import Answers, Printer, print_answers, span_lines
 from kosmos.cli.boxes import BoxFileChoice, BoxFiles, box_file_options
+from kosmos.cli.constraint import ConstraintChoice, constraint_options
 from kosmos.cli.options import (
     ModelChoice,
     WorkChoice,
@@ -26,6 +27,7 @@ from kosmos.text import prompts
 @click.option("--detail", is_flag=True, help="Ask for a long description.")
 @click.option("--prompt", help="Words to continue instead; begin them with <grounding>.")
 @box_file_options
+@constraint_options("grammar")
 @decoding_options
 @batch_option
 @work_options(folder=True)
@@ -36,6 +38,7 @@ def command(
     detail: bool,
     prompt: str | None,
     box_files: BoxFileChoice,
+    constraint: ConstraintChoice,
     decoding: Decoding,
     batch_size: int,
     work: WorkChoice,
@@ -54,11 +57,21 @@ def command(
     if work.is_list:
         box_files.refuse_list()
         form = Form(field="prompt", words=words)
-        answer_list(model, work, form, names=images, decoding=decoding, batch_size=batch_size)
+        answer_list(
+            model,
+            work,
+            form,
+            names=images,
+            decoding=decoding,
+            batch_size=batch_size,
+            constraint=constraint,
+        )
         return
     names = folder_names(work, images)
     box_files.check(len(names))
-    answers = Answers(model.load(), names, words, decoding=decoding, batch_size=batch_size)
+    answers = Answers(
+        model.load(), names, words, decoding=decoding, batch_size=batch_size, constraint=constraint
+    )
     several = len(names) > 1
     printer = Printer(as_json=as_json, several=several, files=BoxFiles(box_files, several=several))
     print_answers(

@@ -7,6 +7,7 @@ import click
 
 from kosmos.cli.answers import Answers, PictureFiles, Printer, print_answers, span_lines
 from kosmos.cli.boxes import BoxFileChoice, BoxFiles, box_file_options
+from kosmos.cli.constraint import ConstraintChoice, constraint_options
 from kosmos.cli.options import (
     ModelChoice,
     WorkChoice,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     help="With --best: no box that overlaps a likelier one by more than this.",
 )
 @box_file_options
+@constraint_options("grammar")
 @decoding_options
 @batch_option
 @work_options(folder=True)
@@ -58,6 +60,7 @@ def command(
     best: int | None,
     nms: float | None,
     box_files: BoxFileChoice,
+    constraint: ConstraintChoice,
     decoding: Decoding,
     batch_size: int,
     work: WorkChoice,
@@ -76,14 +79,22 @@ def command(
         raise click.UsageError("expected --expression, found none")
     if nms is not None and best is None:
         raise click.UsageError("--nms: expected --best, whose boxes it thins out")
-    if best is not None and decoding != GREEDY:
+    if best is not None and (decoding != GREEDY or constraint.is_set):
         raise click.UsageError("--best: expected no option of decoding, as no reply is written")
     if work.is_list:
         box_files.refuse_list()
         if best is not None:
             raise click.UsageError("--best: expected neither --jsonl nor --requests with it")
         form = Form(field="expression", words=expression, prompt=prompts.phrase)
-        answer_list(model, work, form, names=images, decoding=decoding, batch_size=batch_size)
+        answer_list(
+            model,
+            work,
+            form,
+            names=images,
+            decoding=decoding,
+            batch_size=batch_size,
+            constraint=constraint,
+        )
         return
     names = folder_names(work, images)
     box_files.check(len(names))
@@ -95,7 +106,9 @@ def command(
         _print_best(engine, names, sought, best, nms, batch_size=batch_size, printer=printer)
         return
     words = prompts.phrase(sought)
-    answers = Answers(engine, names, words, decoding=decoding, batch_size=batch_size)
+    answers = Answers(
+        engine, names, words, decoding=decoding, batch_size=batch_size, constraint=constraint
+    )
     print_answers(answers, printer, text=_boxes)
 
 

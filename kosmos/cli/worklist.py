@@ -10,6 +10,7 @@ import click
 from kosmos import config as configs
 from kosmos import runtime
 from kosmos.cli.boxes import STDIN
+from kosmos.cli.constraint import ConstraintChoice
 from kosmos.cli.evaluate import model_digest
 from kosmos.cli.options import ModelChoice, WorkChoice
 from kosmos.cli.requests import ASKED, BadLine, Form, file_item, folder_items, request_items
@@ -46,6 +47,7 @@ def answer_list(
     names: Sequence[str],
     decoding: Decoding,
     batch_size: int,
+    constraint: ConstraintChoice,
 ) -> None:
     """Answer a list of items, a line of JSON each.
 
@@ -56,6 +58,7 @@ def answer_list(
         names: Pictures named one by one.
         decoding: How tokens are chosen.
         batch_size: Most items read at once.
+        constraint: What replies are held to.
 
     Raises:
         ConfigError: If the lines that are there were made by other settings.
@@ -65,12 +68,13 @@ def answer_list(
     def answer(
         engine: "Generator", items: Sequence[Item]
     ) -> Iterator[tuple[Item, Reply | Failure]]:
-        return replies(engine, items, decoding=decoding, batch_size=batch_size)
+        held = constraint.make(engine)
+        return replies(engine, items, decoding=decoding, batch_size=batch_size, constraint=held)
 
     def describe(reply: Reply) -> Answered:
-        return Answered(reply_to_json(reply), len(reply.token_ids))
+        return Answered({**reply_to_json(reply), **constraint.row(reply)}, len(reply.token_ids))
 
-    settings = {"decoding": configs.to_json(decoding)}
+    settings = {"decoding": configs.to_json(decoding), **constraint.settings()}
     _work_off(model, work, form, names, answer, describe, settings)
 
 

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from kosmos.document.types import Document
 from kosmos.errors import ConfigError, DataError, ImageError, KosmosError, MarkupError
@@ -21,6 +21,10 @@ from kosmos.files import Json
 from kosmos.generate.config import Decoding
 from kosmos.generate.reply import Failure, Reply, Score
 from kosmos.logs import Progress
+
+if TYPE_CHECKING:
+    # the protocol's file imports torch
+    from kosmos.generate.constraints import Constraint
 
 WINDOW_BATCHES = 16
 """Batches whose prompts are sorted by length together."""
@@ -66,7 +70,12 @@ class Engine(Protocol):
     """What answers; :class:`~kosmos.generate.generator.Generator` does."""
 
     def replies(
-        self, docs: Sequence[Document], *, decoding: Decoding, batch_size: int
+        self,
+        docs: Sequence[Document],
+        *,
+        decoding: Decoding,
+        batch_size: int,
+        constraint: "Constraint | None",
     ) -> Iterator[tuple[int, Reply | Failure]]:
         """A reply to each document, or why there is none, by index, as they finish."""
         ...
@@ -122,7 +131,12 @@ class Totals:
 
 
 def replies(
-    engine: Engine, items: Sequence[Item], *, decoding: Decoding, batch_size: int = 16
+    engine: Engine,
+    items: Sequence[Item],
+    *,
+    decoding: Decoding,
+    batch_size: int = 16,
+    constraint: "Constraint | None" = None,
 ) -> Iterator[tuple[Item, Reply | Failure]]:
     """Replies to items, or why there is none, as they finish.
 
@@ -131,12 +145,15 @@ def replies(
         items: Any number, in any order.
         decoding: How tokens are chosen.
         batch_size: Most items read at once.
+        constraint: What replies may say; None for anything.
     """
     window = WINDOW_BATCHES * batch_size
     for first in range(0, len(items), window):
         part = items[first : first + window]
         docs = [item.doc for item in part]
-        for index, reply in engine.replies(docs, decoding=decoding, batch_size=batch_size):
+        for index, reply in engine.replies(
+            docs, decoding=decoding, batch_size=batch_size, constraint=constraint
+        ):
             yield part[index], reply
 
 

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 import kosmos
 from kosmos import Document, Image, Text
 from kosmos.cli.main import cli
-from kosmos.errors import ConfigError, ImageError
+from kosmos.errors import ConfigError, DataError, ImageError
 from kosmos.generate.generator import Generator
 from kosmos.image.codec import encode_png
 from kosmos.text.prompts import phrase, question
@@ -378,3 +378,58 @@ def test_help_of_every_command_imports_no_torch():
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_choices_hold_replies_to_the_lines_of_a_file(folder, generator, picture, tmp_path):
+    answers = ["a red dog", "a blue star", "yes"]
+    (tmp_path / "answers.txt").write_text("\n".join(answers) + "\n")
+    choices = ("--choices", str(tmp_path / "answers.txt"))
+    for name, *options in (
+        ("caption", "--image", picture, "--num-beams", "2"),
+        ("ask", "--image", picture, "--question", "what?"),
+    ):
+        assert run(name, folder, *options, *choices).stdout.strip() in answers
+        found = json.loads(run(name, folder, *options, *choices, "--json").stdout)
+        assert answers[found["choice"]] == found["text"]
+    out = tmp_path / "out.jsonl"
+    run("caption", folder, "--image", picture, *choices, "--jsonl", str(out))
+    row = json.loads(out.read_text())
+    assert answers[row["choice"]] == row["text"]
+    # lines under other answers are not continued
+    (tmp_path / "answers.txt").write_text("no")
+    with pytest.raises(ConfigError, match="choices"):
+        run("caption", folder, "--image", picture, *choices, "--jsonl", str(out))
+
+
+def test_choices_that_are_none_are_an_error(folder, picture, tmp_path):
+    path = tmp_path / "answers.txt"
+    with pytest.raises(DataError, match=r"answers.txt: expected answers, one a line"):
+        run("caption", folder, "--image", picture, "--choices", str(path))
+    path.write_text("yes\n\nno\n")
+    with pytest.raises(ConfigError, match="choice 1: expected words, found no words"):
+        run("caption", folder, "--image", picture, "--choices", str(path))
+
+
+def test_the_grammar_lets_no_reply_drop_anything(folder, picture):
+    for name, *options in (
+        ("ground", "--image", picture),
+        ("refer", "--image", picture, "--expression", "a red dog"),
+        ("ask", "--image", picture, "--question", "what?", "--ground"),
+    ):
+        asked = (name, folder, *options, "--temperature", "1.5", "--json")
+        rows = [json.loads(run(*asked, "--grammar", "--seed", str(n)).stdout) for n in range(4)]
+        assert not any(row["dropped"] for row in rows)
+        free = [json.loads(run(*asked, "--seed", str(n)).stdout) for n in range(4)]
+        assert any(row["dropped"] for row in free)
+        if name == "refer":
+            assert all(row["grounded"][0]["text"] == "a red dog" for row in rows)
+
+
+def test_constraints_that_would_do_nothing_are_refused(folder, picture, tmp_path):
+    (tmp_path / "answers.txt").write_text("yes")
+    ask = ("ask", folder, "--image", picture, "--question", "what?")
+    refer = ("refer", folder, "--image", picture, "--expression", "a dog")
+    assert "expected --ground" in run(*ask, "--grammar", code=2).stderr
+    both = ("--ground", "--grammar", "--choices", str(tmp_path / "answers.txt"))
+    assert "expected one of them" in run(*ask, *both, code=2).stderr
+    assert "--best" in run(*refer, "--best", "2", "--grammar", code=2).stderr

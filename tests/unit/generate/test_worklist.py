@@ -51,7 +51,7 @@ class Counting:
         self.sizes: list[int] = []
 
     def replies(
-        self, docs: Sequence[Document], *, decoding: Decoding, batch_size: int
+        self, docs: Sequence[Document], *, decoding: Decoding, batch_size: int, constraint: None
     ) -> Iterator[tuple[int, Reply | Failure]]:
         self.sizes.append(len(docs))
         for index in reversed(range(len(docs))):
