@@ -4,9 +4,9 @@ Pictures are told apart by content, not by name: a path, the bytes behind it and
 the same bytes are one picture, and a path whose file has changed is another one. So demonstrations
 of a few-shot prompt, the eight images of a Raven puzzle and a photo that ten questions are about
 go through the vision tower once. The price is that a file is read and hashed each time it is
-named: 0.1 ms for a photo of 130 kB, where decoding and resizing take 4 ms and the full-size tower
-2 s (one core, 64 photos of COCO). Decoding ahead in threads would save less than a hundredth of
-that; it is not done.
+named: 0.12 ms for a photo of 156 kB, where decoding and resizing take 5 ms and the full-size tower
+2 to 3 s (64 photos of COCO, one core of a machine shared with others). Against that, decoding ahead
+in threads would save less than a hundredth; it is not done.
 
 What was used last is kept, up to a number of bytes: a picture of the full-size model takes 512 KiB.
 """
