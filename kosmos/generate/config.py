@@ -18,7 +18,8 @@ class Decoding:
     max_new_tokens: int = 64
     """Most tokens of a reply, ``</s>`` included."""
     min_new_tokens: int = 0
-    """``</s>`` is not chosen before a reply has this many tokens."""
+    """``</s>`` is not chosen before a reply has this many tokens, unless a constraint lets it only
+    end there."""
     max_total_tokens: int | None = None
     """Most tokens of prompt and reply together; None for the model's own limit. Release: 500."""
     num_beams: int = 1
@@ -37,7 +38,8 @@ class Decoding:
     """Beams: True stops at num_beams finished hypotheses. False goes on while the best running
     one, at its present length, beats the worst finished; "never" judges it at full length."""
     no_repeat_ngram_size: int = 0
-    """No n-gram of prompt and reply together occurs twice; 0 for no such rule. Release: 3."""
+    """No n-gram of prompt and reply together occurs twice, unless a constraint allows nothing else;
+    0 for no such rule. Release: 3."""
     first_token: Literal["normal", "release"] = "normal"
     """release: the first token escapes the n-gram rule, and a ``</s>`` there does not stop."""
     score_prompt: bool = False
