@@ -70,7 +70,7 @@ def command(
         num_beams=num_beams,
         seed=seed,
         model=str(model.folder),
-        model_digest=model_digest(model.folder),
+        model_digest=model_digest(model.folder, quantize=model.quantize),
         force=force,
         facts=model_facts(engine, device=model.device, dtype=model.dtype),
     )
@@ -83,27 +83,31 @@ def command(
     click.echo(f"{out / 'results.json'}; kosmos report {out} makes a page of it")
 
 
-def model_digest(folder: Path) -> str:
+def model_digest(folder: Path, *, quantize: str | None = None) -> str:
     """SHA-256 of everything that makes a model answer as it does."""
     from kosmos.files import sha256_file, sha256_json
 
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json"), *folder.glob("*.model")])
-    return sha256_json({file.name: sha256_file(file) for file in files})
+    how = {} if quantize is None else {"quantize": quantize}
+    return sha256_json({**{file.name: sha256_file(file) for file in files}, **how})
 
 
 def model_facts(engine: "Generator", *, device: str, dtype: str) -> dict[str, str]:
     """What a report says of the model that was measured."""
     from importlib.metadata import PackageNotFoundError, version
 
-    num_parameters = sum(parameter.numel() for parameter in engine.model.parameters())
+    from kosmos.model.int8 import is_int8
+    from kosmos.model.kernels import count_parameters
+
+    is_quantized = is_int8(engine.model)
     try:
         ours = version("openkosmos")
     except PackageNotFoundError:  # run from a checkout
         ours = "not installed"
     return {
-        "Parameters": f"{num_parameters:,}",
+        "Parameters": f"{count_parameters(engine.model):,}",
         "Vocabulary": f"{engine.tokenizer.vocabulary.size:,}",
-        "Run on": f"{device}, {dtype}",
+        "Run on": f"{device}, {dtype}" + (", int8 weights" if is_quantized else ""),
         "openkosmos": ours,
         "torch": version("torch"),
     }

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import click
 
@@ -45,10 +45,11 @@ class ModelChoice:
     folder: Path
     device: str
     dtype: str
+    quantize: Literal["int8"] | None = None
 
     def settings(self) -> dict[str, str]:
         """What replies depend on beside the folder's content."""
-        return {"dtype": self.dtype}
+        return {"dtype": self.dtype, **({"quantize": self.quantize} if self.quantize else {})}
 
     def load(self) -> "Generator":
         """Load it; this is where torch is imported.
@@ -58,7 +59,9 @@ class ModelChoice:
         """
         from kosmos.generate.generator import Generator
 
-        return Generator.load(self.folder, device=self.device, dtype=self.dtype)
+        return Generator.load(
+            self.folder, device=self.device, dtype=self.dtype, quantize=self.quantize
+        )
 
 
 def _stack(function: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
@@ -68,11 +71,18 @@ def _stack(function: Command, options: Sequence[Callable[[Command], Command]]) -
 
 
 def model_options(function: Callable[..., object]) -> Callable[..., object]:
-    """``--model --device --dtype``, given to the command as ``model``."""
+    """``--model --device --dtype --quantize``, given to the command as ``model``."""
 
     @functools.wraps(function)
-    def wrapper(*, folder: Path, device: str, dtype: str, **rest: object) -> object:
-        return function(model=ModelChoice(folder, device, dtype), **rest)
+    def wrapper(
+        *,
+        folder: Path,
+        device: str,
+        dtype: str,
+        quantize: Literal["int8"] | None,
+        **rest: object,
+    ) -> object:
+        return function(model=ModelChoice(folder, device, dtype, quantize), **rest)
 
     return _stack(
         wrapper,
@@ -91,6 +101,11 @@ def model_options(function: Callable[..., object]) -> Callable[..., object]:
                 show_default=True,
                 type=click.Choice(["float32", "bfloat16", "float16"]),
                 help="Type of the weights.",
+            ),
+            click.option(
+                "--quantize",
+                type=click.Choice(["int8"]),
+                help="Turn the weights into bytes while they are loaded.",
             ),
         ],
     )

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kosmos.cli.quantize import command as quantize
+
 if TYPE_CHECKING:
     from kosmos.files import Json
     from kosmos.weights.loaded import LoadedModel
@@ -15,7 +17,10 @@ _FOLDER = click.Path(path_type=Path)
 
 @click.group()
 def command() -> None:
-    """Import, export and verify model folders."""
+    """Import, export, verify and quantize model folders."""
+
+
+command.add_command(quantize)
 
 
 @command.command("import", short_help="Other people's weights into a model folder.")
@@ -202,7 +207,7 @@ def _refuse(target: Path, *, force: bool) -> None:
 
 def _tell(target: Path, loaded: "LoadedModel", *, as_json: bool, imported: bool = False) -> None:
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
-    dtype = str(loaded.model.head_weight.dtype).removeprefix("torch.")
+    dtype = str(loaded.model.dtype).removeprefix("torch.")
     facts: dict[str, Json] = {"folder": str(target), "num_parameters": parameters, "dtype": dtype}
     words = f"{target}  {parameters:,} parameters, {dtype}"
     provenance = loaded.provenance if imported else None

@@ -38,9 +38,11 @@ SLICE_ELEMENTS = 2**21
 """Weights turned into floating point at a time, 4 MB of bfloat16: they stay in the cache. Four
 times as many are 2 to 5 times as slow (measured, 2048 x 8192 and 8192 x 2048)."""
 
-KERNEL_INPUTS = 32
-"""The int8 kernel reads beyond the end of rows that are no multiple of this (torch 2.13, AVX-512:
-wrong results and segmentation faults at 24, 31 and 100 inputs, none at 32, 64 and 2048)."""
+KERNEL_BYTES = 32
+"""torch's int8 kernel reads 16 weights at a time from addresses that are multiples of 16 and never
+asks whether there are as many (torch 2.13, AVX-512: wrong results and segmentation faults for rows
+of 24, 31 and 100, and for a matrix mapped from an odd place of a file). Rows must be a multiple of
+this and lie at one: twice 16, for processors that read more at a time."""
 
 _Pair = tuple[Int8[Tensor, "outputs inputs"], Float32[Tensor, " outputs"]]
 
@@ -106,7 +108,8 @@ def _sums(rows: Tensor, numbers: Tensor) -> Tensor:
     # for 83 rows, in ms at 2048 x 8192: kernel 18, slices 8 with units and 21 without; for 8 rows
     # 2.2, 2.7 and 9
     most = 12 if has_units else 128
-    if len(rows) < most and numbers.shape[1] % KERNEL_INPUTS == 0:
+    is_readable = numbers.shape[1] % KERNEL_BYTES == 0 and numbers.data_ptr() % KERNEL_BYTES == 0
+    if 0 < len(rows) < most and is_readable and numbers.is_contiguous():
         ones = rows.new_ones(len(numbers))
         outputs: Tensor = torch._weight_int8pack_mm(rows, numbers, ones)
         return outputs

@@ -2,6 +2,7 @@
 
 - :func:`pack_model`, :func:`unpack_model`: weights rearranged for this processor, and back
 - :func:`quantize_model`: weights of one byte
+- :func:`count_parameters`: numbers of a model in any form
 """
 
 import torch
@@ -71,3 +72,16 @@ def quantize_model(model: Kosmos, *, dtype: torch.dtype | None = None) -> None:
     for name, parameter in model.named_parameters():
         if parameter.is_floating_point() and not name.endswith(".scales"):
             parameter.data = parameter.data.to(dtype)
+
+
+def count_parameters(model: Kosmos) -> int:
+    """Numbers in the weights, the same in every form; the head and scales add none."""
+    packed = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, PackedLinear) and name != "head"
+    ]
+    plain = [
+        parameter for name, parameter in model.named_parameters() if not name.endswith(".scales")
+    ]
+    return sum(module.num_parameters for module in packed) + sum(p.numel() for p in plain)

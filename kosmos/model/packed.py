@@ -96,6 +96,12 @@ class PackedLinear(nn.Module):
         )
         return outputs
 
+    @property
+    def num_parameters(self) -> int:
+        """Numbers in weight and bias."""
+        bias = 0 if self._bias is None else self._bias.numel()
+        return self.out_features * self.in_features + bias
+
     def to_linear(self) -> nn.Linear:
         """The plain layer, weight and bias bit for bit."""
         with torch.device("meta"):

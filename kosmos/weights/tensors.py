@@ -25,6 +25,7 @@ from torch import Tensor
 
 from kosmos.errors import CheckpointError, DataError
 from kosmos.files import Json, read_json, write_json
+from kosmos.model.int8 import KERNEL_BYTES
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -39,7 +40,7 @@ DTYPES: dict[str, torch.dtype] = {
 }
 """Types that weights may be loaded as."""
 
-_CODES = {
+CODES = {
     "F64": torch.float64,
     "F32": torch.float32,
     "F16": torch.float16,
@@ -135,9 +136,9 @@ def _list_file(file: Path) -> dict[str, StoredTensor]:
     header.pop("__metadata__", None)
     tensors = {}
     for name, entry in header.items():
-        if entry["dtype"] not in _CODES:
+        if entry["dtype"] not in CODES:
             raise CheckpointError(
-                f"{file}: {name}: expected a type among {', '.join(_CODES)}, "
+                f"{file}: {name}: expected a type among {', '.join(CODES)}, "
                 f"found {entry['dtype']!r}",
                 hint="the only quantized weights are those of kosmos weights quantize",
             )
@@ -145,7 +146,7 @@ def _list_file(file: Path) -> dict[str, StoredTensor]:
         tensors[name] = StoredTensor(
             file=file,
             name=name,
-            dtype=_CODES[entry["dtype"]],
+            dtype=CODES[entry["dtype"]],
             shape=tuple(entry["shape"]),
             start=8 + header_bytes + start,
             num_bytes=stop - start,
@@ -184,7 +185,9 @@ def take_tensors(
 
 def _is_mappable(stored: StoredTensor) -> bool:
     """Whether there is something to map, where the processor may read numbers of its type."""
-    return stored.num_bytes > 0 and stored.start % stored.dtype.itemsize == 0
+    # int8 kernels read many numbers at once
+    size = KERNEL_BYTES if stored.dtype == torch.int8 else stored.dtype.itemsize
+    return stored.num_bytes > 0 and stored.start % size == 0
 
 
 def _map(stored: Mapping[str, StoredTensor]) -> dict[str, Tensor]:

@@ -90,7 +90,7 @@ def verify(ours: str | Path, theirs: str | Path, *, seed: int = 0) -> Verificati
         seed: Of the random tokens and pictures.
 
     Raises:
-        CheckpointError: If a folder does not load, or they are not of one shape.
+        CheckpointError: If a folder does not load or is quantized, or they are not of one shape.
         MissingExtraError: If there is a Hugging Face folder and transformers is not installed.
     """
     first, second = (_open(folder) for folder in (ours, theirs))
@@ -153,7 +153,13 @@ def _open(folder: str | Path) -> _Folder:
         return _Folder(
             path, config, read_stored(path), "huggingface", HUGGINGFACE, HUGGINGFACE_IGNORED
         )
-    return _Folder(path, read_config(path)[0].model, list_tensors(path), "ours")
+    config_of_ours, _ = read_config(path)
+    if config_of_ours.weights.quantization is not None:
+        raise CheckpointError(
+            f"{path}: expected floating-point weights, found {config_of_ours.weights.quantization}",
+            hint="kosmos weights quantize measures what quantized weights cost",
+        )
+    return _Folder(path, config_of_ours.model, list_tensors(path), "ours")
 
 
 def _shape(folder: _Folder) -> dict[str, Json]:

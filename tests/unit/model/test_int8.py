@@ -95,6 +95,18 @@ def test_row_does_not_depend_on_how_many_come_with_it(inputs, has_units, monkeyp
     torch.testing.assert_close(together, alone, rtol=2**-7, atol=1e-5)
 
 
+def test_matrix_may_lie_anywhere_in_memory():
+    numbers, scales = quantize_rows(noise(50, 64))
+    rows = noise(3, 64, seed=1)
+    expected = multiply_int8(rows, numbers, scales)
+    for offset in (1, 8, 16):
+        shifted = torch.zeros(numbers.numel() + 64, dtype=torch.int8)
+        shifted = shifted[offset : offset + numbers.numel()].view(numbers.shape).copy_(numbers)
+        torch.testing.assert_close(multiply_int8(rows, shifted, scales), expected)
+    across = numbers.T.contiguous().T
+    torch.testing.assert_close(multiply_int8(rows, across, scales), expected)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_layer_answers_in_the_type_of_its_inputs(dtype):
     linear = nn.Linear(64, 40).to(dtype)

@@ -8,7 +8,13 @@ import torch
 from kosmos.config import replace
 from kosmos.errors import ConfigError
 from kosmos.model.int8 import Int8Embedding, Int8Linear
-from kosmos.model.kernels import is_packed, pack_model, quantize_model, unpack_model
+from kosmos.model.kernels import (
+    count_parameters,
+    is_packed,
+    pack_model,
+    quantize_model,
+    unpack_model,
+)
 from kosmos.model.packed import can_pack
 from tests.tiny import noise_pixels, tiny_config, tiny_model
 
@@ -47,6 +53,7 @@ def test_packed_model_computes_the_same_and_unpacks_bit_for_bit(model):
     num_linears = sum(isinstance(m, torch.nn.Linear) for m in model.modules())
     assert pack_model(model, min_elements=1) == num_linears + 1
     assert is_packed(model)
+    assert count_parameters(model) == count_parameters(plain)
     assert pack_model(model, min_elements=1) == 0
     # float32 in another order of summation; worst seen 2e-6 of logits up to 9
     torch.testing.assert_close(logits(model), expected, rtol=1e-5, atol=2e-5)
@@ -59,7 +66,10 @@ def test_packed_model_computes_the_same_and_unpacks_bit_for_bit(model):
 
 def test_quantized_model_answers_nearly_the_same(model):
     expected = logits(model)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    assert count_parameters(model) == count
     quantize_model(model)
+    assert count_parameters(model) == count
     assert isinstance(model.decoder.embedding, Int8Embedding)
     assert isinstance(model.vision.layers[0].ffn.fc1, Int8Linear)
     assert not any(isinstance(m, torch.nn.Linear) for m in model.modules())
