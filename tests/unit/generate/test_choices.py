@@ -1,6 +1,7 @@
 """Replies that are one of given strings."""
 
 import itertools
+import json
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from kosmos.generate.choices import Choices
 from kosmos.generate.config import RELEASED
 from kosmos.generate.generator import Generator
 from kosmos.image.config import ImageConfig
+from kosmos.text.tokenizer import Tokenizer
 from tests.unit.generate.random_models import make_generator, make_model, small_tokenizer
 
 TOKENIZER = small_tokenizer()
@@ -194,3 +196,19 @@ def test_a_prompt_that_leaves_the_longest_answer_no_room_fails_alone(generator):
 def test_another_reply_is_no_choice(generator):
     with pytest.raises(DataError, match="expected one of 2 choices"):
         Choices(TOKENIZER, ["yes", "no"]).index(generator.generate("a dog", max_new_tokens=3))
+
+
+def test_the_thousand_classes_of_imagenet_are_choices(shared_data):
+    tokenizer = Tokenizer.load(shared_data / "kosmos2" / "sentencepiece.bpe.model")
+    folder = shared_data / "classify"
+    names = json.loads((folder / "imagenet_simple_labels.json").read_text())
+    choices = Choices(tokenizer, names)
+    assert len(choices) == 1000
+    for name in names:
+        reply = tokenizer.encode(name)
+        for size, token_id in enumerate([*reply, EOS]):
+            assert token_id in choices.allowed([0], reply[:size], 30)
+    # one list gives a name to two classes, and a reply would not say which
+    twice = json.loads((folder / "clip_imagenet_classes.json").read_text())
+    with pytest.raises(ConfigError, match="choice 744: .* tokens of choice 657, 'missile'"):
+        Choices(tokenizer, twice)
