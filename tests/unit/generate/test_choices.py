@@ -210,5 +210,5 @@ def test_the_thousand_classes_of_imagenet_are_choices(shared_data):
             assert token_id in choices.allowed([0], reply[:size], 30)
     # one list gives a name to two classes, and a reply would not say which
     twice = json.loads((folder / "clip_imagenet_classes.json").read_text())
-    with pytest.raises(ConfigError, match="choice 744: .* tokens of choice 657, 'missile'"):
+    with pytest.raises(ConfigError, match=r"choice 744: .* tokens of choice 657, 'missile'"):
         Choices(tokenizer, twice)
