@@ -8,9 +8,10 @@ All see a model only as :class:`~kosmos.generate.rollout.Rows`, and a row only b
 row answers does not depend on its batch, and a row that is done leaves it.
 
 A stop string ends a reply as ``</s>`` does, but before ``min_new_tokens`` too; the tokens that
-complete it count. So it is in Hugging Face, with two differences. There a string may begin in the
-prompt. And where stop strings end so many candidates that fewer than ``num_beams`` can run on,
-Hugging Face keeps the ended ones running at a score of -1e9; here fewer run on.
+complete it count. So it is in Hugging Face (pinned by a parity test) but for this: there a string
+may begin in the prompt, and control tokens have a text, so that ``"e>"`` ends a reply at
+``<image>``; and where so many candidates end that fewer than ``num_beams`` can run on, ended ones
+are kept running there at a score of -1e9, and fewer run on here.
 
 Source: transformers 5.23 ``generation/utils.py`` for beam semantics (pinned by a parity test);
 fairseq's sequence generator, as the KOSMOS-2 release runs it, for ``score_prompt``.

@@ -144,17 +144,25 @@ def test_one_beam_is_greedy(seed, ending, options):
 
 
 @given(
-    st.integers(0, 10**6), st.sampled_from([0.0, 1.0, -0.5, 2.0]), st.sampled_from([(), ("to",)])
+    st.integers(0, 10**6),
+    st.sampled_from([0.0, 1.0, -0.5, 2.0]),
+    st.sampled_from([(), ("to",)]),
+    st.booleans(),
 )
-@settings(max_examples=15, deadline=None)
-def test_enough_beams_find_the_best_of_all_replies(seed, penalty, stop):
+@settings(max_examples=20, deadline=None)
+def test_enough_beams_find_the_best_of_all_replies(seed, penalty, stop, score_prompt):
     decoding = Decoding(
-        max_new_tokens=3, num_beams=48, length_penalty=penalty, early_stopping="never", stop=stop
+        max_new_tokens=3,
+        num_beams=48,
+        length_penalty=penalty,
+        early_stopping="never",
+        stop=stop,
+        score_prompt=score_prompt,
     )
     for prompt in PROMPTS:
         rows = _Padded([prompt], seed, (EOS, 5, 6, 7))
         (drafts,) = rank_beams(rows, starts([prompt], 3, decoding), decoding, rules(decoding))
-        every = all_replies(prompt, seed, penalty, stop)
+        every = all_replies(prompt, seed, decoding)
         assert len(drafts) == len(every) == (37 if stop else 40)
         assert [draft.token_ids for draft in drafts] == every
 
@@ -173,22 +181,23 @@ class _Padded(Table):
         return wide
 
 
-def all_replies(
-    prompt: Sequence[int], seed: int, penalty: float, stop: tuple[str, ...]
-) -> list[list[int]]:
-    """Every reply of up to three tokens, best first."""
+def all_replies(prompt: Sequence[int], seed: int, decoding: Decoding) -> list[list[int]]:
+    """Every reply of up to three tokens, best first; a prompt's tokens have -2 each in starts."""
     tokens = (5, 6, 7)
     replies = {
-        tuple(reply[: num_until_stop(reply, stop)])
+        tuple(reply[: num_until_stop(reply, decoding.stop)])
         for length in (0, 1, 2)
         for middle in itertools.product(tokens, repeat=length)
         for last in ((EOS,) if length < 2 else (EOS, *tokens))
         for reply in ([*middle, last],)
     }
-    return sorted(
-        map(list, replies),
-        key=lambda reply: -logprob_of(prompt, reply, seed, 0.0) / len(reply) ** penalty,
-    )
+    before, counted = (-2.0 * len(prompt), len(prompt) - 1) if decoding.score_prompt else (0.0, 0)
+
+    def worth(reply: list[int]) -> float:
+        logprob = before + logprob_of(prompt, reply, seed, 0.0)
+        return logprob / (counted + len(reply)) ** decoding.length_penalty
+
+    return sorted(map(list, replies), key=worth, reverse=True)
 
 
 @pytest.mark.parametrize(
