@@ -54,7 +54,9 @@ _KINDS: dict[str, Kind] = {
     OBJECT_END: "object_end",
     DELIMITER: "delimiter",
 }
-_TOKEN = re.compile("|".join(map(re.escape, _KINDS)) + "|<patch_index_([0-9]{1,9})>")
+_LOCATION = "<patch_index_"
+TOKEN = re.compile("(" + "|".join(map(re.escape, _KINDS)) + f"|{_LOCATION}[0-9]{{1,9}}>)")
+"""A grounding token; ``split`` gives words and tokens in turns."""
 
 
 class Lexeme(NamedTuple):
@@ -109,14 +111,14 @@ def lex(text: str) -> list[Lexeme]:
     """Cut a text into words and tokens, in one pass; joined, they are the text again."""
     lexemes = []
     end = 0
-    for match in _TOKEN.finditer(text):
+    for match in TOKEN.finditer(text):
         start = match.start()
         if start > end:
             lexemes.append(Lexeme("words", text[end:start], end))
         token, end = match[0], match.end()
         kind = _KINDS.get(token)
         if kind is None:
-            lexemes.append(Lexeme("location", token, start, int(match[1])))
+            lexemes.append(Lexeme("location", token, start, int(token[len(_LOCATION) : -1])))
         else:
             lexemes.append(Lexeme(kind, token, start))
     if end < len(text):
@@ -202,7 +204,7 @@ def print_markup(markup: Markup) -> str:
 
 
 def _plain(words: str, position: int) -> str:
-    match = _TOKEN.search(words)
+    match = TOKEN.search(words)
     if match is not None:
         raise MarkupError(
             f"expected words, found {match[0]!r}, which would read as a token",

@@ -21,10 +21,11 @@ import sentencepiece
 
 from kosmos.errors import DataError, MarkupError
 from kosmos.files import atomic_file
-from kosmos.text.markup import Lexeme, lex
+from kosmos.text.markup import TOKEN, Lexeme, lex
 from kosmos.text.streaming import StreamDecoder
 from kosmos.text.surfaces import Surfaces, say
 from kosmos.text.vocabulary import NUM_MODEL_CONTROLS, Vocabulary, location_token
+from kosmos.text.words import Words
 
 TypedControl: TypeAlias = Literal["text", "control"]
 
@@ -143,10 +144,17 @@ class Tokenizer:
     def _lexemes(self) -> dict[int, Lexeme]:
         return {token_id: lex(token)[0] for token, token_id in self.grounding_ids.items()}
 
+    @cached_property
+    def _words(self) -> Words:
+        return Words(self._processor)
+
     # --- words to ids
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain words; ``<s>`` and its like in the text are words too."""
+        ids = self._words.encode(text)
+        if ids is not None:
+            return ids
         # 0 is <unk>, the only control piece that encoding gives
         return [index + 1 if index else 3 for index in self._processor.encode(text)]
 
@@ -154,9 +162,14 @@ class Tokenizer:
         """:meth:`encode` of each text; many are encoded in parallel where there are cores."""
         if len(texts) < _TOGETHER_FROM:
             return [self.encode(text) for text in texts]
-        num_threads = -1 if len(texts) >= _PARALLEL_FROM else 1
-        rows: list[list[int]] = self._processor.encode(list(texts), num_threads=num_threads)
-        return [[index + 1 if index else 3 for index in row] for row in rows]
+        rows = [self._words.encode(text) for text in texts]
+        missing = [text for text, row in zip(texts, rows, strict=True) if row is None]
+        num_threads = -1 if len(missing) >= _PARALLEL_FROM else 1
+        found = iter(self._processor.encode(missing, num_threads=num_threads) if missing else ())
+        return [
+            [index + 1 if index else 3 for index in next(found)] if row is None else row
+            for row in rows
+        ]
 
     def encode_markup(self, text: str, *, typed_control: TypedControl = "text") -> list[int]:
         """Ids of words with grounding tokens among them.
@@ -179,38 +192,6 @@ class Tokenizer:
             else:
                 ids.append(part)
         return ids
-
-    def encode_markup_batch(
-        self, texts: Sequence[str], *, typed_control: TypedControl = "text"
-    ) -> list[list[int]]:
-        """:meth:`encode_markup` of each text, the words of all of them in one call.
-
-        Raises:
-            MarkupError: As :meth:`encode_markup`, naming which text.
-        """
-        stretches: list[str] = []
-        rows: list[list[int | None]] = []  # None where a stretch goes
-        for index, text in enumerate(texts):
-            if "<" not in text:
-                stretches.append(text)
-                rows.append([None])
-                continue
-            try:
-                parts = self._cut(text, typed_control)
-            except MarkupError as error:
-                reason = error.message.removeprefix(f"character {error.position}: ")
-                raise MarkupError(
-                    f"text {index}: {reason}", position=error.position, hint=error.hint
-                ) from error
-            stretches += [part for part in parts if isinstance(part, str)]
-            rows.append([None if isinstance(part, str) else part for part in parts])
-        encoded = iter(self.encode_batch(stretches))
-        return [
-            next(encoded)
-            if len(row) == 1 and row[0] is None
-            else [i for part in row for i in (next(encoded) if part is None else (part,))]
-            for row in rows
-        ]
 
     def span_tokens(self, text: str, start: int, end: int) -> tuple[int, int]:
         """Which tokens of a whole text a span of its characters covers, by the release's rule.
@@ -324,21 +305,19 @@ class Tokenizer:
 
     def _cut(self, text: str, typed_control: TypedControl) -> list[str | int]:
         """Stretches of words and ids of the tokens between them."""
+        if not self.grounding_ids:
+            return self._cut_words(text, typed_control)
         parts: list[str | int] = []
-        words: list[str] = []  # of the stretch at hand
-        for kind, token, position, location in lex(text):
-            if kind == "words" or not self.grounding_ids:
-                words.append(token)
-                continue
-            token_id = self.grounding_ids.get(token)
-            if token_id is None:
-                raise self._unknown_location(token, location, position)
-            if words:
-                parts += self._cut_words("".join(words), typed_control)
-                words.clear()
-            parts.append(token_id)
-        if words:
-            parts += self._cut_words("".join(words), typed_control)
+        ids = self.grounding_ids
+        # words, token, words, token, ..., words
+        for index, piece in enumerate(TOKEN.split(text)):
+            if index % 2 == 0:
+                if piece:
+                    parts += self._cut_words(piece, typed_control)
+            elif piece in ids:
+                parts.append(ids[piece])
+            else:
+                raise self._unknown_location(text, piece)
         return parts
 
     def _cut_words(self, words: str, typed_control: TypedControl) -> list[str | int]:
@@ -350,13 +329,14 @@ class Tokenizer:
             parts.append(part if token_id is None else token_id)
         return parts
 
-    def _unknown_location(self, token: str, location: int, position: int) -> MarkupError:
+    def _unknown_location(self, text: str, token: str) -> MarkupError:
         last = self.vocabulary.num_locations - 1
-        if location <= last:
-            expected = location_token(location)
+        lexeme = next(lexeme for lexeme in lex(text) if lexeme.text == token)
+        if lexeme.location <= last:
+            expected = location_token(lexeme.location)
         else:
             expected = f"{location_token(0)} to {location_token(last)}"
-        return MarkupError(f"expected {expected}, found {token!r}", position=position)
+        return MarkupError(f"expected {expected}, found {token!r}", position=lexeme.position)
 
 
 def _restore(kind: type[Tokenizer], model: bytes, num_cells: int) -> Tokenizer:
