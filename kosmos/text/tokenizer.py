@@ -185,12 +185,19 @@ class Tokenizer:
         """
         if "<" not in text:
             return self.encode(text)
+        grounding_ids = self.grounding_ids
+        if not grounding_ids:
+            return self._encode_words(text, typed_control)
         ids: list[int] = []
-        for part in self._cut(text, typed_control):
-            if isinstance(part, str):
-                ids += self.encode(part)
+        # words, token, words, token, ..., words
+        for index, piece in enumerate(TOKEN.split(text)):
+            if index % 2 == 0:
+                if piece:
+                    ids += self._encode_words(piece, typed_control)
+            elif piece in grounding_ids:
+                ids.append(grounding_ids[piece])
             else:
-                ids.append(part)
+                raise self._unknown_location(text, piece)
         return ids
 
     def span_tokens(self, text: str, start: int, end: int) -> tuple[int, int]:
@@ -303,31 +310,14 @@ class Tokenizer:
             raise DataError(f"token id: expected 0 to {self.vocabulary.size - 1}, found {token_id}")
         return token
 
-    def _cut(self, text: str, typed_control: TypedControl) -> list[str | int]:
-        """Stretches of words and ids of the tokens between them."""
-        if not self.grounding_ids:
-            return self._cut_words(text, typed_control)
-        parts: list[str | int] = []
-        ids = self.grounding_ids
-        # words, token, words, token, ..., words
-        for index, piece in enumerate(TOKEN.split(text)):
-            if index % 2 == 0:
-                if piece:
-                    parts += self._cut_words(piece, typed_control)
-            elif piece in ids:
-                parts.append(ids[piece])
-            else:
-                raise self._unknown_location(text, piece)
-        return parts
-
-    def _cut_words(self, words: str, typed_control: TypedControl) -> list[str | int]:
+    def _encode_words(self, words: str, typed_control: TypedControl) -> list[int]:
         if typed_control == "text" or "<" not in words:
-            return [words]
-        parts: list[str | int] = []
+            return self.encode(words)
+        ids: list[int] = []
         for part in filter(None, _NAMED_CONTROL.split(words)):
             token_id = self.vocabulary.control_id(part)
-            parts.append(part if token_id is None else token_id)
-        return parts
+            ids += self.encode(part) if token_id is None else [token_id]
+        return ids
 
     def _unknown_location(self, text: str, token: str) -> MarkupError:
         last = self.vocabulary.num_locations - 1
