@@ -118,6 +118,8 @@ def decoding_options(function: Callable[..., object]) -> Callable[..., object]:
     def wrapper(
         *,
         max_new_tokens: int,
+        min_new_tokens: int,
+        stop: tuple[str, ...],
         num_beams: int,
         length_penalty: float,
         temperature: float,
@@ -129,6 +131,8 @@ def decoding_options(function: Callable[..., object]) -> Callable[..., object]:
     ) -> object:
         decoding = Decoding(
             max_new_tokens=max_new_tokens,
+            min_new_tokens=min_new_tokens,
+            stop=stop,
             num_beams=num_beams,
             length_penalty=length_penalty,
             temperature=temperature,
@@ -146,6 +150,13 @@ def decoding_options(function: Callable[..., object]) -> Callable[..., object]:
         wrapper,
         [
             number("--max-new-tokens", 64, "Most tokens of a reply."),
+            number("--min-new-tokens", 0, "Tokens of a reply before it may end by itself."),
+            click.option(
+                "--stop",
+                metavar="TEXT",
+                multiple=True,
+                help="End a reply before this text; may be repeated.",
+            ),
             number("--num-beams", 1, "Beams; the papers caption with 5."),
             number("--length-penalty", 1.0, "Beams: above 0 favors long replies."),
             number("--temperature", 0.0, "0 takes the likeliest token; above, tokens are drawn."),

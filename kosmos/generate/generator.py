@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Unpack, overload
 
-import numpy as np
 import PIL.Image
 import torch
 from jaxtyping import Float32
@@ -692,7 +691,8 @@ class Generator:
             Start(
                 prompt=prompt.token_ids,
                 limit=limit,
-                rng=_rng(decoding.seed, key, number),
+                # of the document, whatever its company; the first reply draws as an only one does
+                rng=runtime.generator(decoding.seed, "sample", number, key, *prompt.token_ids),
                 stop=StopStrings(decoding.stop, self.tokenizer.stream()) if decoding.stop else None,
                 prompt_log_prob=log_prob,
                 constraint=constraint,
@@ -761,12 +761,6 @@ def load(
 ) -> Generator:
     """Load a model folder, ours or a Hugging Face Kosmos-2 one; see :meth:`Generator.load`."""
     return Generator.load(path, device=device, dtype=dtype, quantize=quantize, pack=pack)
-
-
-def _rng(seed: int, key: str, number: int) -> np.random.Generator:
-    """Of a reply to the document called ``key``; the first one's is that of its only one."""
-    names = ("sample", key) if number == 0 else ("sample again", number, key)
-    return runtime.generator(seed, *names)
 
 
 def _check_positive(name: str, value: int) -> None:

@@ -360,6 +360,17 @@ def test_impossible_options_are_refused_before_the_model_is_loaded(tmp_path, pic
             "--num-beams", "2", "--temperature", "1")  # fmt: skip
 
 
+def test_replies_end_before_a_stop_text_and_not_before_the_least(folder, generator):
+    options = ("--min-new-tokens", "12", "--max-new-tokens", "12", "--json")
+    whole = json.loads(run("ask", folder, "--question", "What is it?", *options).stdout)
+    assert len(whole["token_ids"]) == 12
+    text = whole["markup"][-2:]
+    stop = ("--stop", text, "--stop", "never")
+    cut = json.loads(run("ask", folder, "--question", "What is it?", *options, *stop).stdout)
+    assert cut["finish"] == "stop"
+    assert cut["markup"] == whole["markup"][: whole["markup"].index(text)].rstrip()
+
+
 def test_the_prompt_of_refer_is_the_papers(folder, generator, picture):
     doc = Document([Image(picture), Text(phrase("a dog"))], id=picture)
     found = run("refer", folder, "--image", picture, "--expression", "a dog", "--json")

@@ -4,6 +4,7 @@ import pytest
 
 from kosmos.document.types import Document, Image, Text
 from kosmos.errors import ConfigError, DataError
+from kosmos.generate import search
 from kosmos.generate.choices import Choices
 from kosmos.generate.rollout import Rollout
 
@@ -130,3 +131,21 @@ def test_a_constraint_may_allow_fewer_replies_than_asked_for(generator):
     choices = Choices(generator.tokenizer, ["a red dog", "a star"])
     replies = generator.generate_n("a dog is", 4, num_beams=4, constraint=choices)
     assert sorted(reply.text for reply in replies) == ["a red dog", "a star"]
+
+
+def test_draws_of_different_prompts_and_documents_are_independent(generator, monkeypatch):
+    drawn = []
+
+    def recording(log_probs, decoding, rngs):
+        drawn.append([rng.random() for rng in rngs])
+        return log_probs.argmax(dim=-1).tolist()
+
+    monkeypatch.setattr(search, "choose", recording)
+    docs = [Text("a dog"), Text("a star"), Document([Text("a dog")], id="again"), Text("a dog")]
+    generator.generate(docs, temperature=1.0, max_new_tokens=1)
+    generator.generate_n("a dog", 3, temperature=1.0, max_new_tokens=1)
+    together, forked = drawn
+    # the same question by the same name has the same reply, so it is asked with generate_n
+    assert len(set(together)) == 3
+    assert len(set(forked)) == 3
+    assert len(set(together) & set(forked)) == 1
