@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from kosmos.errors import CheckpointError
+from kosmos.model.int8 import is_int8
 from kosmos.model.kosmos import Kosmos
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.weights.folder import load_model
@@ -31,9 +32,15 @@ def start_from(model: Kosmos, tokenizer: Tokenizer, folder: Path | str) -> None:
         folder: Ours or a Hugging Face one.
 
     Raises:
-        CheckpointError: If the folder has parameters the model lacks, or of another shape.
+        CheckpointError: If the folder is quantized, or has parameters the model lacks or of another
+            shape.
     """
     loaded = load_model(folder)
+    if is_int8(loaded.model):
+        raise CheckpointError(
+            f"{folder}: expected floating-point weights, found int8",
+            hint="start from the folder it was made from",
+        )
     theirs, ours = loaded.tokenizer, tokenizer
     if theirs.digest != ours.digest:
         raise CheckpointError(

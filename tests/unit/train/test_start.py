@@ -15,6 +15,7 @@ from kosmos.text.training import train_tokenizer
 from kosmos.train.config import Run
 from kosmos.train.start import start_from
 from kosmos.weights.folder import save_model
+from kosmos.weights.quantize import quantize_folder
 
 
 def make_model(config: ModelConfig, seed: int) -> Kosmos:
@@ -40,6 +41,13 @@ def test_weights_are_copied(tmp_path: Path, run: Run, tokenizer: Tokenizer) -> N
     start_from(target, tokenizer, save(tmp_path / "m", run, source, tokenizer))
     for one, other in zip(source.parameters(), target.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_quantized_weights_are_refused(tmp_path: Path, run: Run, tokenizer: Tokenizer) -> None:
+    save(tmp_path / "m", run, make_model(run.model, 1), tokenizer)
+    quantize_folder(tmp_path / "m", tmp_path / "int8")
+    with pytest.raises(CheckpointError, match="expected floating-point weights, found int8"):
+        start_from(make_model(run.model, 2), tokenizer, tmp_path / "int8")
 
 
 def test_rows_of_a_larger_vocabulary_stay_fresh(
