@@ -93,10 +93,24 @@ def sentences(count: int, *, seed: int = 0) -> list[str]:
     return lines[:count]
 
 
-def captions(count: int) -> list[str]:
-    """Texts to tokenize: half of them plain, half with phrases and boxes, as in a corpus."""
-    rng = generator(0, "captions")
-    plain = sentences(count)
+def captions(file: Path | None, turn: int, count: int) -> list[str]:
+    """Texts to tokenize: half of them plain, half with phrases and boxes, as in a corpus.
+
+    Others in every round: an engine that remembers words may meet them again, as in any text, and
+    not the whole text.
+
+    Args:
+        file: Lines to take them from; None draws them in the microcosm, whose words are few.
+        turn: The round.
+        count: How many.
+    """
+    rng = generator(0, "captions", turn)
+    if file is None:
+        plain = sentences(count, seed=turn)
+    else:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        lines = [line for line in lines if line and "<" not in line]
+        plain = [lines[(turn * count + index) % len(lines)] for index in range(count)]
     found = []
     for index, line in enumerate(plain):
         if index % 2 == 0:
@@ -106,9 +120,8 @@ def captions(count: int) -> list[str]:
         middle = len(words) // 2
         first, second = sorted(int(cell) for cell in rng.integers(0, 1024, 2))
         pair = f"<object>{location_token(first)}{location_token(second)}</object>"
-        phrase = " ".join(words[:middle])
-        rest = " ".join(words[middle:])
-        found.append(f"<grounding><phrase>{phrase}</phrase>{pair} {rest}")
+        phrase = " ".join(words[:middle]) or "it"
+        found.append(f"<grounding><phrase>{phrase}</phrase>{pair} {' '.join(words[middle:])}")
     return found
 
 
