@@ -15,7 +15,7 @@ from kosmos import runtime
 from kosmos.errors import ConfigError
 from kosmos.generate.config import Decoding
 from kosmos.generate.constraints import Constraints, StopStrings
-from kosmos.generate.search import Draft, Start, choose_replies, rank_beams, search_beams
+from kosmos.generate.search import Draft, Start, _top, choose_replies, rank_beams, search_beams
 from tests.unit.generate.random_models import small_tokenizer
 
 EOS = 2
@@ -316,6 +316,18 @@ def test_counting_the_prompt_changes_what_length_is_worth():
                 logprob_of(prompt, draft.token_ids, seed, 1.0), abs=1e-5
             )
     assert differing > 5
+
+
+@given(st.integers(0, 10**6), st.integers(1, 5), st.sampled_from([4999, 5120, 700]), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_the_best_of_many_tokens_are_those_of_a_sort(seed, count, vocab, is_constrained):
+    values = torch.randn(3, vocab, generator=torch.Generator().manual_seed(seed))
+    if is_constrained:
+        values[:, torch.arange(vocab) % 991 != seed % 991] = float("-inf")
+    found, ids = _top(values, count)
+    assert torch.equal(found, values.sort(dim=1, descending=True).values[:, :count])
+    assert torch.equal(values.gather(1, ids), found)
+    assert all(len(set(row)) == count for row in ids.tolist())
 
 
 def test_more_candidates_than_tokens_are_refused():
