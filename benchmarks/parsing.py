@@ -53,7 +53,9 @@ def prepare(setting: Setting) -> Case:
         if found.text != caption or len(ours) != len(entities):
             raise DisagreementError(f"expected {caption!r:.80}, found {found.text!r:.80}")
         for (text, place, boxes), (name, span, corners) in zip(ours, entities, strict=True):
-            if (text, place) != (name, span) or not np.allclose(boxes, corners, atol=TOLERANCE):
+            if (text, place) != (name, span) or not np.allclose(
+                boxes, corners, rtol=0.0, atol=TOLERANCE
+            ):
                 raise DisagreementError(
                     f"expected {(name, span, corners)}, found {text, place, boxes}"
                 )
