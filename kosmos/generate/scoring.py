@@ -5,12 +5,14 @@ share is read once: the prompt, but also the first words of names that begin ali
 a continuation is never read, only looked up. The result is that of reading each continuation behind
 its prompt as a row of its own, to rounding.
 
+- :func:`scores`: documents and their candidates to scores
 - :class:`Candidate`, :func:`make_candidate`: a continuation behind its prompt
 - :func:`score_candidates`: log-probabilities of many, in few passes
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -18,10 +20,107 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from kosmos.document.encode import Encoded
+from kosmos.document.types import Document
 from kosmos.errors import CheckpointError, ConfigError
+from kosmos.generate.asks import ask_name, encode_continuation
+from kosmos.generate.reading import Reader
+from kosmos.generate.reply import Score
 from kosmos.generate.rollout import token_log_probs
 from kosmos.generate.tree import Prompt, Reading, common_length, grow, read_trees, symbols
 from kosmos.model.kosmos import Kosmos
+
+_WINDOW_ASKS = 64
+"""Prompts with candidates that are laid out, and whose pictures are kept, at once."""
+
+Asked: TypeAlias = tuple[Document, Sequence[Document]]
+"""A prompt and its candidates."""
+
+
+def scores(
+    reader: Reader,
+    asks: Sequence[Asked],
+    *,
+    end: bool,
+    neutral: Document | None,
+    batch_tokens: int,
+) -> list[list[Score]]:
+    """Score candidates behind their prompts.
+
+    Args:
+        reader: Reads them.
+        asks: Prompts, each with its candidates.
+        end: Whether ``</s>`` behind a candidate counts as well.
+        neutral: A prompt to score all candidates behind as well.
+        batch_tokens: Most tokens in one pass.
+
+    Raises:
+        ConfigError: If a prompt has no candidate, or a candidate no words.
+        DataError: If prompt and candidate do not fit the model's context.
+    """
+    found = []
+    for first in range(0, len(asks), _WINDOW_ASKS):
+        window = asks[first : first + _WINDOW_ASKS]
+        indices = range(first, first + len(window)) if len(asks) > 1 else [None]
+        names = [ask_name(doc, index) for (doc, _), index in zip(window, indices, strict=True)]
+        sums = _score_window(reader, window, names, end=end, batch_tokens=batch_tokens)
+        priors: list[list[tuple[float, int]]] | None = None
+        if neutral is not None:
+            behind = [(neutral, given) for _, given in window]
+            priors = _score_window(reader, behind, names, end=end, batch_tokens=batch_tokens)
+        for row, scored in enumerate(sums):
+            found.append(
+                [
+                    Score(
+                        logprob=total,
+                        num_tokens=count,
+                        neutral_logprob=None if priors is None else priors[row][place][0],
+                    )
+                    for place, (total, count) in enumerate(scored)
+                ]
+            )
+    return found
+
+
+def _score_window(
+    reader: Reader, window: Sequence[Asked], names: Sequence[str], *, end: bool, batch_tokens: int
+) -> list[list[tuple[float, int]]]:
+    """Sum and number of tokens of each candidate; all pictures are encoded together."""
+    images = reader.pictures.batch()
+    laid_out: list[list[tuple[Encoded, Encoded, str]]] = []
+    for (doc, given), name in zip(window, names, strict=True):
+        if not given:
+            raise ConfigError(
+                f"{name}: expected at least one candidate, found none",
+                hint="score(doc, ['Yes', 'No'])",
+            )
+        prompt = reader.encode(doc)
+        laid_out.append([])
+        for number, candidate in enumerate(given):
+            called = f"{name}, candidate {number}"
+            continuation = encode_continuation(
+                doc,
+                prompt,
+                candidate,
+                encode=reader.encode,
+                eos_id=reader.tokenizer.vocabulary.eos_id if end else None,
+                name=called,
+            )
+            reader.room(len(prompt) + len(continuation) - 1, f"{called} and its prompt")
+            images.add([*prompt.images, *continuation.images], name=called)
+            laid_out[-1].append((prompt, continuation, called))
+    soft = iter(images.encode())
+    groups = [
+        [
+            make_candidate(prompt, continuation, soft_tokens=next(soft), name=called)
+            for prompt, continuation, called in group
+        ]
+        for group in laid_out
+    ]
+    sums = score_candidates(reader.model, groups, batch_tokens=batch_tokens)
+    return [
+        [(total, len(item.token_ids)) for item, total in zip(*pair, strict=True)]
+        for pair in zip(groups, sums, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

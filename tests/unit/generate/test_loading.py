@@ -38,7 +38,7 @@ def folder(tmp_path_factory, tokenizer, generator):
 @pytest.fixture
 def tiny_is_enough(monkeypatch):
     """Tiny matrices are packed as well."""
-    monkeypatch.setattr("kosmos.generate.generator.pack_model", _pack_everything)
+    monkeypatch.setattr("kosmos.generate.reading.pack_model", _pack_everything)
 
 
 def _pack_everything(model):
@@ -84,12 +84,12 @@ def test_first_request_packs_and_says_so_once(
 ):
     calls = []
     monkeypatch.setattr(
-        "kosmos.generate.generator.pack_model",
+        "kosmos.generate.reading.pack_model",
         lambda model: calls.append(model) or _pack_everything(model),
     )
     loaded = Generator.load(folder)
     assert calls == []
-    with caplog.at_level(logging.INFO, logger="kosmos.generate.generator"):
+    with caplog.at_level(logging.INFO, logger="kosmos.generate.reading"):
         request_of(loaded)
         request_of(loaded)
     assert len(calls) == 1
@@ -97,14 +97,14 @@ def test_first_request_packs_and_says_so_once(
 
 
 def test_packing_can_be_declined(folder, monkeypatch):
-    monkeypatch.setattr("kosmos.generate.generator.pack_model", lambda _: 1 / 0)
+    monkeypatch.setattr("kosmos.generate.reading.pack_model", lambda _: 1 / 0)
     loaded = Generator.load(folder, pack=False)
     loaded.generate("A red", max_new_tokens=2)
     assert not is_packed(loaded.model)
 
 
 def test_model_of_a_caller_stays_as_it_is(tokenizer, generator, monkeypatch):
-    monkeypatch.setattr("kosmos.generate.generator.pack_model", lambda _: 1 / 0)
+    monkeypatch.setattr("kosmos.generate.reading.pack_model", lambda _: 1 / 0)
     model = make_model(tokenizer.vocabulary.size, seed=3)
     fields = {"tokenizer": tokenizer, "image": generator.image, "layout": generator.layout}
     mine = Generator(LoadedModel(model=model, **fields))
