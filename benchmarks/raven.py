@@ -18,8 +18,8 @@ from kosmos.text.prompts import RAVEN_CANDIDATE, RAVEN_QUESTION, raven
 
 NUM_SHARED, NUM_CANDIDATES = 8, 6
 TOLERANCE = {"float32": 2e-4, "bfloat16": 5e-2, "float16": 1e-2}
-"""Difference of log-probabilities as a fraction, at least in nats. Seen in float32, tiny model: 2e-6;
-larger models round more. 16 bits: not yet seen, so what their rounding could add up to."""
+"""Difference of log-probabilities as a fraction, at least in nats. Seen in float32, tiny model:
+2e-6; larger models round more. 16 bits: not yet seen, so what their rounding could add up to."""
 BENCHMARK = Benchmark(
     name="raven",
     title="Raven scoring",
