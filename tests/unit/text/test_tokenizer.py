@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kosmos.errors import DataError, MarkupError
 from kosmos.text.markup import lex
-from kosmos.text.tokenizer import Tokenizer
+from kosmos.text.tokenizer import Tokenizer, TypedControl
 from kosmos.text.vocabulary import Vocabulary
 from tests.strategies import markup_soup
 
@@ -188,6 +188,21 @@ def test_words_spelled_like_a_token_stay_words(byte_tokenizer: Tokenizer) -> Non
         "object",
         "object",
     ]
+
+
+@given(texts=st.lists(markup_soup("ab c.,<>"), max_size=30), control=st.booleans())
+def test_a_batch_of_markup_is_each_of_its_texts(
+    tokenizer: Tokenizer, texts: list[str], control: bool
+) -> None:
+    typed: TypedControl = "control" if control else "text"
+    texts = [f"{text}<s>" for text in texts] + texts
+    expected = [tokenizer.encode_markup(text, typed_control=typed) for text in texts]
+    assert tokenizer.encode_markup_batch(texts, typed_control=typed) == expected
+
+
+def test_a_wrong_location_in_a_batch_is_found(tokenizer: Tokenizer) -> None:
+    with pytest.raises(MarkupError, match=r"character 2: text 1: expected <patch_index_0000>"):
+        tokenizer.encode_markup_batch(["a", "a <patch_index_1024>"])
 
 
 def test_another_grid_keeps_the_words(tokenizer: Tokenizer) -> None:
