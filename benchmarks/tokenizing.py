@@ -35,7 +35,7 @@ def prepare(setting: Setting) -> Case:
     bos = tokenizer.vocabulary.bos_id
 
     def ours(turn: int) -> list[list[int]]:
-        return [[bos, *row] for row in map(tokenizer.encode_markup, texts(turn))]
+        return [[bos, *row] for row in tokenizer.encode_markup_batch(texts(turn))]
 
     def theirs(turn: int) -> list[list[int]]:
         rows: list[list[int]] = processor(text=texts(turn))["input_ids"]
