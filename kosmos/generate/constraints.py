@@ -155,6 +155,27 @@ class Constraints:
                 empty.append(row)
         return empty
 
+    def forced(self, place: Place) -> list[int]:
+        """Tokens that a reply must go on with, as far as there is no choice; ``</s>`` not counted.
+
+        They may be read together with the token before them: what a model thinks of them is
+        wanted, but what it would rather say is not.
+        """
+        reply = list(place.reply)
+        while place.constraint is not None and len(reply) + 1 < len(place.reply) + place.remaining:
+            remaining = place.remaining - (len(reply) - len(place.reply))
+            try:
+                allowed = self._allowed(place._replace(reply=reply, remaining=remaining))
+            except ConfigError:
+                break  # to be told when the search comes there, if it does
+            if allowed is None or len(allowed) > len(self.banned_ids) + 1:
+                break
+            left = [int(token_id) for token_id in allowed if token_id not in self.banned_ids]
+            if len(left) != 1 or left[0] == self.eos_id:
+                break
+            reply.append(left[0])
+        return reply[len(place.reply) :]
+
     def stops(self, token_id: int, num_new: int) -> bool:
         """Whether a token ends the reply of which it is the ``num_new``-th."""
         return token_id == self.eos_id and not (self.free_first and num_new == 1)

@@ -16,8 +16,8 @@ forked after ``a``, then the fork ``c`` dropped, its slot remains and is seen by
     branch sees      x   x   . x   x          x   x   x .   x
 """
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -43,15 +43,37 @@ class Rows(Protocol):
     log_probs: Float[Tensor, "rows vocab"]
     """Of the token after each prompt, float32."""
 
-    def step(self, rows: Sequence[int], token_ids: Sequence[int]) -> Float[Tensor, "rows vocab"]:
+    def step(
+        self,
+        rows: Sequence[int],
+        token_ids: Sequence[int],
+        *,
+        ahead: Sequence[Sequence[int]] = (),
+    ) -> Float[Tensor, "rows vocab"]:
         """Make row ``i`` the old row ``rows[i]`` continued with ``token_ids[i]``.
 
         Rows not named leave; a row named twice is continued twice.
+
+        Args:
+            rows: Old rows.
+            token_ids: A token for each.
+            ahead: For each new row the tokens it will surely go on with, none or some, so that
+                they may be read at once; what is returned does not depend on it.
 
         Returns:
             Log-probabilities of the next token of each new row.
         """
         ...
+
+
+class _Read(NamedTuple):
+    """A token that was read before it was chosen."""
+
+    token_id: int
+    slot: int
+    """Where it is in its row of the cache."""
+    state: Tensor
+    """Hidden state behind it, [width]."""
 
 
 class Rollout:
@@ -108,6 +130,7 @@ class Rollout:
         reading = read_trees(model, trees, cache=self._cache)
         self._rows = reading.rows  # row of the cache of each branch
         self._depths = [len(prompt.encoded) for prompt in prompts]  # tokens of each branch
+        self._waiting: list[list[_Read]] = [[] for _ in prompts]  # read before they were chosen
         self._seen: Tensor | None = None  # bool [branches length]; None: a branch is a whole row
         if len(prompts) > len(groups) or self._fixed:
             self._seen = torch.zeros(
@@ -123,10 +146,18 @@ class Rollout:
                 states = reading.states(index)[:-1]
                 self.prompt_log_probs[index] = float(token_log_probs(model, states, targets).sum())
 
-    def step(self, rows: Sequence[int], token_ids: Sequence[int]) -> Float[Tensor, "rows vocab"]:
+    def step(
+        self,
+        rows: Sequence[int],
+        token_ids: Sequence[int],
+        *,
+        ahead: Sequence[Sequence[int]] = (),
+    ) -> Float[Tensor, "rows vocab"]:
         """As :class:`Rows` says."""
         self._branch(rows)
         self._forget_unused()
+        if (self._fixed is None and any(ahead)) or any(self._waiting):
+            return self._read_runs(token_ids, ahead or [()] * len(rows))
         return self._read(token_ids)
 
     def look_ahead(
@@ -138,11 +169,11 @@ class Rollout:
         whose width is that of a step.
         """
         assert self._fixed is None
-        before = (self._origin, self._depths, self._rows, self._seen, self._step)
+        before = (self._origin, self._depths, self._rows, self._seen, self._waiting, self._step)
         length = self._cache.length
         self._branch(rows)
         log_probs = self._read(token_ids)
-        self._origin, self._depths, self._rows, self._seen, self._step = before
+        self._origin, self._depths, self._rows, self._seen, self._waiting, self._step = before
         self._cache.truncate(length)
         return log_probs
 
@@ -168,6 +199,61 @@ class Rollout:
         self._depths = [depth + 1 for depth in self._depths]
         return self._next(hidden[self._rows, columns])
 
+    def _read_runs(
+        self, token_ids: Sequence[int], ahead: Sequence[Sequence[int]]
+    ) -> Float[Tensor, "rows vocab"]:
+        """Continue each branch with a token, read already or together with those behind it."""
+        self._step += 1
+        self._tell_branches_apart()
+        assert self._seen is not None
+        runs = {
+            branch: [token_id, *ahead[branch]]
+            for branch, token_id in enumerate(token_ids)
+            if not self._waiting[branch] or self._waiting[branch][0].token_id != token_id
+        }
+        if runs:
+            self._read_ahead(runs)
+        states = []
+        for branch in range(len(token_ids)):
+            read, *rest = self._waiting[branch]
+            self._waiting[branch] = rest
+            self._seen[branch, read.slot] = True
+            states.append(read.state)
+        self._depths = [depth + 1 for depth in self._depths]
+        return self._next(torch.stack(states))
+
+    def _read_ahead(self, runs: Mapping[int, Sequence[int]]) -> None:
+        """Read runs of tokens behind branches, each token seeing those before it in its run."""
+        assert self._seen is not None
+        owners = [branch for branch, run in runs.items() for _ in run]
+        places = [place for run in runs.values() for place in range(len(run))]
+        rows = [self._rows[branch] for branch in owners]
+        columns, width = _columns(rows)
+        past, device = self._cache.length, self._model.device
+        shape = (self._cache.batch, width)
+        ids = torch.full(shape, self._model.config.decoder.pad_id, device=device)
+        ids[rows, columns] = torch.tensor([t for run in runs.values() for t in run], device=device)
+        positions = torch.zeros(shape, dtype=torch.long, device=device)
+        depths = [
+            self._depths[branch] + place for branch, place in zip(owners, places, strict=True)
+        ]
+        positions[rows, columns] = torch.tensor(depths, device=device)
+        visible = self._seen.new_zeros((*shape, past + width))
+        visible[rows, columns, :past] = self._seen[owners]
+        own = torch.arange(width, device=device)
+        visible[:, own, past + own] = True
+        for row, column, place in zip(rows, columns, places, strict=True):
+            # a run stands in columns side by side
+            visible[row, column, past + column - place : past + column] = True
+        hidden = self._states(ids, positions, visible)
+        self._seen = torch.cat([self._seen, self._seen.new_zeros((len(self._seen), width))], dim=1)
+        for branch in runs:
+            self._waiting[branch] = []
+        for branch, row, column in zip(owners, rows, columns, strict=True):
+            token_id = runs[branch][len(self._waiting[branch])]
+            read = _Read(token_id, past + column, hidden[row, column])
+            self._waiting[branch].append(read)
+
     def _states(self, ids: Tensor, positions: Tensor, visible: Tensor) -> Tensor:
         """Hidden states of the new tokens of all rows, padding included."""
         if self._fixed is None:
@@ -182,17 +268,22 @@ class Rollout:
 
     def _branch(self, rows: Sequence[int]) -> None:
         """Make branch ``i`` what branch ``rows[i]`` was."""
-        if self._seen is None and len(set(rows)) < len(rows):
-            # the first fork: from here on a row is more than one branch
-            valid = self._cache.valid
-            shape = (self._cache.batch, self._cache.length)
-            whole = torch.ones(shape, dtype=torch.bool, device=self._model.device)
-            self._seen = (whole if valid is None else valid)[self._rows]
+        if len(set(rows)) < len(rows):
+            self._tell_branches_apart()
         if self._seen is not None:
             self._seen = self._seen[torch.tensor(rows, device=self._seen.device)]
         self._origin = [self._origin[row] for row in rows]
         self._depths = [self._depths[row] for row in rows]
         self._rows = [self._rows[row] for row in rows]
+        self._waiting = [self._waiting[row] for row in rows]
+
+    def _tell_branches_apart(self) -> None:
+        """From here on a row of the cache is more than one branch, or more than it has read."""
+        if self._seen is None:
+            valid = self._cache.valid
+            shape = (self._cache.batch, self._cache.length)
+            whole = torch.ones(shape, dtype=torch.bool, device=self._model.device)
+            self._seen = (whole if valid is None else valid)[self._rows]
 
     def _forget_unused(self) -> None:
         """Let go of rows of the cache without a branch."""

@@ -134,7 +134,9 @@ def grow_replies(
         if not active:
             return
         log_probs = rows.step(
-            [sources[row] for row in kept], [drafts[index].token_ids[-1] for index in active]
+            [sources[row] for row in kept],
+            [drafts[index].token_ids[-1] for index in active],
+            ahead=[constraints.forced(starts[i].place(drafts[i].token_ids)) for i in active],
         )
         sources = list(range(len(active)))
 
@@ -293,7 +295,15 @@ def rank_beams(
         if not active:
             return [search.ranked() for search in searches]
         going = [item for search in active for item in search.running]
-        log_probs = rows.step([item.row for item in going], [i.token_ids[-1] for i in going])
+        log_probs = rows.step(
+            [item.row for item in going],
+            [item.token_ids[-1] for item in going],
+            ahead=[
+                constraints.forced(search.start.place(item.token_ids))
+                for search in active
+                for item in search.running
+            ],
+        )
         _renumber(active)
 
 

@@ -59,7 +59,7 @@ class Tree:
     """Node before each node; -1 before the first."""
     soft_tokens: Float[Tensor, "images queries width"] | None
     """Images in the order of their slots; None if there are none."""
-    paths: tuple[Int64[np.ndarray, " tokens"], ...]
+    paths: tuple[Int64[np.ndarray, " _tokens"], ...]
     """Nodes of each sequence, in order."""
 
     def __len__(self) -> int:
@@ -134,7 +134,7 @@ def grow(sequences: Sequence[Prompt]) -> Tree:
     )
 
 
-def symbols(sequences: Sequence[Prompt]) -> list[Int64[np.ndarray, " tokens"]]:
+def symbols(sequences: Sequence[Prompt]) -> list[Int64[np.ndarray, " _tokens"]]:
     """Each sequence as numbers that are equal where tokens are, images included.
 
     A word is its id. The slots of the n-th distinct picture are negative numbers of its own.
@@ -164,7 +164,7 @@ def symbols(sequences: Sequence[Prompt]) -> list[Int64[np.ndarray, " tokens"]]:
     return rows
 
 
-def common_length(rows: Sequence[Int64[np.ndarray, " tokens"]]) -> int:
+def common_length(rows: Sequence[Int64[np.ndarray, " _tokens"]]) -> int:
     """How many tokens all sequences begin with."""
     first = rows[0]
     length = min(len(row) for row in rows)
@@ -183,7 +183,7 @@ class Reading:
     """Hidden state behind each token; meaningless at padding."""
     rows: list[int]
     """Row of each sequence, tree after tree."""
-    paths: list[Int64[np.ndarray, " tokens"]]
+    paths: list[Int64[np.ndarray, " _tokens"]]
     """Slots of each sequence in its row."""
 
     def states(self, index: int) -> Float[Tensor, "tokens width"]:

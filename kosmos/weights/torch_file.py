@@ -23,6 +23,7 @@ import io
 import math
 import pickle
 import pickletools
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -247,7 +248,11 @@ def _is_contiguous(shape: tuple[int, ...], strides: tuple[object, ...]) -> bool:
 
 def _unpickle(pickled: bytes, path: Path) -> object:
     try:
-        for opcode, argument, _ in pickletools.genops(pickled):
+        with warnings.catch_warnings():
+            # of escapes in strings, which a damaged file may hold
+            warnings.simplefilter("ignore", DeprecationWarning)
+            opcodes = list(pickletools.genops(pickled))
+        for opcode, argument, _ in opcodes:
             # a slot far out of range would make the reader set aside memory up to it; extension
             # codes would be looked up in this process before find_class is asked
             if opcode.name.startswith("EXT") or (

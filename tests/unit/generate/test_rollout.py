@@ -117,6 +117,33 @@ def test_prompts_that_begin_alike_continue_from_one_row(model, docs, pictures):
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_is_read_ahead_changes_nothing_but_the_number_of_passes(model, docs, shared):
+    prompts = prompts_of(model, docs)
+    groups = [prompts] if shared else [[prompt] for prompt in prompts]
+    plain, ahead = (Rollout(model.model, groups, room=6) for _ in range(2))
+    steps = [
+        # forked with runs of unequal length, of which one is then left and one is gone on with
+        ([0, 0, 2, 1], [10, 11, 12, 13], [[14, 15], [], [16, 17, 18], [19]]),
+        ([0, 1, 2, 2], [14, 20, 16, 21], [(), (), (), [22]]),
+        ([3, 2, 2, 0], [22, 17, 17, 15], ()),
+        ([1, 2, 0], [18, 23, 24], ()),
+        ([2, 1, 0], [25, 26, 27], [[28], [], []]),
+    ]
+    passes = []
+    forward = model.model.forward
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model.model, "forward", lambda *a, **k: passes.append(1) or forward(*a, **k))
+        for rows, token_ids, runs in steps:
+            expected = plain.step(rows, token_ids)
+            passes.clear()
+            found = ahead.step(rows, token_ids, ahead=runs)
+            assert (found - expected).abs().max() < TOLERANCE
+            if token_ids[0] == 22:
+                assert not passes, "all of it had been read"
+
+
+@torch.inference_mode()
 def test_prompt_log_probs_are_those_of_each_prompt_alone(model, docs):
     prompts = prompts_of(model, docs)
     apart = Rollout(model.model, [[prompt] for prompt in prompts], room=1, score_prompts=True)

@@ -178,5 +178,7 @@ def test_what_a_neutral_prompt_says_is_taken_off(generator, prompt):
 def test_weights_that_are_not_finite_are_named_by_the_candidate(tokenizer):
     generator = make_generator(tokenizer, make_model(tokenizer.vocabulary.size, seed=0))
     generator.model.decoder.norm.weight.data[0] = float("nan")
-    with pytest.raises(CheckpointError, match=r"document, candidate [01]: expected a finite log-probability"):
+    with pytest.raises(
+        CheckpointError, match=r"document, candidate [01]: expected a finite log-probability"
+    ):
         generator.score("a dog", ["left", "right"])

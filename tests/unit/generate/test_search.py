@@ -31,7 +31,14 @@ class Table:
         self.batches = [len(prompts)]
         self.log_probs = self._log_probs()
 
-    def step(self, rows: Sequence[int], token_ids: Sequence[int]) -> Tensor:
+    def step(
+        self,
+        rows: Sequence[int],
+        token_ids: Sequence[int],
+        *,
+        ahead: Sequence[Sequence[int]] = (),
+    ) -> Tensor:
+        del ahead
         pairs = zip(rows, token_ids, strict=True)
         self.histories = [(*self.histories[row], token) for row, token in pairs]
         self.batches.append(len(rows))
