@@ -189,7 +189,11 @@ def measure(
     folder = model_folder(args.size, args.work, tokenizer=args.tokenizer, seed=args.seed)
     setting = Setting(args=args, folder=folder)
     share = MAX_SHARE[args.size]
-    rates = machine.calibrate(args.device, args.dtype, share=share)
+    shown: list[machine.Calibration] = []
+
+    def calibrate() -> None:
+        shown.append(machine.calibrate(args.device, args.dtype, share=share))
+
     case = prepare(setting)
     facts = dict(case.check())
     times = alternate(
@@ -201,13 +205,18 @@ def measure(
         loops=case.loops,
         device=args.device,
         seconds=case.seconds,
+        around=calibrate,
     )
-    rates = rates.best(machine.calibrate(args.device, args.dtype, share=share))
-    limit_s = None if case.limit_s is None else case.limit_s(rates)
+    rates = machine.Calibration.mean(shown)
+    beside = [machine.Calibration.mean(shown[at : at + 2]) for at in range(0, len(shown), 2)]
+    limits_s = [] if case.limit_s is None else [case.limit_s(one) for one in beside]
+    limit_s = median(limits_s) if limits_s else None
     ratio = Ratio.of(times)
     numbers = {RATIO: ratio.median}
-    if limit_s is not None:
-        numbers[OF_LIMIT] = limit_s / median(times.ours)
+    if limits_s:
+        numbers[OF_LIMIT] = median(
+            limit / ours for limit, ours in zip(limits_s, times.ours, strict=True)
+        )
     if case.further is not None:
         numbers |= case.further(times)
     return {

@@ -1,17 +1,18 @@
 """What a machine can do at best, measured in the run that it judges, and what it is.
 
 Two numbers bound everything a transformer does: the rate of a large matrix product and the rate at
-which memory far larger than any cache is read. Both are the best of several tries, so that a busy
-neighbor makes the limit no lower.
+which memory far larger than any cache is read. Both are the best of a few tries, right before and
+again right after each run that they are to bound.
 """
 
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from statistics import fmean
 
 import torch
 
@@ -19,7 +20,7 @@ from kosmos.files import Json
 
 GEMM_SIDE = {"cpu": 3072, "cuda": 8192}
 READ_BYTES = {"cpu": 2**30, "cuda": 2**32}
-TRIES = 5
+TRIES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +32,16 @@ class Calibration:
     bytes_per_s: float
     """Read from an array far larger than the caches."""
 
-    def best(self, other: "Calibration") -> "Calibration":
-        """The higher rate of two calibrations: what the machine has shown that it can do."""
-        return Calibration(
-            flops_per_s=max(self.flops_per_s, other.flops_per_s),
-            bytes_per_s=max(self.bytes_per_s, other.bytes_per_s),
+    @classmethod
+    def mean(cls, found: Sequence["Calibration"]) -> "Calibration":
+        """What a machine shows on average, which is less than it shows at its best.
+
+        Rates of a shared machine change within minutes by a factor of two (measured), so a limit
+        means something only beside what was measured at its side.
+        """
+        return cls(
+            flops_per_s=fmean(one.flops_per_s for one in found),
+            bytes_per_s=fmean(one.bytes_per_s for one in found),
         )
 
 

@@ -77,6 +77,7 @@ def alternate(
     loops: int = 1,
     device: str = "cpu",
     seconds: Callable[[object], float] | None = None,
+    around: Callable[[], object] = lambda: None,
 ) -> Times:
     """Time two ways to do the same work, in turns.
 
@@ -89,6 +90,7 @@ def alternate(
         loops: Calls of a step that make one time, for steps shorter than the clock is good for.
         device: What to wait for.
         seconds: Reads the time off what a step gives, for one that is timed elsewhere.
+        around: Called right before and right after each of ours that is timed.
 
     Returns:
         Seconds of one call of each.
@@ -98,7 +100,12 @@ def alternate(
     for turn in range(warmups + rounds):
         # who goes second finds warmer caches and a warmer processor: change places
         for name in steps if turn % 2 == 0 else reversed(steps):
+            is_watched = name == "ours" and turn >= warmups
+            if is_watched:
+                around()
             found = _time_s(steps[name], first + turn, loops, device, seconds)
+            if is_watched:
+                around()
             if turn >= warmups:
                 taken[name].append(found)
     return Times(ours=taken["ours"], peer=taken["peer"])
