@@ -18,6 +18,7 @@ Hugging Face lets a rule and a constraint together forbid everything, and then t
 nobody allowed, or fails on NaN; everywhere else the results are the same.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
@@ -59,6 +60,9 @@ class Constraint(Protocol):
         ...
 
 
+_MOST_FORESEEN = 4
+"""Tokens read ahead for a row where there is a choice; a row more costs little up to some ten."""
+
 ConstraintOption: TypeAlias = Constraint | Sequence[Constraint | None] | None
 """One for all documents of a call, or a list with one, or None, for each."""
 
@@ -84,6 +88,13 @@ class Place(NamedTuple):
             f"reply, found none",
             hint="the constraint, or no_repeat_ngram_size without one, forbids every token",
         )
+
+
+class Ahead(NamedTuple):
+    """A token that a reply may go on with, and those behind it."""
+
+    token_id: int
+    behind: list["Ahead"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,26 +166,42 @@ class Constraints:
                 empty.append(row)
         return empty
 
-    def forced(self, place: Place) -> list[int]:
-        """Tokens that a reply must go on with, as far as there is no choice; ``</s>`` not counted.
+    def foreseen(self, place: Place) -> list[Ahead]:
+        """What a reply may go on with where its constraint leaves few choices.
 
-        They may be read together with the token before them: what a model thinks of them is
-        wanted, but what it would rather say is not.
+        It may be read together with the token before it: what a model thinks of these tokens is
+        wanted soon, and which of them it prefers changes nothing about that. A chain without a
+        choice is followed to its end, choices as long as all of them are few.
+
+        Returns:
+            The next tokens, each with those behind it; ``</s>`` and what follows it not counted.
         """
-        reply = list(place.reply)
-        while place.constraint is not None and len(reply) + 1 < len(place.reply) + place.remaining:
+        found: list[Ahead] = []
+        if place.constraint is None:
+            return found
+        waiting: deque[tuple[list[int], list[Ahead]]] = deque([(list(place.reply), found)])
+        budget = _MOST_FORESEEN
+        while waiting:
+            reply, behind = waiting.popleft()
             remaining = place.remaining - (len(reply) - len(place.reply))
+            if remaining < 2:
+                continue  # the last token is looked up, never read
             try:
                 allowed = self._allowed(place._replace(reply=reply, remaining=remaining))
             except ConfigError:
-                break  # to be told when the search comes there, if it does
-            if allowed is None or len(allowed) > len(self.banned_ids) + 1:
-                break
-            left = [int(token_id) for token_id in allowed if token_id not in self.banned_ids]
-            if len(left) != 1 or left[0] == self.eos_id:
-                break
-            reply.append(left[0])
-        return reply[len(place.reply) :]
+                continue  # to be told when the search comes there, if it does
+            if allowed is None or len(allowed) > budget + len(self.banned_ids) + 1:
+                continue
+            outside = (*self.banned_ids, self.eos_id)
+            left = [int(token_id) for token_id in allowed if token_id not in outside]
+            is_forced = len(left) == 1 and len(allowed) == 1
+            if not is_forced and len(left) > budget:
+                continue
+            budget -= 0 if is_forced else len(left)
+            for token_id in left:
+                behind.append(Ahead(token_id, []))
+                waiting.append(([*reply, token_id], behind[-1].behind))
+        return found
 
     def stops(self, token_id: int, num_new: int) -> bool:
         """Whether a token ends the reply of which it is the ``num_new``-th."""

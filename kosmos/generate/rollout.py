@@ -24,6 +24,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from kosmos.errors import CheckpointError
+from kosmos.generate.constraints import Ahead
 from kosmos.generate.fixed import FixedSteps
 from kosmos.generate.tree import Prompt, grow, read_trees
 from kosmos.model.cache import KVCache
@@ -48,7 +49,7 @@ class Rows(Protocol):
         rows: Sequence[int],
         token_ids: Sequence[int],
         *,
-        ahead: Sequence[Sequence[int]] = (),
+        ahead: Sequence[Sequence[Ahead]] = (),
     ) -> Float[Tensor, "rows vocab"]:
         """Make row ``i`` the old row ``rows[i]`` continued with ``token_ids[i]``.
 
@@ -57,8 +58,8 @@ class Rows(Protocol):
         Args:
             rows: Old rows.
             token_ids: A token for each.
-            ahead: For each new row the tokens it will surely go on with, none or some, so that
-                they may be read at once; what is returned does not depend on it.
+            ahead: For each new row tokens that it may go on with, none or some, so that they may
+                be read at once; what is returned does not depend on it.
 
         Returns:
             Log-probabilities of the next token of each new row.
@@ -74,6 +75,17 @@ class _Read(NamedTuple):
     """Where it is in its row of the cache."""
     state: Tensor
     """Hidden state behind it, [width]."""
+    behind: list["_Read"]
+    """Tokens that were read behind it."""
+
+
+class _Node(NamedTuple):
+    """A token to read, of a tree of them."""
+
+    token_id: int
+    branch: int
+    parent: int
+    """Among the nodes; -1 for the first."""
 
 
 class Rollout:
@@ -151,13 +163,13 @@ class Rollout:
         rows: Sequence[int],
         token_ids: Sequence[int],
         *,
-        ahead: Sequence[Sequence[int]] = (),
+        ahead: Sequence[Sequence[Ahead]] = (),
     ) -> Float[Tensor, "rows vocab"]:
         """As :class:`Rows` says."""
         self._branch(rows)
         self._forget_unused()
         if (self._fixed is None and any(ahead)) or any(self._waiting):
-            return self._read_runs(token_ids, ahead or [()] * len(rows))
+            return self._read_some(token_ids, ahead or [()] * len(rows))
         return self._read(token_ids)
 
     def look_ahead(
@@ -199,60 +211,67 @@ class Rollout:
         self._depths = [depth + 1 for depth in self._depths]
         return self._next(hidden[self._rows, columns])
 
-    def _read_runs(
-        self, token_ids: Sequence[int], ahead: Sequence[Sequence[int]]
+    def _read_some(
+        self, token_ids: Sequence[int], ahead: Sequence[Sequence[Ahead]]
     ) -> Float[Tensor, "rows vocab"]:
-        """Continue each branch with a token, read already or together with those behind it."""
+        """Continue each branch with a token, read already or together with what may follow it."""
         self._step += 1
         self._tell_branches_apart()
         assert self._seen is not None
-        runs = {
-            branch: [token_id, *ahead[branch]]
+        known = [
+            next((read for read in self._waiting[branch] if read.token_id == token_id), None)
             for branch, token_id in enumerate(token_ids)
-            if not self._waiting[branch] or self._waiting[branch][0].token_id != token_id
-        }
-        if runs:
-            self._read_ahead(runs)
-        states = []
-        for branch in range(len(token_ids)):
-            read, *rest = self._waiting[branch]
-            self._waiting[branch] = rest
+        ]
+        unread = [branch for branch, read in enumerate(known) if read is None]
+        if unread:
+            asked = {branch: Ahead(token_ids[branch], list(ahead[branch])) for branch in unread}
+            for branch, read in self._read_ahead(asked).items():
+                known[branch] = read
+        reads = [read for read in known if read is not None]
+        for branch, read in enumerate(reads):
             self._seen[branch, read.slot] = True
-            states.append(read.state)
+        self._waiting = [read.behind for read in reads]
         self._depths = [depth + 1 for depth in self._depths]
-        return self._next(torch.stack(states))
+        return self._next(torch.stack([read.state for read in reads]))
 
-    def _read_ahead(self, runs: Mapping[int, Sequence[int]]) -> None:
-        """Read runs of tokens behind branches, each token seeing those before it in its run."""
+    def _read_ahead(self, asked: Mapping[int, Ahead]) -> dict[int, _Read]:
+        """Read a tree of tokens behind each of some branches, each token seeing its ancestors."""
         assert self._seen is not None
-        owners = [branch for branch, run in runs.items() for _ in run]
-        places = [place for run in runs.values() for place in range(len(run))]
-        rows = [self._rows[branch] for branch in owners]
+        nodes: list[_Node] = []
+        for branch, first in asked.items():
+            waiting = [(first, -1)]
+            while waiting:
+                token, parent = waiting.pop()
+                waiting += [(child, len(nodes)) for child in token.behind]
+                nodes.append(_Node(token.token_id, branch, parent))
+        rows = [self._rows[node.branch] for node in nodes]
         columns, width = _columns(rows)
         past, device = self._cache.length, self._model.device
         shape = (self._cache.batch, width)
         ids = torch.full(shape, self._model.config.decoder.pad_id, device=device)
-        ids[rows, columns] = torch.tensor([t for run in runs.values() for t in run], device=device)
-        positions = torch.zeros(shape, dtype=torch.long, device=device)
-        depths = [
-            self._depths[branch] + place for branch, place in zip(owners, places, strict=True)
-        ]
-        positions[rows, columns] = torch.tensor(depths, device=device)
+        ids[rows, columns] = torch.tensor([node.token_id for node in nodes], device=device)
         visible = self._seen.new_zeros((*shape, past + width))
-        visible[rows, columns, :past] = self._seen[owners]
+        visible[rows, columns, :past] = self._seen[[node.branch for node in nodes]]
         own = torch.arange(width, device=device)
         visible[:, own, past + own] = True
-        for row, column, place in zip(rows, columns, places, strict=True):
-            # a run stands in columns side by side
-            visible[row, column, past + column - place : past + column] = True
+        depths: list[int] = []
+        for node, row, column in zip(nodes, rows, columns, strict=True):
+            if node.parent < 0:
+                depths.append(self._depths[node.branch])
+                continue
+            depths.append(depths[node.parent] + 1)
+            visible[row, column] |= visible[row, columns[node.parent]]
+        positions = torch.zeros(shape, dtype=torch.long, device=device)
+        positions[rows, columns] = torch.tensor(depths, device=device)
         hidden = self._states(ids, positions, visible)
         self._seen = torch.cat([self._seen, self._seen.new_zeros((len(self._seen), width))], dim=1)
-        for branch in runs:
-            self._waiting[branch] = []
-        for branch, row, column in zip(owners, rows, columns, strict=True):
-            token_id = runs[branch][len(self._waiting[branch])]
-            read = _Read(token_id, past + column, hidden[row, column])
-            self._waiting[branch].append(read)
+        reads: list[_Read] = []
+        for node, row, column in zip(nodes, rows, columns, strict=True):
+            reads.append(_Read(node.token_id, past + column, hidden[row, column], []))
+            if node.parent >= 0:
+                reads[node.parent].behind.append(reads[-1])
+        roots = [read for node, read in zip(nodes, reads, strict=True) if node.parent < 0]
+        return dict(zip(asked, roots, strict=True))
 
     def _states(self, ids: Tensor, positions: Tensor, visible: Tensor) -> Tensor:
         """Hidden states of the new tokens of all rows, padding included."""

@@ -136,7 +136,7 @@ def grow_replies(
         log_probs = rows.step(
             [sources[row] for row in kept],
             [drafts[index].token_ids[-1] for index in active],
-            ahead=[constraints.forced(starts[i].place(drafts[i].token_ids)) for i in active],
+            ahead=[constraints.foreseen(starts[i].place(drafts[i].token_ids)) for i in active],
         )
         sources = list(range(len(active)))
 
@@ -299,7 +299,7 @@ def rank_beams(
             [item.row for item in going],
             [item.token_ids[-1] for item in going],
             ahead=[
-                constraints.forced(search.start.place(item.token_ids))
+                constraints.foreseen(search.start.place(item.token_ids))
                 for search in active
                 for item in search.running
             ],

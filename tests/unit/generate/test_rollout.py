@@ -5,6 +5,7 @@ import torch
 
 from kosmos.document.types import Document, Image, Text
 from kosmos.errors import CheckpointError
+from kosmos.generate.constraints import Ahead
 from kosmos.generate.generator import Generator
 from kosmos.generate.pictures import Pictures
 from kosmos.generate.rollout import Rollout, token_log_probs
@@ -116,6 +117,11 @@ def test_prompts_that_begin_alike_continue_from_one_row(model, docs, pictures):
         assert (found[row] - uncached(model, prompts[rows[old]], reply)).abs().max() < TOLERANCE
 
 
+def ahead_of(*token_ids: int) -> list[Ahead]:
+    """A chain of tokens."""
+    return [Ahead(token_ids[0], ahead_of(*token_ids[1:]))] if token_ids else []
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize("shared", [False, True])
 def test_what_is_read_ahead_changes_nothing_but_the_number_of_passes(model, docs, shared):
@@ -123,12 +129,12 @@ def test_what_is_read_ahead_changes_nothing_but_the_number_of_passes(model, docs
     groups = [prompts] if shared else [[prompt] for prompt in prompts]
     plain, ahead = (Rollout(model.model, groups, room=6) for _ in range(2))
     steps = [
-        # forked with runs of unequal length, of which one is then left and one is gone on with
-        ([0, 0, 2, 1], [10, 11, 12, 13], [[14, 15], [], [16, 17, 18], [19]]),
-        ([0, 1, 2, 2], [14, 20, 16, 21], [(), (), (), [22]]),
+        # forked with trees of unequal size, of which one is then left and one is gone on with
+        ([0, 0, 2, 1], [10, 11, 12, 13], [ahead_of(14, 15), [], ahead_of(16, 17, 18), []]),
+        ([0, 1, 2, 2], [14, 20, 16, 21], [[], [], [], [*ahead_of(23, 24), *ahead_of(22)]]),
         ([3, 2, 2, 0], [22, 17, 17, 15], ()),
         ([1, 2, 0], [18, 23, 24], ()),
-        ([2, 1, 0], [25, 26, 27], [[28], [], []]),
+        ([2, 1, 0], [25, 26, 27], [ahead_of(28), [], []]),
     ]
     passes = []
     forward = model.model.forward

@@ -36,7 +36,7 @@ class Table:
         rows: Sequence[int],
         token_ids: Sequence[int],
         *,
-        ahead: Sequence[Sequence[int]] = (),
+        ahead: Sequence[Sequence[object]] = (),
     ) -> Tensor:
         del ahead
         pairs = zip(rows, token_ids, strict=True)
