@@ -106,7 +106,11 @@ class Setting:
         """Ours, loaded from the folder that the peer loads."""
         if quantize not in self.generators:
             self.generators[quantize] = Generator.load(
-                self.folder, device=self.args.device, dtype=self.args.dtype, quantize=quantize
+                self.folder,
+                device=self.args.device,
+                dtype=self.args.dtype,
+                quantize=quantize,
+                pack=True,  # as it would be after some requests
             )
         return self.generators[quantize]
 

@@ -15,7 +15,7 @@ from kosmos.generate.asks import ask_name
 from kosmos.generate.config import Decoding
 from kosmos.generate.constraints import Constraint, Constraints, Place, StopStrings
 from kosmos.generate.grounding import make_reply
-from kosmos.generate.reading import Reader
+from kosmos.generate.reading import ONE_ROW, SEVERAL_ROWS, Reader
 from kosmos.generate.reply import Failure, Piece, Reply
 from kosmos.generate.rollout import Rollout
 from kosmos.generate.schedule import batches, shared_groups
@@ -81,6 +81,10 @@ def answers(
     groups = shared_groups(rows, most=batch_size)
     for batch in batches(groups, [len(row) for row in rows], most=batch_size):
         members = [[places[place] for place in group] for group in batch]
+        num_rows = sum(map(len, members)) * max(decoding.num_beams, num_replies)
+        steps = max(asked[index].limit for group in members for index in group)
+        # what several rows read is worth packing for at any likely length; of one it shows after
+        reader.expect(SEVERAL_ROWS * (2 + (steps if num_rows > 1 else 0)))
         prompts: dict[int, Prompt] = {}
         for index, found in _prompts(reader, asked, [i for group in members for i in group]):
             if isinstance(found, Failure):
@@ -97,6 +101,8 @@ def answers(
             decoding,
             num_replies=num_replies,
         )
+        if num_rows == 1:
+            reader.expect(ONE_ROW * len(drafts[0][0].token_ids))
         for index, own in zip((i for group in readable for i in group), drafts, strict=True):
             yield index, [_reply(reader, draft, asked[index].row, decoding) for draft in own]
 
@@ -113,6 +119,7 @@ def pieces(
         bound: What the reply may say.
     """
     asked = _ask(reader, doc, decoding, bound, name=ask_name(doc, None), key=doc.id)
+    reader.expect(2 * SEVERAL_ROWS)
     (soft,) = reader.pictures.take([asked.row.images], names=[asked.name])
     prompt = Prompt(encoded=asked.row, soft_tokens=soft, name=asked.name)
     rollout, starts = _begin(reader, [[(asked, prompt)]], decoding, num_replies=1)
@@ -126,6 +133,7 @@ def pieces(
         piece = unfolding.grow(draft)
         if piece.text or piece.grounded:
             yield piece
+    reader.expect(ONE_ROW * len(draft.token_ids))
     yield unfolding.finish(draft)
 
 

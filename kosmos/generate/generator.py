@@ -47,7 +47,11 @@ class Generator:
     """
 
     def __init__(
-        self, loaded: LoadedModel, *, image_cache_bytes: int = CACHE_BYTES, pack: bool = False
+        self,
+        loaded: LoadedModel,
+        *,
+        image_cache_bytes: int = CACHE_BYTES,
+        pack: bool | None = False,
     ) -> None:
         self._reader = Reader(loaded, image_cache_bytes=image_cache_bytes, pack=pack)
         self.tokenizer = loaded.tokenizer
@@ -63,7 +67,7 @@ class Generator:
         device: str = "cpu",
         dtype: str = "float32",
         quantize: Literal["int8"] | None = None,
-        pack: bool = True,
+        pack: bool | None = None,
     ) -> "Generator":
         """Load a model folder, ours or a Hugging Face Kosmos-2 one.
 
@@ -72,9 +76,10 @@ class Generator:
             device: A torch device.
             dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``; of activations too.
             quantize: ``"int8"``: weights of one byte. A folder that holds such needs no telling.
-            pack: At the first request, rearrange weights for this processor
-                (:mod:`kosmos.model.packed`), where that makes it faster. Such a model answers and
-                can be neither trained nor saved.
+            pack: Rearrange weights for this processor (:mod:`kosmos.model.packed`), where that
+                makes it faster: True now, which takes seconds at full size; None as soon as it
+                pays, which a single short answer does not. Such a model answers and can be neither
+                trained nor saved. False: never.
 
         Raises:
             CheckpointError: If the folder is not a whole model.
@@ -84,7 +89,7 @@ class Generator:
 
     @property
     def model(self) -> Kosmos:
-        """The model, ready to answer."""
+        """The model, its weights in the form they have by now."""
         return self._reader.model
 
     @property
@@ -480,7 +485,7 @@ def load(
     device: str = "cpu",
     dtype: str = "float32",
     quantize: Literal["int8"] | None = None,
-    pack: bool = True,
+    pack: bool | None = None,
 ) -> Generator:
     """Load a model folder, ours or a Hugging Face Kosmos-2 one; see :meth:`Generator.load`."""
     return Generator.load(path, device=device, dtype=dtype, quantize=quantize, pack=pack)

@@ -6,7 +6,7 @@ from kosmos.document.types import Document
 from kosmos.generate.asks import ask_name
 from kosmos.generate.grounding import make_located
 from kosmos.generate.locating import best_pairs, open_object
-from kosmos.generate.reading import Reader
+from kosmos.generate.reading import SEVERAL_ROWS, Reader
 from kosmos.generate.reply import Located
 from kosmos.generate.rollout import Rollout
 from kosmos.generate.schedule import batches, shared_groups
@@ -37,6 +37,7 @@ def locate(
     groups = shared_groups(rows, most=batch_size)
     for batch in batches(groups, [len(row) for row in rows], most=batch_size):
         members = [index for group in batch for index in group]
+        reader.expect(SEVERAL_ROWS * (1 + len(members) + k))
         soft = reader.pictures.take(
             [rows[index].images for index in members], names=[names[index] for index in members]
         )

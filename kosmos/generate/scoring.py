@@ -23,7 +23,7 @@ from kosmos.document.encode import Encoded
 from kosmos.document.types import Document
 from kosmos.errors import CheckpointError, ConfigError
 from kosmos.generate.asks import ask_name, encode_continuation
-from kosmos.generate.reading import Reader
+from kosmos.generate.reading import SEVERAL_ROWS, Reader
 from kosmos.generate.reply import Score
 from kosmos.generate.rollout import token_log_probs
 from kosmos.generate.tree import Prompt, Reading, common_length, grow, read_trees, symbols
@@ -31,6 +31,9 @@ from kosmos.model.kosmos import Kosmos
 
 _WINDOW_ASKS = 64
 """Prompts with candidates that are laid out, and whose pictures are kept, at once."""
+
+_PASS_TOKENS = 100
+"""Tokens that gain as much by packed weights as a step of several rows."""
 
 Asked: TypeAlias = tuple[Document, Sequence[Document]]
 """A prompt and its candidates."""
@@ -108,6 +111,8 @@ def _score_window(
             reader.room(len(prompt) + len(continuation) - 1, f"{called} and its prompt")
             images.add([*prompt.images, *continuation.images], name=called)
             laid_out[-1].append((prompt, continuation, called))
+    num_tokens = sum(len(group[0][0]) + sum(len(m) for _, m, _ in group) for group in laid_out)
+    reader.expect(SEVERAL_ROWS * (1 + num_tokens // _PASS_TOKENS))
     soft = iter(images.encode())
     groups = [
         [

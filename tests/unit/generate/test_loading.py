@@ -1,4 +1,4 @@
-"""A model that is loaded is packed at the first request; one that a caller gives, never."""
+"""A model that is loaded is packed when it pays; one that a caller gives, never."""
 
 import dataclasses
 import logging
@@ -61,7 +61,7 @@ def docs(pictures):
 def test_packed_model_gives_the_replies_of_the_plain_one(
     folder, generator, docs, beams, tiny_is_enough
 ):
-    loaded = Generator.load(folder)
+    loaded = Generator.load(folder, pack=True)
     options = {"max_new_tokens": 12, "num_beams": beams}
     expected = generator.generate(docs, **options)
     found = loaded.generate(docs, **options)
@@ -69,31 +69,61 @@ def test_packed_model_gives_the_replies_of_the_plain_one(
     assert is_packed(loaded.model)
 
 
-@needs_kernels
-@pytest.mark.parametrize(
-    "request_of",
-    [
-        lambda model: model.generate("A red", max_new_tokens=1),
-        lambda model: model.score("A red", ["circle"]),
-        lambda model: model.logits("A red"),
-    ],
-    ids=["generate", "score", "logits"],
-)
-def test_first_request_packs_and_says_so_once(
-    folder, tiny_is_enough, request_of, caplog, monkeypatch
-):
+@pytest.fixture
+def packed_models(monkeypatch):
+    """Models that were packed, in order."""
     calls = []
     monkeypatch.setattr(
         "kosmos.generate.reading.pack_model",
         lambda model: calls.append(model) or _pack_everything(model),
     )
-    loaded = Generator.load(folder)
-    assert calls == []
+    return calls
+
+
+@needs_kernels
+def test_packing_at_once_says_so(folder, packed_models, caplog):
     with caplog.at_level(logging.INFO, logger="kosmos.generate.reading"):
-        request_of(loaded)
-        request_of(loaded)
-    assert len(calls) == 1
+        loaded = Generator.load(folder, pack=True)
+    assert packed_models == [loaded.model]
     assert [record.message.split(" in ")[0] for record in caplog.records] == ["packed 24 matrices"]
+    loaded.generate("A red", max_new_tokens=40)
+    assert len(packed_models) == 1
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    "request_of",
+    [
+        lambda model: model.generate("A red", max_new_tokens=12, min_new_tokens=12),
+        lambda model: list(model.stream("A red", max_new_tokens=12, min_new_tokens=12)),
+        lambda model: model.score("A red", ["circle"] * 90),
+    ],
+    ids=["generate", "stream", "score"],
+)
+def test_a_model_is_packed_once_when_what_was_asked_is_worth_it(folder, packed_models, request_of):
+    loaded = Generator.load(folder)
+    counts = []
+    for _ in range(8):
+        request_of(loaded)
+        counts.append(len(packed_models))
+    assert counts[0] == 0
+    assert counts[-1] == 1
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    "request_of",
+    [
+        lambda model: model.generate("A red", num_beams=3),
+        lambda model: model.generate(["A red", "A blue"]),
+        lambda model: model.generate_n("A red", 2, temperature=1.0),
+    ],
+    ids=["beams", "several documents", "several replies"],
+)
+def test_a_long_request_of_several_rows_packs_before_it_begins(folder, packed_models, request_of):
+    loaded = Generator.load(folder)
+    request_of(loaded)
+    assert len(packed_models) == 1
 
 
 def test_packing_can_be_declined(folder, monkeypatch):
