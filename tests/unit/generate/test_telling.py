@@ -43,7 +43,9 @@ def test_a_streamed_reply_is_the_reply(generator, docs, options):
 def test_a_streamed_reply_is_told_before_the_next_token_is_asked_for(generator, monkeypatch):
     steps = []
     step = Rollout.step
-    monkeypatch.setattr(Rollout, "step", lambda *args: steps.append(1) or step(*args))
+    monkeypatch.setattr(
+        Rollout, "step", lambda *args, **options: steps.append(1) or step(*args, **options)
+    )
     pieces = generator.stream("a dog left of", max_new_tokens=20, min_new_tokens=20)
     assert steps == []
     next(pieces)
