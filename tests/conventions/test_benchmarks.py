@@ -1,7 +1,8 @@
 """Every benchmark is in the table, and the page about them is made of what they found."""
 
 import ast
-from pathlib import Path
+import re
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -37,7 +38,5 @@ def test_a_benchmark_is_called_as_its_file(name: str) -> None:
 
 def test_results_name_no_place_of_the_machine_that_made_them() -> None:
     for file in RESULTS.glob("*.json"):
-        text = file.read_text(encoding="utf-8")
-        assert "/home/" not in text, file
-        assert "/root/" not in text, file
-        assert "/tmp/" not in text, file
+        words = re.split(r"[\s\"'=,:]+", file.read_text(encoding="utf-8"))
+        assert [word for word in words if PurePosixPath(word).is_absolute()] == [], file
