@@ -1,4 +1,4 @@
-"""Keys and values of the tokens seen so far, in buffers allocated once.
+"""Keys and values of the tokens seen so far, in buffers with room for those to come.
 
 A step writes its own tokens and attends to a view of the filled part: nothing is concatenated. Keys
 are stored already rotated (xPos), so no step touches the old ones. Padding is remembered, so a

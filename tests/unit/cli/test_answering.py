@@ -14,38 +14,14 @@ import PIL.Image
 import pytest
 from click.testing import CliRunner, Result
 
-import kosmos
 from kosmos import Document, Image, Text
 from kosmos.cli.main import cli
 from kosmos.errors import ConfigError, DataError, ImageError
 from kosmos.generate.generator import Generator
 from kosmos.image.codec import encode_png
 from kosmos.text.prompts import phrase, question
-from kosmos.weights.folder import save_model
-from tests.unit.generate.random_models import make_generator, make_model, small_tokenizer
 
 COMMANDS = ("caption", "ask", "ground", "refer", "score", "chat")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    tokenizer = small_tokenizer()
-    made = make_generator(tokenizer, make_model(tokenizer.vocabulary.size, seed=5))
-    path = tmp_path_factory.mktemp("cli") / "model"
-    save_model(
-        path,
-        model=made.model,
-        tokenizer=tokenizer,
-        image=made.image,
-        layout=made.layout,
-        provenance=None,
-    )
-    return path
-
-
-@pytest.fixture(scope="module")
-def generator(folder) -> Generator:
-    return kosmos.load(folder)
 
 
 @pytest.fixture
