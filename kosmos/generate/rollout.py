@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from kosmos.errors import CheckpointError
@@ -168,9 +168,9 @@ class Rollout:
         """As :class:`Rows` says."""
         self._branch(rows)
         self._forget_unused()
-        if (self._fixed is None and any(ahead)) or any(self._waiting):
-            return self._read_some(token_ids, ahead or [()] * len(rows))
-        return self._read(token_ids)
+        if self._fixed is not None or not ahead:
+            ahead = [()] * len(rows)
+        return self._read(token_ids, ahead)
 
     def look_ahead(
         self, rows: Sequence[int], token_ids: Sequence[int]
@@ -184,38 +184,35 @@ class Rollout:
         before = (self._origin, self._depths, self._rows, self._seen, self._waiting, self._step)
         length = self._cache.length
         self._branch(rows)
-        log_probs = self._read(token_ids)
+        log_probs = self._read(token_ids, [()] * len(rows))
         self._origin, self._depths, self._rows, self._seen, self._waiting, self._step = before
         self._cache.truncate(length)
         return log_probs
 
-    def _read(self, token_ids: Sequence[int]) -> Float[Tensor, "rows vocab"]:
-        """Continue each branch with a token."""
-        self._step += 1
-        columns, width = _columns(self._rows)
-        if self._fixed is not None:
-            width = self._fixed.width
-        device = self._model.device
-        shape = (self._cache.batch, width)
-        ids = torch.full(shape, self._model.config.decoder.pad_id, device=device)
-        ids[self._rows, columns] = torch.tensor(token_ids, device=device)
-        if self._seen is None:
-            self._cache.reserve(width)
-            hidden = self._model(ids, cache=self._cache)
-        else:
-            positions = torch.zeros(shape, dtype=torch.long, device=device)
-            positions[self._rows, columns] = torch.tensor(self._depths, device=device)
-            visible = self._visible(columns, width)
-            hidden = self._states(ids, positions, visible)
-            self._seen = visible[self._rows, columns]
-        self._depths = [depth + 1 for depth in self._depths]
-        return self._next(hidden[self._rows, columns])
-
-    def _read_some(
+    def _read(
         self, token_ids: Sequence[int], ahead: Sequence[Sequence[Ahead]]
     ) -> Float[Tensor, "rows vocab"]:
         """Continue each branch with a token, read already or together with what may follow it."""
         self._step += 1
+        is_plain = self._seen is None and not any(ahead)
+        states = self._read_rows(token_ids) if is_plain else self._read_trees(token_ids, ahead)
+        self._depths = [depth + 1 for depth in self._depths]
+        return self._next(states)
+
+    def _read_rows(self, token_ids: Sequence[int]) -> Float[Tensor, "rows width"]:
+        """Read a token in each row, which is one branch and has seen all of it."""
+        device = self._model.device
+        shape = (self._cache.batch, 1)  # a row that no branch is of reads padding
+        ids = torch.full(shape, self._model.config.decoder.pad_id, device=device)
+        ids[self._rows, 0] = torch.tensor(token_ids, device=device)
+        self._cache.reserve(1)
+        states: Tensor = self._model(ids, cache=self._cache)
+        return states[self._rows, 0]
+
+    def _read_trees(
+        self, token_ids: Sequence[int], ahead: Sequence[Sequence[Ahead]]
+    ) -> Float[Tensor, "rows width"]:
+        """Read a tree of tokens behind each branch, or find what was read before."""
         self._tell_branches_apart()
         assert self._seen is not None
         known = [
@@ -228,11 +225,9 @@ class Rollout:
             for branch, read in self._read_ahead(asked).items():
                 known[branch] = read
         reads = [read for read in known if read is not None]
-        for branch, read in enumerate(reads):
-            self._seen[branch, read.slot] = True
+        self._seen[range(len(reads)), [read.slot for read in reads]] = True
         self._waiting = [read.behind for read in reads]
-        self._depths = [depth + 1 for depth in self._depths]
-        return self._next(torch.stack([read.state for read in reads]))
+        return torch.stack([read.state for read in reads])
 
     def _read_ahead(self, asked: Mapping[int, Ahead]) -> dict[int, _Read]:
         """Read a tree of tokens behind each of some branches, each token seeing its ancestors."""
@@ -246,6 +241,8 @@ class Rollout:
                 nodes.append(_Node(token.token_id, branch, parent))
         rows = [self._rows[node.branch] for node in nodes]
         columns, width = _columns(rows)
+        if self._fixed is not None:
+            width = self._fixed.width
         past, device = self._cache.length, self._model.device
         shape = (self._cache.batch, width)
         ids = torch.full(shape, self._model.config.decoder.pad_id, device=device)
@@ -266,8 +263,8 @@ class Rollout:
         hidden = self._states(ids, positions, visible)
         self._seen = torch.cat([self._seen, self._seen.new_zeros((len(self._seen), width))], dim=1)
         reads: list[_Read] = []
-        for node, row, column in zip(nodes, rows, columns, strict=True):
-            reads.append(_Read(node.token_id, past + column, hidden[row, column], []))
+        for node, column, state in zip(nodes, columns, hidden[rows, columns].unbind(), strict=True):
+            reads.append(_Read(node.token_id, past + column, state, []))
             if node.parent >= 0:
                 reads[node.parent].behind.append(reads[-1])
         roots = [read for node, read in zip(nodes, reads, strict=True) if node.parent < 0]
@@ -311,16 +308,6 @@ class Rollout:
             self._cache.keep(torch.tensor(used, device=self._model.device))
             places = {row: place for place, row in enumerate(used)}
             self._rows = [places[row] for row in self._rows]
-
-    def _visible(self, columns: list[int], width: int) -> Bool[Tensor, "rows width length"]:
-        """What each new token sees: what its branch saw, and itself, as padding does."""
-        assert self._seen is not None
-        past = self._cache.length
-        visible = self._seen.new_zeros((self._cache.batch, width, past + width))
-        visible[self._rows, columns, :past] = self._seen
-        own = torch.arange(width, device=visible.device)
-        visible[:, own, past + own] = True
-        return visible
 
     def _next(self, hidden: Float[Tensor, "rows width"]) -> Float[Tensor, "rows vocab"]:
         logits = self._model.logits(hidden).float()
