@@ -123,7 +123,7 @@ def stand_in_tokenizer(num_pieces: int) -> Tokenizer:
 
 
 def _piece(text: str, score: float) -> bytes:
-    """One entry of the list of pieces, as kosmos.weights.sentencepiece_model describes it."""
+    """One entry of the list of pieces, as kosmos.text.sentencepiece_model describes it."""
     words = text.encode()
     body = b"\x0a" + bytes([len(words)]) + words + b"\x15" + struct.pack("<f", score)
     return b"\x0a" + bytes([len(body)]) + body

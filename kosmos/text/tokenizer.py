@@ -22,13 +22,13 @@ import sentencepiece
 from kosmos.errors import DataError, MarkupError
 from kosmos.files import atomic_file
 from kosmos.text.markup import TOKEN, Lexeme, lex
+from kosmos.text.sentencepiece_model import in_dictionary_order, no_model
 from kosmos.text.streaming import StreamDecoder
 from kosmos.text.surfaces import Surfaces, say
 from kosmos.text.vocabulary import NUM_MODEL_CONTROLS, Vocabulary, location_token
 
 TypedControl: TypeAlias = Literal["text", "control"]
 
-_CONTROL_PIECES = ("<unk>", "<s>", "</s>")
 # a call for a list costs 30 us, as 20 calls for a text do; handing it over to threads takes up to
 # 4 ms, as long as 1,000 captions (measured)
 _TOGETHER_FROM = 20
@@ -36,9 +36,18 @@ _PARALLEL_FROM = 1000
 # what SentencePiece prints for an unknown word; the release prints <unk>, which in a text that
 # carries markup would look like a token
 _UNKNOWN = " \u2047 "
-_NAMED_CONTROL = re.compile(
-    "(<s>|<pad>|</s>|<unk>|<mask>|</doc>|<image>|</image>|</chunk>|</line>)"
+_NAMED_CONTROLS = (
+    *("<s>", "<pad>", "</s>", "<unk>"),
+    *("<mask>", "</doc>", "<image>", "</image>", "</chunk>", "</line>"),
 )
+_NAMED = "|".join(_NAMED_CONTROLS)
+# what typed text is cut at, by what its control tokens are and whether there are grounding tokens
+_PATTERNS: dict[tuple[TypedControl, bool], re.Pattern[str] | None] = {
+    ("text", False): None,
+    ("text", True): TOKEN,
+    ("control", False): re.compile(f"({_NAMED})"),
+    ("control", True): re.compile(f"({_NAMED}|{TOKEN.pattern[1:-1]})"),
+}
 
 
 class Tokenizer:
@@ -65,8 +74,8 @@ class Tokenizer:
         where: str = "tokenizer",
     ) -> None:
         self.model_bytes = model
-        self._processor = _processor(model, where)
-        found = self._processor.vocab_size()
+        self._processor = _processor(model, where)  # counts in our ids
+        found = self._processor.vocab_size() - 1  # <pad> is not the model's
         if num_pieces is not None and found != num_pieces:
             raise DataError(
                 f"{where}: expected {num_pieces} pieces, found {found}",
@@ -124,9 +133,9 @@ class Tokenizer:
     @cached_property
     def surfaces(self) -> Surfaces:
         """What each id adds to a text."""
-        indices = list(range(NUM_MODEL_CONTROLS, self.vocabulary.num_pieces))
-        pieces: list[str] = self._processor.id_to_piece(indices)
-        is_byte: list[bool] = self._processor.is_byte(indices)
+        ids = list(range(self.vocabulary.unk_id + 1, self.vocabulary.mask_id))
+        pieces: list[str] = self._processor.id_to_piece(ids)
+        is_byte: list[bool] = self._processor.is_byte(ids)
         surfaces = [
             bytes([int(piece[1:-1], 16)]) if byte else piece.replace("\u2581", " ")
             for piece, byte in zip(pieces, is_byte, strict=True)
@@ -134,16 +143,17 @@ class Tokenizer:
         return Surfaces(["", "", "", _UNKNOWN, *surfaces], self.vocabulary)
 
     @cached_property
-    def _ids(self) -> list[int]:
-        """Our id of each piece index; a table is a third faster than adding one to each."""
-        # 0 is <unk>, the only control piece that encoding gives
-        return [self.vocabulary.unk_id, *range(2, self.vocabulary.num_pieces + 1)]
-
-    @cached_property
     def grounding_ids(self) -> Mapping[str, int]:
         """Ids of the grounding tokens, as they are written."""
         ids = range(self.vocabulary.line_end_id + 1, self.vocabulary.size)
         return {self.token(token_id): token_id for token_id in ids}
+
+    @cached_property
+    def _control_ids(self) -> Mapping[str, int]:
+        """Ids of all tokens that may be typed."""
+        named = {name: self.vocabulary.control_id(name) for name in _NAMED_CONTROLS}
+        ids = {name: token_id for name, token_id in named.items() if token_id is not None}
+        return {**ids, **self.grounding_ids}
 
     @cached_property
     def _lexemes(self) -> dict[int, Lexeme]:
@@ -153,17 +163,16 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain words; ``<s>`` and its like in the text are words too."""
-        ids = self._ids
-        return [ids[index] for index in self._processor.encode(text)]
+        ids: list[int] = self._processor.encode(text)
+        return ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """:meth:`encode` of each text; many are encoded in parallel where there are cores."""
         if len(texts) < _TOGETHER_FROM:
             return [self.encode(text) for text in texts]
         num_threads = -1 if len(texts) >= _PARALLEL_FROM else 1
-        ids = self._ids
         rows: list[list[int]] = self._processor.encode(list(texts), num_threads=num_threads)
-        return [[ids[index] for index in row] for row in rows]
+        return rows
 
     def encode_markup(self, text: str, *, typed_control: TypedControl = "text") -> list[int]:
         """Ids of words with grounding tokens among them.
@@ -179,13 +188,8 @@ class Tokenizer:
         """
         if "<" not in text:
             return self.encode(text)
-        ids: list[int] = []
-        for part in self._cut(text, typed_control):
-            if not isinstance(part, str):
-                ids.append(part)
-            elif part:
-                ids += self.encode(part)
-        return ids
+        words, tokens = self._cut(text, typed_control)
+        return _woven(words, tokens, map(self.encode, filter(None, words)))
 
     def encode_markup_batch(
         self, texts: Sequence[str], *, typed_control: TypedControl = "text"
@@ -195,19 +199,18 @@ class Tokenizer:
         Raises:
             MarkupError: If a location token is not in the vocabulary, with its text and position.
         """
-        stretches: list[str] = []
-        rows: list[list[str | int]] = []
+        cuts: list[tuple[list[str], list[int]]] = []
         for index, text in enumerate(texts):
             try:
-                rows.append(self._cut(text, typed_control) if "<" in text else [text])
+                cuts.append(self._cut(text, typed_control) if "<" in text else ([text], []))
             except MarkupError as error:
                 reason = error.message.removeprefix(f"character {error.position}: ")
                 raise MarkupError(
                     f"text {index}: {reason}", position=error.position, hint=error.hint
                 ) from error
-            stretches += [part for part in rows[-1] if isinstance(part, str) and part]
+        stretches = [stretch for words, _ in cuts for stretch in words if stretch]
         encoded = iter(self.encode_batch(stretches))
-        return [_filled(parts, encoded) for parts in rows]
+        return [_woven(words, tokens, encoded) for words, tokens in cuts]
 
     def span_tokens(self, text: str, start: int, end: int) -> tuple[int, int]:
         """Which tokens of a whole text a span of its characters covers, by the release's rule.
@@ -312,37 +315,24 @@ class Tokenizer:
             DataError: If the id is not in the vocabulary.
         """
         if NUM_MODEL_CONTROLS < token_id < self.vocabulary.mask_id:
-            piece: str = self._processor.id_to_piece(token_id - 1)
+            piece: str = self._processor.id_to_piece(token_id)
             return piece
         token = self.vocabulary.control_token(token_id)
         if token is None:
             raise DataError(f"token id: expected 0 to {self.vocabulary.size - 1}, found {token_id}")
         return token
 
-    def _cut(self, text: str, typed_control: TypedControl) -> list[str | int]:
+    def _cut(self, text: str, typed_control: TypedControl) -> tuple[list[str], list[int]]:
         """Stretches of words, some of them empty, and ids of the tokens between them."""
-        parts: list[str | int] = [text]
-        if self.grounding_ids:
-            words_and_tokens = TOKEN.split(text)  # in turns
-            tokens = words_and_tokens[1::2]
-            try:
-                ids = [self.grounding_ids[token] for token in tokens]
-            except KeyError as error:
-                raise self._unknown_location(text, error.args[0]) from None
-            parts[:] = words_and_tokens
-            parts[1::2] = ids
-        if typed_control == "text":
-            return parts
-        return [
-            part
-            for stretch in parts
-            for part in (self._cut_words(stretch) if isinstance(stretch, str) else (stretch,))
-        ]
-
-    def _cut_words(self, words: str) -> list[str | int]:
-        """The same for words with other control tokens typed among them."""
-        parts = [(part, self.vocabulary.control_id(part)) for part in _NAMED_CONTROL.split(words)]
-        return [part if token_id is None else token_id for part, token_id in parts]
+        pattern = _PATTERNS[typed_control, bool(self.grounding_ids)]
+        if pattern is None:
+            return [text], []
+        words_and_tokens = pattern.split(text)  # in turns
+        ids = self._control_ids
+        try:
+            return words_and_tokens[::2], [ids[token] for token in words_and_tokens[1::2]]
+        except KeyError as error:
+            raise self._unknown_location(text, error.args[0]) from None
 
     def _unknown_location(self, text: str, token: str) -> MarkupError:
         last = self.vocabulary.num_locations - 1
@@ -354,16 +344,17 @@ class Tokenizer:
         return MarkupError(f"expected {expected}, found {token!r}", position=lexeme.position)
 
 
-def _filled(parts: Sequence[str | int], encoded: Iterator[list[int]]) -> list[int]:
-    """Ids of a text's parts, those of each stretch of words the next that are encoded."""
-    if len(parts) == 1 and parts[0]:
+def _woven(words: list[str], tokens: list[int], encoded: Iterator[list[int]]) -> list[int]:
+    """Ids of a text: of each stretch that is not empty the next encoded, and tokens between."""
+    if not tokens and words[0]:
         return next(encoded)
     ids: list[int] = []
-    for part in parts:
-        if not isinstance(part, str):
-            ids.append(part)
-        elif part:
+    for stretch, token_id in zip(words, tokens, strict=False):
+        if stretch:
             ids += next(encoded)
+        ids.append(token_id)
+    if words[-1]:
+        ids += next(encoded)
     return ids
 
 
@@ -374,18 +365,9 @@ def _restore(kind: type[Tokenizer], model: bytes, num_cells: int) -> Tokenizer:
 def _processor(model: bytes, where: str) -> sentencepiece.SentencePieceProcessor:
     """The model behind bytes, checked to be one that our ids fit."""
     processor = sentencepiece.SentencePieceProcessor()
+    ordered = in_dictionary_order(model, where)
     try:
-        processor.LoadFromSerializedProto(model)
-        controls = tuple(processor.id_to_piece(index) for index in range(len(_CONTROL_PIECES)))
-    except (RuntimeError, ValueError, IndexError, OSError) as error:
-        raise DataError(
-            f"{where}: expected a SentencePiece model, found {len(model)} bytes that are none",
-            hint="the file may be cut short or be a pointer to a large file",
-        ) from error
-    if controls != _CONTROL_PIECES:
-        raise DataError(
-            f"{where}: expected the pieces {' '.join(_CONTROL_PIECES)} first, "
-            f"found {' '.join(controls)}",
-            hint="train one with kosmos tokenizer train",
-        )
+        processor.LoadFromSerializedProto(ordered)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise no_model(model, where) from error
     return processor

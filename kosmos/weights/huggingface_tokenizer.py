@@ -12,8 +12,8 @@ from typing import Any
 from kosmos.errors import CheckpointError
 from kosmos.files import Json, read_json, write_json
 from kosmos.runtime import require
+from kosmos.text.sentencepiece_model import PieceKind, SentencePieceModel, read_sentencepiece
 from kosmos.text.tokenizer import Tokenizer
-from kosmos.weights.sentencepiece_model import PieceKind, SentencePieceModel, read_sentencepiece
 
 SPACE = "▁"
 SPECIAL = {

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kosmos.errors import DataError
-from kosmos.weights.sentencepiece_model import PieceKind, read_sentencepiece
+from kosmos.text.sentencepiece_model import PieceKind, in_dictionary_order, read_sentencepiece
 from tests.tiny import tiny_tokenizer
 
 
@@ -62,3 +62,29 @@ def test_truncated_model_is_refused():
     model = tiny_tokenizer().model_bytes
     with pytest.raises(DataError, match="expected a SentencePiece model"):
         read_sentencepiece(model[: len(model) // 2])
+
+
+@pytest.mark.parametrize("byte_fallback", [False, True])
+def test_in_dictionary_order_an_index_is_an_id(byte_fallback):
+    tokenizer = tiny_tokenizer(byte_fallback=byte_fallback)
+    before = read_sentencepiece(tokenizer.model_bytes).pieces
+    after = read_sentencepiece(in_dictionary_order(tokenizer.model_bytes)).pieces
+    assert [piece.text for piece in after[:4]] == ["<s>", "< pad >", "</s>", "<unk>"]
+    assert after[1].kind is PieceKind.CONTROL
+    assert after[4:] == before[3:]
+
+
+@pytest.mark.parametrize("model_type", ["unigram", "bpe"])
+def test_in_dictionary_order_the_package_encodes_as_before(model_type):
+    model = train(model_type=model_type)
+    before = sentencepiece.SentencePieceProcessor(model_proto=model)
+    after = sentencepiece.SentencePieceProcessor(model_proto=in_dictionary_order(model))
+    for text in ("a red dog", "the  cat , a ball", "< pad > <s> \u2603", ""):
+        ids = [3 if index == 0 else index + 1 for index in before.encode(text)]
+        assert after.encode(text) == ids
+
+
+@given(data=st.binary(max_size=60))
+def test_bytes_that_are_no_model_have_no_order(data):
+    with pytest.raises(DataError, match="shard: expected"):
+        in_dictionary_order(data, "shard")

@@ -1,4 +1,7 @@
-"""Reads a SentencePiece model file: its pieces, their scores, and how it prepares text.
+"""A SentencePiece model file as what it is: a message of pieces, scores and preparation of text.
+
+- :func:`read_sentencepiece`: what another library's tokenizer needs of it
+- :func:`in_dictionary_order`: the same model with its pieces counted as the release counts them
 
 The file is one protocol-buffer message, and the sentencepiece package shows most but not all of it
 (not the character map). A reader for the few fields needed is shorter than a second dependency::
@@ -11,11 +14,17 @@ Source: google/sentencepiece src/sentencepiece_model.proto.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import islice
 
 from kosmos.errors import DataError
+
+_PIECE = 1
+_FIRST = (b"<unk>", b"<s>", b"</s>")
+# a control piece whose name no trained piece has: those hold no space
+_PAD = b"\n\x0b\n\x07< pad >\x18\x03"
 
 
 class PieceKind(IntEnum):
@@ -61,9 +70,9 @@ def read_sentencepiece(model: bytes) -> SentencePieceModel:
     trainer: dict[int, int | bytes] = {}
     normalizer: dict[int, int | bytes] = {}
     try:
-        for number, value in _fields(model):
-            if number == 1:
-                entry = dict(_fields(_as_bytes(value)))
+        for number, value, _ in _fields(model):
+            if number == _PIECE:
+                entry = _message(value)
                 pieces.append(
                     Piece(
                         text=_as_bytes(entry[1]).decode("utf-8"),
@@ -72,9 +81,9 @@ def read_sentencepiece(model: bytes) -> SentencePieceModel:
                     )
                 )
             elif number == 2:
-                trainer = dict(_fields(_as_bytes(value)))
+                trainer = _message(value)
             elif number == 3:
-                normalizer = dict(_fields(_as_bytes(value)))
+                normalizer = _message(value)
     except (KeyError, IndexError, ValueError, struct.error) as error:
         raise DataError(f"tokenizer: expected a SentencePiece model, found {error!r}") from error
     return SentencePieceModel(
@@ -89,21 +98,71 @@ def read_sentencepiece(model: bytes) -> SentencePieceModel:
     )
 
 
+def in_dictionary_order(model: bytes, where: str = "tokenizer") -> bytes:
+    """The same model with its pieces counted as in the release's dictionary.
+
+    A model counts ``<unk> <s> </s>`` and then its words; the dictionary counts ``<s> <pad> </s>
+    <unk>``, and so each word one higher. Of the model returned, the indices are the ids.
+
+    Args:
+        model: Bytes of a ``.model`` file.
+        where: Name for error messages.
+
+    Raises:
+        DataError: If the bytes are not a SentencePiece model, or it begins with other pieces.
+    """
+    texts: list[bytes] = []
+    fields: list[bytes] = []
+    rest = 0
+    try:
+        for number, value, position in islice(_fields(model), len(_FIRST)):
+            texts.append(_as_bytes(_message(value)[1]) if number == _PIECE else b"")
+            fields.append(model[rest:position])
+            rest = position
+    except (KeyError, IndexError, ValueError) as error:
+        raise no_model(model, where) from error
+    if tuple(texts) != _FIRST:
+        if not all(texts) or len(texts) < len(_FIRST):
+            raise no_model(model, where)
+        raise DataError(
+            f"{where}: expected the pieces {_said(_FIRST)} first, found {_said(texts)}",
+            hint="train one with kosmos tokenizer train",
+        )
+    unknown, start, end = fields
+    return b"".join([start, _PAD, end, unknown, model[rest:]])
+
+
+def no_model(model: bytes, where: str) -> DataError:
+    """The error that bytes are not a SentencePiece model, to be raised."""
+    return DataError(
+        f"{where}: expected a SentencePiece model, found {len(model)} bytes that are none",
+        hint="the file may be cut short or be a pointer to a large file",
+    )
+
+
+def _said(texts: Sequence[bytes]) -> str:
+    return b" ".join(texts).decode("utf-8", errors="replace")
+
+
+def _message(value: int | bytes) -> dict[int, int | bytes]:
+    return {number: inner for number, inner, _ in _fields(_as_bytes(value))}
+
+
 def _as_bytes(value: int | bytes) -> bytes:
     if isinstance(value, int):
         raise ValueError("a number where bytes belong")
     return value
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Field numbers and values of a message: whole numbers, or bytes for everything else."""
+def _fields(message: bytes) -> Iterator[tuple[int, int | bytes, int]]:
+    """Fields of a message: number, value (whole, or bytes for all else), and where it ends."""
     position = 0
     while position < len(message):
         key, position = _varint(message, position)
         number, wire = key >> 3, key & 7
         if wire == 0:
             value, position = _varint(message, position)
-            yield number, value
+            yield number, value, position
             continue
         if wire == 2:
             length, position = _varint(message, position)
@@ -113,8 +172,8 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
             raise ValueError(f"wire type {wire}")
         if position + length > len(message):
             raise ValueError("a field beyond the end")
-        yield number, message[position : position + length]
         position += length
+        yield number, message[position - length : position], position
 
 
 def _varint(message: bytes, position: int) -> tuple[int, int]:
