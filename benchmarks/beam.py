@@ -6,7 +6,7 @@ values to their new order before it concatenates them.
 
 import sys
 
-from benchmarks.harness import agree, limits
+from benchmarks.harness import agree
 from benchmarks.harness.bench import RATIO, Benchmark, Case, Setting, main
 from benchmarks.harness.measure import Target
 from kosmos.document.types import Document, Image, Text
@@ -48,23 +48,7 @@ def prepare(setting: Setting) -> Case:
         ours=ours,
         peer=theirs,
         check=check,
-        limit_s=lambda rates: (
-            limits.read_s(
-                setting.config,
-                rates,
-                tokens=num_prompt,
-                images=1,
-                weight_bytes=setting.weight_bytes,
-            )
-            + limits.decode_s(
-                setting.config,
-                rates,
-                steps=num_tokens - 1,
-                rows=NUM_BEAMS,
-                past=num_prompt,
-                weight_bytes=setting.weight_bytes,
-            )
-        ),
+        limit_s=setting.limit_s(tokens=num_prompt, images=1, steps=num_tokens - 1, rows=NUM_BEAMS),
         unit="tokens",
         count=num_tokens,
     )

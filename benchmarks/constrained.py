@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.harness import agree, limits
+from benchmarks.harness import agree
 from benchmarks.harness.bench import RATIO, Benchmark, Case, Setting, main
 from benchmarks.harness.inputs import class_names
 from benchmarks.harness.measure import Target
@@ -82,23 +82,12 @@ def prepare(setting: Setting) -> Case:
         ours=ours,
         peer=theirs,
         check=check,
-        limit_s=lambda rates: (
-            limits.read_s(
-                setting.config,
-                rates,
-                tokens=num_prompt,
-                batch=NUM_PHOTOS,
-                images=NUM_PHOTOS,
-                weight_bytes=setting.weight_bytes,
-            )
-            + limits.decode_s(
-                setting.config,
-                rates,
-                steps=mean - 1,
-                rows=NUM_PHOTOS * NUM_BEAMS,
-                past=num_prompt,
-                weight_bytes=setting.weight_bytes,
-            )
+        limit_s=setting.limit_s(
+            tokens=num_prompt,
+            batch=NUM_PHOTOS,
+            images=NUM_PHOTOS,
+            steps=mean - 1,
+            rows=NUM_PHOTOS * NUM_BEAMS,
         ),
         unit="photos",
         count=NUM_PHOTOS,

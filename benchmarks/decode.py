@@ -51,16 +51,7 @@ def prepare(setting: Setting) -> Case:
         ),
         peer=lambda turn: peer.generate(agree.words(peer, text(turn)), num_tokens=num_tokens),
         check=check,
-        limit_s=lambda rates: (
-            limits.read_s(setting.config, rates, tokens=17, weight_bytes=setting.weight_bytes)
-            + limits.decode_s(
-                setting.config,
-                rates,
-                steps=num_tokens - 1,
-                past=17,
-                weight_bytes=setting.weight_bytes,
-            )
-        ),
+        limit_s=setting.limit_s(tokens=17, steps=num_tokens - 1),
         unit="tokens",
         count=num_tokens,
     )

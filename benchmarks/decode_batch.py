@@ -8,7 +8,7 @@ with the peer's replies to each prompt alone, over the first tokens.
 
 import sys
 
-from benchmarks.harness import agree, limits
+from benchmarks.harness import agree
 from benchmarks.harness.bench import RATIO, Benchmark, Case, Setting, main
 from benchmarks.harness.inputs import sentences
 from benchmarks.harness.measure import Target
@@ -55,23 +55,12 @@ def prepare(setting: Setting) -> Case:
         ),
         peer=theirs,
         check=check,
-        limit_s=lambda rates: (
-            limits.read_s(
-                setting.config,
-                rates,
-                tokens=mean,
-                batch=NUM_PROMPTS,
-                images=NUM_PROMPTS,
-                weight_bytes=setting.weight_bytes,
-            )
-            + limits.decode_s(
-                setting.config,
-                rates,
-                steps=num_tokens - 1,
-                rows=NUM_PROMPTS,
-                past=mean,
-                weight_bytes=setting.weight_bytes,
-            )
+        limit_s=setting.limit_s(
+            tokens=mean,
+            batch=NUM_PROMPTS,
+            images=NUM_PROMPTS,
+            steps=num_tokens - 1,
+            rows=NUM_PROMPTS,
         ),
         unit="tokens",
         count=NUM_PROMPTS * num_tokens,

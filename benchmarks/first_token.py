@@ -6,7 +6,7 @@ weights are laid out anew for the kernel in every call.
 
 import sys
 
-from benchmarks.harness import agree, limits
+from benchmarks.harness import agree
 from benchmarks.harness.bench import RATIO, Benchmark, Case, Setting, main
 from benchmarks.harness.inputs import prompt_of
 from benchmarks.harness.measure import Target
@@ -45,13 +45,7 @@ def prepare(setting: Setting) -> Case:
         ours=ours,
         peer=theirs,
         check=check,
-        limit_s=lambda rates: limits.read_s(
-            setting.config,
-            rates,
-            tokens=num_tokens,
-            images=1,
-            weight_bytes=setting.weight_bytes,
-        ),
+        limit_s=setting.limit_s(tokens=num_tokens, images=1),
     )
 
 

@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks.harness import agree, limits
+from benchmarks.harness import agree
 from benchmarks.harness.bench import RATIO, Benchmark, Case, Setting, main
 from benchmarks.harness.measure import Target
 from kosmos.document.types import Document, Image, Text
@@ -78,23 +78,8 @@ def prepare(setting: Setting) -> Case:
         ours=ours,
         peer=theirs,
         check=check,
-        limit_s=lambda rates: (
-            limits.read_s(
-                setting.config,
-                rates,
-                tokens=num_prompt,
-                batch=count,
-                images=count,
-                weight_bytes=setting.weight_bytes,
-            )
-            + limits.decode_s(
-                setting.config,
-                rates,
-                steps=num_tokens - 1,
-                rows=count,
-                past=num_prompt,
-                weight_bytes=setting.weight_bytes,
-            )
+        limit_s=setting.limit_s(
+            tokens=num_prompt, batch=count, images=count, steps=num_tokens - 1, rows=count
         ),
         unit="photos",
         count=count,

@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.harness import agree, limits
+from benchmarks.harness import agree
 from benchmarks.harness.bench import RATIO, Benchmark, Case, Setting, main
 from benchmarks.harness.inputs import rows_of_choices
 from benchmarks.harness.lm_eval_twin import LmEvalTwin
@@ -58,13 +58,8 @@ def prepare(setting: Setting) -> Case:
         ours=ours,
         peer=theirs,
         check=check,
-        limit_s=lambda rates: limits.read_s(
-            setting.config,
-            rates,
-            tokens=positions // len(rows),
-            batch=len(rows),
-            head_tokens=sum(endings),
-            weight_bytes=setting.weight_bytes,
+        limit_s=setting.limit_s(
+            tokens=positions // len(rows), batch=len(rows), head_tokens=sum(endings)
         ),
         unit="rows",
         count=len(rows),

@@ -6,7 +6,7 @@ and each answer is decoded alone, reading all weights for one token.
 
 import sys
 
-from benchmarks.harness import agree, limits
+from benchmarks.harness import agree
 from benchmarks.harness.bench import RATIO, Benchmark, Case, Setting, main
 from benchmarks.harness.inputs import QUESTIONS
 from benchmarks.harness.measure import Target
@@ -53,23 +53,13 @@ def prepare(setting: Setting) -> Case:
         ours=ours,
         peer=theirs,
         check=check,
-        limit_s=lambda rates: (
-            limits.read_s(
-                setting.config,
-                rates,
-                tokens=shared + sum(lengths) - shared * len(lengths),
-                images=1,
-                head_tokens=len(lengths),
-                weight_bytes=setting.weight_bytes,
-            )
-            + limits.decode_s(
-                setting.config,
-                rates,
-                steps=num_tokens - 1,
-                rows=len(lengths),
-                past=mean,
-                weight_bytes=setting.weight_bytes,
-            )
+        limit_s=setting.limit_s(
+            tokens=shared + sum(lengths) - shared * len(lengths),
+            images=1,
+            head_tokens=len(lengths),
+            steps=num_tokens - 1,
+            rows=len(lengths),
+            past=mean,
         ),
         unit="answers",
         count=len(texts),

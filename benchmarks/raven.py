@@ -10,7 +10,7 @@ import sys
 import PIL.Image
 import torch
 
-from benchmarks.harness import agree, limits
+from benchmarks.harness import agree
 from benchmarks.harness.bench import RATIO, Benchmark, Case, Setting, main
 from benchmarks.harness.measure import Target
 from kosmos.document.types import Document, Image, Text
@@ -94,13 +94,8 @@ def prepare(setting: Setting) -> Case:
         ours=ours,
         peer=theirs,
         check=check,
-        limit_s=lambda rates: limits.read_s(
-            setting.config,
-            rates,
-            tokens=shared + own,
-            images=total,
-            head_tokens=NUM_CANDIDATES * num_counted,
-            weight_bytes=setting.weight_bytes,
+        limit_s=setting.limit_s(
+            tokens=shared + own, images=total, head_tokens=NUM_CANDIDATES * num_counted
         ),
         unit="puzzles",
         count=1,

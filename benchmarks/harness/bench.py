@@ -20,7 +20,7 @@ from typing import Literal, TypeAlias
 
 import torch
 
-from benchmarks.harness import machine
+from benchmarks.harness import limits, machine
 from benchmarks.harness.inputs import Photos
 from benchmarks.harness.machine import Calibration
 from benchmarks.harness.measure import DisagreementError, Ratio, Step, Target, Times, alternate
@@ -128,6 +128,44 @@ class Setting:
     def config(self) -> ModelConfig:
         """The shape of the model."""
         return self.generator().model.config
+
+    def limit_s(
+        self,
+        *,
+        tokens: int,
+        batch: int = 1,
+        images: int = 0,
+        head_tokens: int | None = None,
+        steps: int = 0,
+        rows: int = 1,
+        past: int | None = None,
+    ) -> Callable[[Calibration], float]:
+        """Least seconds to read prompts and then to decode, for a :class:`Case`.
+
+        Arguments are those of :func:`limits.read_s` and, from ``steps`` on, of
+        :func:`limits.decode_s`; what is past is the prompt if nothing else is said.
+        """
+
+        def limit(rates: Calibration) -> float:
+            reading = limits.read_s(
+                self.config,
+                rates,
+                tokens=tokens,
+                batch=batch,
+                images=images,
+                head_tokens=head_tokens,
+                weight_bytes=self.weight_bytes,
+            )
+            return reading + limits.decode_s(
+                self.config,
+                rates,
+                steps=steps,
+                rows=rows,
+                past=tokens if past is None else past,
+                weight_bytes=self.weight_bytes,
+            )
+
+        return limit
 
     @property
     def weight_bytes(self) -> int:

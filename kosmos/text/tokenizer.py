@@ -12,7 +12,7 @@ Source: the released tokenizer, dictionary and loaders; ids as in vocabulary.py.
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -188,8 +188,8 @@ class Tokenizer:
         """
         if "<" not in text:
             return self.encode(text)
-        words, tokens = self._cut(text, typed_control)
-        return _woven(words, tokens, map(self.encode, filter(None, words)))
+        turns = self._cut(typed_control)(text)
+        return self._woven(turns, map(self.encode, filter(None, turns[::2])))
 
     def encode_markup_batch(
         self, texts: Sequence[str], *, typed_control: TypedControl = "text"
@@ -199,18 +199,20 @@ class Tokenizer:
         Raises:
             MarkupError: If a location token is not in the vocabulary, with its text and position.
         """
-        cuts: list[tuple[list[str], list[int]]] = []
-        for index, text in enumerate(texts):
-            try:
-                cuts.append(self._cut(text, typed_control) if "<" in text else ([text], []))
-            except MarkupError as error:
-                reason = error.message.removeprefix(f"character {error.position}: ")
-                raise MarkupError(
-                    f"text {index}: {reason}", position=error.position, hint=error.hint
-                ) from error
-        stretches = [stretch for words, _ in cuts for stretch in words if stretch]
+        cut = self._cut(typed_control)
+        cuts = [cut(text) if "<" in text else [text] for text in texts]
+        stretches = [stretch for turns in cuts for stretch in turns[::2] if stretch]
         encoded = iter(self.encode_batch(stretches))
-        return [_woven(words, tokens, encoded) for words, tokens in cuts]
+        rows: list[list[int]] = []
+        try:
+            for turns in cuts:
+                rows.append(self._woven(turns, encoded))
+        except MarkupError as error:
+            reason = error.message.removeprefix(f"character {error.position}: ")
+            raise MarkupError(
+                f"text {len(rows)}: {reason}", position=error.position, hint=error.hint
+            ) from error
+        return rows
 
     def span_tokens(self, text: str, start: int, end: int) -> tuple[int, int]:
         """Which tokens of a whole text a span of its characters covers, by the release's rule.
@@ -322,17 +324,27 @@ class Tokenizer:
             raise DataError(f"token id: expected 0 to {self.vocabulary.size - 1}, found {token_id}")
         return token
 
-    def _cut(self, text: str, typed_control: TypedControl) -> tuple[list[str], list[int]]:
-        """Stretches of words, some of them empty, and ids of the tokens between them."""
+    def _cut(self, typed_control: TypedControl) -> Callable[[str], list[str]]:
+        """What cuts a text into stretches of words, some of them empty, and tokens, in turns."""
         pattern = _PATTERNS[typed_control, bool(self.grounding_ids)]
-        if pattern is None:
-            return [text], []
-        words_and_tokens = pattern.split(text)  # in turns
-        ids = self._control_ids
-        try:
-            return words_and_tokens[::2], [ids[token] for token in words_and_tokens[1::2]]
-        except KeyError as error:
-            raise self._unknown_location(text, error.args[0]) from None
+        return pattern.split if pattern is not None else lambda text: [text]
+
+    def _woven(self, turns: Sequence[str], encoded: Iterator[list[int]]) -> list[int]:
+        """Ids of stretches and tokens in turns; of each stretch with words the next encoded."""
+        if len(turns) == 1 and turns[0]:
+            return next(encoded)
+        control_ids = self._control_ids
+        ids: list[int] = []
+        is_token = False
+        for part in turns:
+            if is_token:
+                if part not in control_ids:
+                    raise self._unknown_location("".join(turns), part)
+                ids.append(control_ids[part])
+            elif part:
+                ids += next(encoded)
+            is_token = not is_token
+        return ids
 
     def _unknown_location(self, text: str, token: str) -> MarkupError:
         last = self.vocabulary.num_locations - 1
@@ -342,20 +354,6 @@ class Tokenizer:
         else:
             expected = f"{location_token(0)} to {location_token(last)}"
         return MarkupError(f"expected {expected}, found {token!r}", position=lexeme.position)
-
-
-def _woven(words: list[str], tokens: list[int], encoded: Iterator[list[int]]) -> list[int]:
-    """Ids of a text: of each stretch that is not empty the next encoded, and tokens between."""
-    if not tokens and words[0]:
-        return next(encoded)
-    ids: list[int] = []
-    for stretch, token_id in zip(words, tokens, strict=False):
-        if stretch:
-            ids += next(encoded)
-        ids.append(token_id)
-    if words[-1]:
-        ids += next(encoded)
-    return ids
 
 
 def _restore(kind: type[Tokenizer], model: bytes, num_cells: int) -> Tokenizer:
