@@ -31,8 +31,8 @@ CACHE_BYTES = 256 * 2**20
 """Soft tokens that are kept: those of 512 pictures at full size in float32."""
 
 _BATCH_IMAGES = 8
-"""Pictures in the vision tower at once: of more, what its layers give fits no memory that is at hand
-already, and the system has to give it anew each time (16 take 5% longer than 8, measured)."""
+"""Pictures in the vision tower at once. What its layers give of more fits no memory at hand, and
+the system has to find it anew each time: 16 take 5% longer (measured, two cores)."""
 
 
 class Pictures:
