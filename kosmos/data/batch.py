@@ -34,11 +34,25 @@ class Batch:
     pixels: np.ndarray | None
     """float32 [images 3 height width], in the order of their slots, row by row; None if none."""
     document_ids: tuple[str, ...]
-    """Ids of the documents in it, in order."""
+    """Ids of the documents in it, in order, row by row."""
+    documents: np.ndarray
+    """int32 [batch tokens+1], which of them each token of a row is of, its last target included;
+    -1 on padding. Nothing is computed with it: it says what a loss was measured on."""
+    place: int = 0
+    """Its number in the step, counted over all streams and whatever rank reads it; a filler has
+    the place of what it copies."""
+    needs_images: bool = False
+    """Whether it, or what another rank reads in the same round, has pictures. Where it has none
+    itself, the vision tower still runs, on a blank picture that goes nowhere: sharded weights are
+    gathered by all ranks or by none."""
+    is_filler: bool = False
+    """Whether it is a copy with all loss weights 0, for a rank that would have nothing to do."""
 
     @property
     def num_tokens(self) -> int:
-        """Positions that are not padding, image slots included."""
+        """Positions that are not padding, image slots included; none of a filler's."""
+        if self.is_filler:
+            return 0
         return (
             int((self.token_ids != 1).sum())
             if self.segments is None

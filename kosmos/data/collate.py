@@ -42,12 +42,16 @@ def collate(
     image_slots = np.zeros(shape, dtype=np.bool_)
     positions = np.tile(np.arange(shape[1], dtype=np.int64), (shape[0], 1))
     segments = np.full(shape, -1, dtype=np.int64) if isolated else None
+    documents = np.full((shape[0], shape[1] + 1), -1, dtype=np.int32)
+    num_documents = 0
     for place, row in enumerate(rows):
         used = len(row.token_ids) - 1
         token_ids[place, :used] = row.token_ids[:-1]
         targets[place, :used] = row.token_ids[1:]
         loss_weights[place, :used] = row.loss_mask[1:]
         image_slots[place, :used] = row.image_slots[:-1]
+        documents[place, : used + 1] = num_documents + row.segments
+        num_documents += len(row.documents)
         if segments is not None:
             segments[place, :used] = row.segments[:-1]
             starts = np.searchsorted(row.segments, row.segments[:-1])
@@ -62,4 +66,5 @@ def collate(
         image_slots=image_slots,
         pixels=pixels,
         document_ids=document_ids,
+        documents=documents,
     )

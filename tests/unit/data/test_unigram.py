@@ -21,6 +21,7 @@ def batch(targets: list[int], weights: list[float]) -> Batch:
         image_slots=np.zeros(shape, dtype=np.bool_),
         pixels=None,
         document_ids=(),
+        documents=np.full((1, len(targets) + 1), -1, dtype=np.int32),
     )
 
 

@@ -41,6 +41,7 @@ def batch() -> Batch:
         image_slots=slots,
         pixels=np.random.default_rng(0).normal(size=(2, 3, 16, 16)).astype(np.float32),
         document_ids=("a", "b"),
+        documents=np.array([[0], [1]], dtype=np.int32).repeat(token_ids.shape[1] + 1, axis=1),
     )
 
 
