@@ -1,13 +1,7 @@
 """Making an index: every document encoded once, its pictures decoded once, then the packing.
 
-A document that cannot be used is left out under a named reason and listed with its error:
-
-- *unreadable image*: a picture does not decode
-- *cannot be encoded*: boxes outside their image, markup that does not parse, no words
-- *too long*: more tokens than a row; in full-sentence rows a line with pictures, which is not cut
-- *nothing to learn*: loss falls on no token
-
-More of them than the stream allows is an error before the first step. Damaged shards are one
+A document that cannot be used is left out under a named reason (see usable.py) and listed with its
+error. More of them than the stream allows is an error before the first step. Damaged shards are one
 whatever their number: those are not documents but files that are not what was written.
 """
 
@@ -23,13 +17,13 @@ from kosmos import config
 from kosmos.data.config import Stream
 from kosmos.data.index import ARRAYS, ID_BITS, LOSS_BIT, SLOT_BIT, Index, IndexKey
 from kosmos.data.packing import Rows, pack
-from kosmos.document.encode import Encoded, encode
+from kosmos.data.usable import encode_usable, line_ends
+from kosmos.document.encode import Encoded
 from kosmos.document.layout import Layout
 from kosmos.document.shards import ShardReader
 from kosmos.document.types import Document
-from kosmos.errors import DataError, ImageError, MarkupError
+from kosmos.errors import DataError
 from kosmos.files import Json, atomic_folder, write_json, write_jsonl
-from kosmos.image.codec import decode
 from kosmos.image.config import ImageConfig
 from kosmos.logs import Progress
 from kosmos.text.tokenizer import Tokenizer
@@ -129,7 +123,7 @@ class _Builder:
         self.num_images = 0
 
     def build(self, title: str) -> None:
-        numbers, lengths, ids, line_ends = [], [0], [], []
+        numbers, lengths, ids, ends, image_starts = [], [0], [], [], []
         total = 0
         with (
             open(self.folder / "tokens.bin", "wb") as file,
@@ -145,17 +139,20 @@ class _Builder:
                 (encoded.token_ids.astype("<u4") | flags).tofile(file)
                 numbers.append(number)
                 ids.append(doc.id.encode("utf-8"))
-                line_ends.append(total + self._line_ends(encoded))
+                ends.append(total + line_ends(encoded, self.tokenizer))
+                image_starts.append(total + self._image_starts(encoded))
                 total += len(encoded)
                 lengths.append(len(encoded))
                 self.num_images += len(encoded.images)
                 self.dropped["boxes"] += encoded.num_dropped_boxes
                 self.dropped["phrases"] += encoded.num_dropped_phrases
         offsets = np.cumsum(np.array(lengths, dtype=np.int64))
-        ends = np.concatenate([np.empty(0, dtype=np.int64), *line_ends])
-        rows = pack(offsets, ends, packing=self.key.packing, max_tokens=self.key.max_tokens)
+        rows = pack(
+            offsets, _joined(ends), packing=self.key.packing, max_tokens=self.key.max_tokens
+        )
         self._count_cut_tokens(offsets, rows, title)
-        self._write(np.array(numbers, dtype=np.int64), offsets, ids, rows)
+        images = _images_of_pieces(offsets, rows, _joined(image_starts))
+        self._write(np.array(numbers, dtype=np.int64), offsets, ids, rows, images)
 
     def _count_cut_tokens(
         self, offsets: Int64[np.ndarray, " documents"], rows: Rows, title: str
@@ -173,52 +170,31 @@ class _Builder:
 
     def _encode(self, number: int, doc: Document) -> Encoded | None:
         """The document as tokens; None if it is unusable, which is put on the list."""
-        try:
-            encoded = encode(
-                doc, self.tokenizer, layout=self.key.layout, image=self.key.image, complete=True
-            )
-            for place, picture in enumerate(doc.images):
-                where = f"document {doc.id!r}, image {place}"
-                decode(picture.source, max_pixels=self.key.image.max_pixels, where=where)
-        except ImageError as error:
-            reason, message = "unreadable image", str(error)
-        except (DataError, MarkupError) as error:
-            reason, message = "cannot be encoded", str(error)
-        else:
-            reason, message = self._objection(encoded)
-            if not reason:
-                return encoded
-        self.reasons[reason] += 1
-        self.unusable.append(
-            {"document": number, "id": doc.id, "reason": reason, "message": message}
+        found = encode_usable(
+            doc,
+            self.tokenizer,
+            layout=self.key.layout,
+            image=self.key.image,
+            packing=self.key.packing,
+            max_tokens=self.key.max_tokens,
         )
+        if isinstance(found, Encoded):
+            return found
+        self.reasons[found.reason] += 1
+        self.unusable.append({"document": number, "id": doc.id, **found._asdict()})
         return None
 
-    def _objection(self, encoded: Encoded) -> tuple[str, str]:
-        """Why a document that could be encoded cannot be used; empty if it can."""
-        longest, limit = self._longest(encoded), self.key.max_tokens
-        if longest > limit:
-            return "too long", f"expected at most {limit} tokens, found {longest}"
-        if not encoded.loss_mask[1:].any():
-            return "nothing to learn", "expected loss on some token, found it on none"
-        return "", ""
-
-    def _line_ends(self, encoded: Encoded) -> Int64[np.ndarray, " lines"]:
-        return np.flatnonzero(encoded.token_ids == self.tokenizer.vocabulary.line_end_id) + 1
-
-    def _longest(self, encoded: Encoded) -> int:
-        """Tokens of the longest stretch that must not be cut, with ``<s>``."""
-        if self.key.packing != "full-sentence":
-            return len(encoded)
-        if not encoded.images:
-            return 0
-        starts = np.concatenate([[1], self._line_ends(encoded)])
-        lengths = np.diff(np.append(starts, len(encoded)))
-        slots = np.add.reduceat(np.append(encoded.image_slots, False), starts)
-        return 1 + int(lengths[slots > 0].max(initial=0))
+    def _image_starts(self, encoded: Encoded) -> Int64[np.ndarray, " images"]:
+        slots: Int64[np.ndarray, " slots"] = np.flatnonzero(encoded.image_slots)
+        return slots[:: self.key.layout.num_image_tokens]
 
     def _write(
-        self, numbers: np.ndarray, offsets: np.ndarray, ids: list[bytes], rows: Rows
+        self,
+        numbers: np.ndarray,
+        offsets: np.ndarray,
+        ids: list[bytes],
+        rows: Rows,
+        images: np.ndarray,
     ) -> None:
         arrays = {
             "numbers": numbers,
@@ -228,6 +204,7 @@ class _Builder:
             "piece_documents": rows.documents,
             "piece_starts": rows.starts,
             "piece_stops": rows.stops,
+            "piece_images": images,
             "row_offsets": rows.offsets,
             "token_counts": self._token_counts(),
         }
@@ -257,3 +234,17 @@ class _Builder:
             while len(tokens := np.fromfile(file, dtype="<u4", count=_CHUNK_TOKENS)):
                 counts += np.bincount(tokens[(tokens & LOSS_BIT) > 0] & ID_BITS, minlength=size)
         return counts
+
+
+def _joined(parts: list[np.ndarray]) -> Int64[np.ndarray, " n"]:
+    return np.concatenate([np.empty(0, dtype=np.int64), *parts])
+
+
+def _images_of_pieces(
+    offsets: Int64[np.ndarray, " documents"], rows: Rows, image_starts: Int64[np.ndarray, " images"]
+) -> Int64[np.ndarray, "pieces 2"]:
+    """First picture of its document that stands in each piece, and past the last."""
+    before = np.searchsorted(image_starts, offsets[rows.documents])
+    bounds = np.searchsorted(image_starts, np.stack([rows.starts, rows.stops], axis=1))
+    images: Int64[np.ndarray, "pieces 2"] = bounds - before[:, None]
+    return images
