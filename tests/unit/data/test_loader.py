@@ -95,6 +95,31 @@ def test_targets_are_the_next_tokens_and_carry_loss_where_the_document_says(
         assert (np.diff(used.astype(int), axis=1) <= 0).all()
 
 
+def test_every_token_knows_its_document(loader: Loader, tokenizer: Tokenizer) -> None:
+    for batch in loader.step(0) + loader.step(1):
+        tokens = np.concatenate([batch.token_ids, batch.targets[:, -1:]], axis=1)
+        used = np.ones_like(tokens, dtype=bool)
+        used[:, 1:] = batch.targets != tokenizer.vocabulary.pad_id
+        assert np.array_equal(batch.documents >= 0, used)
+        assert np.array_equal(np.unique(batch.documents[used]), np.arange(len(batch.document_ids)))
+        # the next one begins after </s>, in the same row or in the next
+        numbers, ends = batch.documents[used], tokens[used] == tokenizer.vocabulary.eos_id
+        starts_row = np.diff(np.nonzero(used)[0]) > 0
+        assert np.array_equal(np.diff(numbers), (ends[:-1] | starts_row).astype(int))
+
+
+def test_rows_asked_for_by_number_are_those_of_the_index(loader: Loader) -> None:
+    batch = loader.rows("pages", [1, 0])
+    index = loader.indices["pages"]
+    assert batch.stream == "pages"
+    for place, number in enumerate((1, 0)):
+        row = index.row(number)
+        used = len(row.token_ids) - 1
+        assert np.array_equal(batch.targets[place, :used], row.token_ids[1:])
+    wanted = [index.id(document) for number in (1, 0) for document in index.row(number).documents]
+    assert list(batch.document_ids) == wanted
+
+
 def test_pixels_stand_in_the_order_of_their_slots(loader: Loader, run: Run) -> None:
     transform = ImageTransform(run.image)
     for stream in run.streams[1:]:
