@@ -16,7 +16,6 @@ book again for each of its rows would cost more than training on it. Pictures st
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,7 @@ from kosmos.errors import DataError
 from kosmos.files import Json, read_json
 from kosmos.image.config import ImageConfig
 
-VERSION = 1
+VERSION = 2
 ARRAYS = {
     "numbers": "int64 [documents], place of each usable document in its shards",
     "offsets": "int64 [documents + 1], its tokens",
@@ -38,6 +37,7 @@ ARRAYS = {
     "piece_documents": "int64 [pieces], document of each piece of a row",
     "piece_starts": "int64 [pieces], its first token",
     "piece_stops": "int64 [pieces], past its last token",
+    "piece_images": "int64 [pieces 2], first picture of its document in it, and past the last",
     "row_offsets": "int64 [rows + 1], pieces of each row",
     "token_counts": "int64 [vocabulary], how often loss falls on each token",
 }
@@ -104,7 +104,7 @@ class Index:
         assert isinstance(report, dict)
         self.report: dict[str, Json] = report
         self.key = config.from_json(IndexKey, report["made_by"], where=str(folder))
-        self._bos_id, self._num_slots = int(report["bos_id"]), self.key.layout.num_image_tokens  # type: ignore[arg-type]
+        self._bos_id = int(report["bos_id"])  # type: ignore[arg-type]
         self._arrays = {name: _map_array(folder / f"{name}.npy") for name in ARRAYS}
         tokens, num_tokens = folder / "tokens.bin", int(self._arrays["offsets"][-1])
         found = tokens.stat().st_size if tokens.is_file() else -1
@@ -147,13 +147,34 @@ class Index:
         """How often loss falls on each token of the vocabulary in the usable documents."""
         return self._arrays["token_counts"]
 
-    @cached_property
+    @property
     def row_lengths(self) -> Int64[np.ndarray, " rows"]:
-        """Tokens of each row."""
-        lengths = self._arrays["piece_stops"] - self._arrays["piece_starts"]
-        sums = np.concatenate([[0], np.cumsum(lengths)])[self._arrays["row_offsets"]]
-        row_lengths: Int64[np.ndarray, " rows"] = np.diff(sums)
-        return row_lengths + (self.key.packing == "full-sentence")
+        """Tokens of every row."""
+        return self.lengths(np.arange(self.num_rows, dtype=np.int64))
+
+    def lengths(self, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """Tokens of some rows, at a cost that does not depend on how many others there are."""
+        pieces, firsts = self._pieces(rows)
+        lengths = self._arrays["piece_stops"][pieces] - self._arrays["piece_starts"][pieces]
+        sums: Int64[np.ndarray, " n"] = np.add.reduceat(lengths, firsts)
+        return sums + (self.key.packing == "full-sentence")
+
+    def has_images(self, rows: Int64[np.ndarray, " n"]) -> bool:
+        """Whether a picture stands in any of some rows; none is read."""
+        if self.num_images == 0:
+            return False
+        images = self._arrays["piece_images"][self._pieces(rows)[0]]
+        return bool((images[:, 1] > images[:, 0]).any())
+
+    def _pieces(
+        self, rows: Int64[np.ndarray, " n"]
+    ) -> tuple[Int64[np.ndarray, " pieces"], Int64[np.ndarray, " n"]]:
+        """Pieces of some rows, one row after another, and where those of each begin."""
+        begins, ends = self._arrays["row_offsets"][rows], self._arrays["row_offsets"][rows + 1]
+        counts = ends - begins
+        firsts = np.cumsum(counts) - counts
+        pieces = np.arange(counts.sum(), dtype=np.int64) + np.repeat(begins - firsts, counts)
+        return pieces, firsts
 
     def number(self, document: int) -> int:
         """Place in the shards of a document of the index."""
@@ -176,28 +197,21 @@ class Index:
             parts.insert(0, np.array([self._bos_id], dtype=np.uint32))
             lengths[0] += 1
         tokens = np.concatenate(parts)
-        image_slots = (tokens & SLOT_BIT) > 0
-        images: list[tuple[int, int]] = []
-        if image_slots.any():
-            for document, start, stop in zip(documents, starts, stops, strict=True):
-                first, last = (
-                    self._image_number(document, start),
-                    self._image_number(document, stop),
-                )
-                images += [(document, image) for image in range(first, last)]
+        images = [
+            (document, image)
+            for document, (first, last) in zip(
+                documents, self._arrays["piece_images"][pieces].tolist(), strict=True
+            )
+            for image in range(first, last)
+        ]
         return Row(
             token_ids=(tokens & ID_BITS).astype(np.int64),
-            image_slots=image_slots,
+            image_slots=(tokens & SLOT_BIT) > 0,
             loss_mask=(tokens & LOSS_BIT) > 0,
             segments=np.repeat(np.arange(len(lengths), dtype=np.int64), lengths),
             documents=tuple(documents),
             images=tuple(images),
         )
-
-    def _image_number(self, document: int, token: int) -> int:
-        """Pictures of a document that stand before a token."""
-        before = self._tokens[self._arrays["offsets"][document] : token]
-        return int(np.count_nonzero(before & SLOT_BIT)) // self._num_slots
 
 
 def _map_array(path: Path) -> np.ndarray:

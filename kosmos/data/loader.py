@@ -5,6 +5,7 @@ takes); nothing here has a state. Reading ahead happens in threads that compute 
 so neither their number nor a restart changes a batch.
 """
 
+import dataclasses
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,15 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32
 
 from kosmos.data.batch import Batch
 from kosmos.data.collate import collate
 from kosmos.data.config import Stream
 from kosmos.data.index import Index, Row
 from kosmos.data.indexing import index_key, open_index
-from kosmos.data.mixture import Mixture
-from kosmos.data.packing import micro_batches
+from kosmos.data.order import MicroBatch, Order, cut
 from kosmos.data.permutation import Permutation
 from kosmos.document.layout import Layout
 from kosmos.document.pixels import load_pixels
@@ -86,8 +86,7 @@ class Loader:
             for stream in streams
             if stream.heldout_path
         }
-        num_rows = {name: source.index.num_rows for name, source in self._train.items()}
-        self.mixture = Mixture(streams, num_rows, seed=seed)
+        self.order = Order(streams, self.indices, seed=seed, micro_batch_tokens=micro_batch_tokens)
 
     @property
     def indices(self) -> dict[str, Index]:
@@ -99,33 +98,61 @@ class Loader:
         """Streams that have held-out data."""
         return tuple(self._heldout)
 
-    def step(self, step: int) -> list[Batch]:
-        """Micro-batches of a step, stream after stream, short rows first.
+    def step(self, step: int, *, rank: int = 0, num_ranks: int = 1) -> list[Batch]:
+        """Micro-batches of a step that a rank reads, stream after stream, short rows first.
+
+        What is read does not depend on the number of ranks, only who reads it; see order.py.
 
         Args:
             step: Counted from 0.
+            rank: Which rank reads.
+            num_ranks: How many ranks share the step.
         """
-        return [
-            batch
-            for name, rows in self.mixture.rows(step).items()
-            for batch in self._batches(self._train[name], rows)
-        ]
+        parts = self.order.step(step, rank=rank, num_ranks=num_ranks)
+        return [self._batch(self._train[part.stream], part) for part in parts]
+
+    def rows(self, stream: str, numbers: Sequence[int]) -> Batch:
+        """Rows of a stream's index side by side, whatever their length and number.
+
+        Args:
+            stream: Name of the stream.
+            numbers: Of the rows, as the index counts them.
+        """
+        source, rows = self._train[stream], np.array(numbers, dtype=np.int64)
+        has_images = source.index.has_images(rows)
+        part = MicroBatch(stream=stream, place=0, rows=rows, needs_images=has_images)
+        return self._batch(source, part)
 
     def heldout(self, stream: str) -> list[Batch]:
         """Micro-batches of a stream's held-out sequences, the same at every call and seed."""
         source = self._heldout[stream]
         count = min(self.heldout_sequences, source.index.num_rows)
         order = Permutation(source.index.num_rows, 0, "heldout", stream)
-        return self._batches(source, order(np.arange(count, dtype=np.int64)))
+        parts = cut(
+            stream,
+            source.index,
+            order(np.arange(count, dtype=np.int64)),
+            micro_batch_tokens=self.micro_batch_tokens,
+        )
+        return [self._batch(source, part) for part in parts]
 
     def prefetch(
-        self, start: int, stop: int, *, depth: int = 2, num_threads: int = 1
+        self,
+        start: int,
+        stop: int,
+        *,
+        rank: int = 0,
+        num_ranks: int = 1,
+        depth: int = 2,
+        num_threads: int = 1,
     ) -> Generator[list[Batch], None, None]:
         """Batches of steps ``[start, stop)``, read ahead in the background.
 
         Args:
             start: First step.
             stop: Past the last step.
+            rank: Which rank reads.
+            num_ranks: How many ranks share each step.
             depth: Steps read ahead of the one in use.
             num_threads: Threads that read.
         """
@@ -134,7 +161,7 @@ class Loader:
         try:
             for step in range(start, stop + depth):
                 if step < stop:
-                    pending.append(pool.submit(self.step, step))
+                    pending.append(pool.submit(self.step, step, rank=rank, num_ranks=num_ranks))
                 if step >= start + depth:
                     yield pending.popleft().result()
         finally:
@@ -151,21 +178,23 @@ class Loader:
         index = open_index(stream, reader, self.tokenizer, key, self._cache_folder)
         return _Source(stream, reader, index)
 
-    def _batches(self, source: _Source, numbers: Int64[np.ndarray, " rows"]) -> list[Batch]:
-        """Rows of an index, cut in micro-batches of similar length."""
-        positions = source.index.row_lengths[numbers] - 1
-        groups = micro_batches(positions, self.micro_batch_tokens)
-        return [self._batch(source, numbers[group]) for group in groups]
-
-    def _batch(self, source: _Source, numbers: Int64[np.ndarray, " rows"]) -> Batch:
-        rows = [source.index.row(int(number)) for number in numbers]
-        return collate(
+    def _batch(self, source: _Source, part: MicroBatch) -> Batch:
+        rows = [source.index.row(int(row)) for row in part.rows]
+        batch = collate(
             rows,
             stream=source.stream.name,
             document_ids=tuple(source.index.id(doc) for row in rows for doc in row.documents),
             pixels=self._pixels(source, rows),
             isolated=source.stream.packing == "isolated",
             pad_id=self.tokenizer.vocabulary.pad_id,
+        )
+        weights = batch.loss_weights
+        return dataclasses.replace(
+            batch,
+            place=part.place,
+            needs_images=part.needs_images,
+            is_filler=part.is_filler,
+            loss_weights=np.zeros_like(weights) if part.is_filler else weights,
         )
 
     def _pixels(
