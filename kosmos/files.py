@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeAlias
 
 from kosmos.errors import DataError
+from kosmos.remote import AnyPath
 
 if TYPE_CHECKING:
     Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
@@ -92,7 +93,7 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode("utf-8"))  # type: ignore[arg-type]
 
 
-def read_json(path: Path) -> Json:
+def read_json(path: AnyPath) -> Json:
     """Read a JSON file.
 
     Raises:

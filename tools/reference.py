@@ -26,7 +26,7 @@ RIVER = (
     *("text", "image", "document", "microcosm", "data", "model", "weights", "train"),
     *("generate", "evaluate", "recipes", "cli"),
 )
-SPRING = ("errors", "config", "boxes", "files", "runtime", "logs")
+SPRING = ("errors", "config", "boxes", "files", "remote", "runtime", "logs")
 
 
 def pages() -> dict[Path, str]:

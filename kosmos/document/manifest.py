@@ -16,6 +16,7 @@ from pathlib import Path
 from kosmos import config
 from kosmos.errors import ConfigError, DataError
 from kosmos.files import Json, read_json, sha256_json
+from kosmos.remote import AnyPath
 
 FORMAT = "kosmos-documents"
 VERSION = 1
@@ -81,7 +82,7 @@ def write_manifest(folder: Path, manifest: Manifest, provenance: Json) -> None:
     (folder / FILE).write_text(text, encoding="utf-8")
 
 
-def read_manifest(folder: Path) -> tuple[Manifest, dict[str, Json]]:
+def read_manifest(folder: AnyPath) -> tuple[Manifest, dict[str, Json]]:
     """Read ``manifest.json``: checked, and as the JSON it is, with the provenance.
 
     Raises:

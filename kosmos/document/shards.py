@@ -45,6 +45,7 @@ from kosmos.document.manifest import (
     read_manifest,
     write_manifest,
 )
+from kosmos.document.mirror import Mirror
 from kosmos.document.serialize import (
     ImageFile,
     checked_json,
@@ -57,6 +58,7 @@ from kosmos.document.types import Document, ImageSource
 from kosmos.errors import ConfigError, DataError, ImageError, KosmosError
 from kosmos.files import Json, atomic_folder, sha256_file
 from kosmos.image.codec import decode, encode_png, image_format
+from kosmos.remote import AnyPath, RemotePath, locate
 
 _EXTENSIONS = {
     "JPEG": "jpg",
@@ -248,27 +250,39 @@ class ShardReader:
 
     Holds no open files, so that it can be shared by threads, inherited by forks and pickled.
     Opening looks at the manifest, the index and the sizes of the shards; :meth:`verify` reads all.
+    Shards of a remote folder are fetched into a local cache when they are first read (mirror.py).
 
     Args:
-        folder: The folder of shards.
+        folder: The folder of shards; text may name a remote one, such as ``s3://bucket/train``.
 
     Raises:
         DataError: If the folder is not one, or a file is missing or of another size than the
             manifest says.
     """
 
-    def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: AnyPath | str) -> None:
+        self.folder = locate(folder)
         self._manifest, self.manifest = read_manifest(self.folder)
+        self._mirror: Mirror | None = None
+        if isinstance(self.folder, RemotePath):
+            self._mirror = Mirror(self.folder, self._manifest)
+        else:
+            self._check_sizes(self.folder)
+        self._index = self._read_index()
+
+    def _check_sizes(self, folder: Path) -> None:
         for shard in self._manifest.shards:
-            path = self.folder / shard.file
+            path = folder / shard.file
             num_bytes = path.stat().st_size if path.is_file() else None
             if num_bytes != shard.bytes:
                 found = "no file" if num_bytes is None else f"{num_bytes}"
                 raise DataError(
                     f"{path}: expected {shard.bytes} bytes as in the manifest, found {found}"
                 )
-        self._index = self._read_index()
+
+    def _file(self, name: str) -> Path:
+        """A file of the folder on this machine."""
+        return Path(str(self.folder), name) if self._mirror is None else self._mirror.file(name)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -287,7 +301,7 @@ class ShardReader:
             )
         number %= len(self)
         shard, offset, json_bytes, num_bytes = (int(v) for v in self._index[number])
-        path = self.folder / self._manifest.shards[shard].file
+        path = self._file(self._manifest.shards[shard].file)
         where = f"{path}, document {number}"
         data = read_at(path, offset, num_bytes)
         try:
@@ -322,15 +336,15 @@ class ShardReader:
         """
         recorded = self._manifest.checksums
         known = {manifests.FILE, *recorded}
-        for path in sorted(self.folder.iterdir()):
+        for path in sorted(self._file(INDEX).parent.iterdir()):
             if path.name not in known:
                 raise DataError(f"{path}: expected only the files in the manifest, found this one")
         for name, expected in recorded.items():
-            found = sha256_file(self.folder / name)
+            file = self._file(name)
+            found = sha256_file(file)
             if found != expected:
                 raise DataError(
-                    f"{self.folder / name}: expected SHA-256 {expected} as in the manifest, "
-                    f"found {found}",
+                    f"{file}: expected SHA-256 {expected} as in the manifest, found {found}",
                     hint="the file was changed or damaged; make or copy the folder again",
                 )
         self._verify_members()
@@ -339,7 +353,7 @@ class ShardReader:
         """Compare the members of the tars, as any other reader sees them, with the index."""
         number = 0
         for shard, row in enumerate(self._manifest.shards):
-            path = self.folder / row.file
+            path = self._file(row.file)
             try:
                 with tarfile.open(path, "r:") as tar:
                     offsets = [m.offset_data for m in tar if m.name.endswith(".json")]
@@ -359,7 +373,7 @@ class ShardReader:
                 number += 1
 
     def _read_index(self) -> np.ndarray:
-        path = self.folder / INDEX
+        path = self._file(INDEX)
         count = self._manifest.num_documents
         try:
             with open(path, "rb") as file:

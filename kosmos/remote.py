@@ -1,0 +1,223 @@
+"""Paths that may lie elsewhere: ``s3://...``, ``https://...``, ``memory://...`` beside local ones.
+
+The only file that knows fsspec, which knows the protocols; some want a package of their own
+(``s3fs``, ``gcsfs``; ``aiohttp`` for ``https``). What is named here has the part of
+:class:`pathlib.Path` that reading needs, so that a reader does not ask which one it was given.
+
+- :func:`locate` makes a path of what a user wrote
+- :class:`RemotePath` is one that is not on this machine
+- :data:`AnyPath` is either
+"""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, TypeAlias
+from urllib.parse import unquote, urlsplit
+
+from kosmos.errors import ConfigError, DataError, KosmosError, MissingExtraError
+from kosmos.runtime import require
+
+_BUFFER_BYTES = 1 << 20
+_GONE = (404, 410)
+
+
+@dataclass(frozen=True, slots=True)
+class RemotePath:
+    """A file or folder that fsspec reaches.
+
+    Holds nothing but its name, so that it can be shared, inherited by forks and pickled.
+
+    Args:
+        url: The name, with its protocol.
+    """
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __truediv__(self, name: str) -> "RemotePath":
+        return RemotePath(f"{self._path.rstrip('/')}/{name}")
+
+    @property
+    def name(self) -> str:
+        """Last part of the path; of ``https``, without a query."""
+        return unquote(PurePosixPath(self._path).name)
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix."""
+        return PurePosixPath(self.name).stem
+
+    @property
+    def suffix(self) -> str:
+        """The name's ending, with the dot."""
+        return PurePosixPath(self.name).suffix
+
+    @property
+    def parent(self) -> "RemotePath":
+        """The folder it is in."""
+        return RemotePath(self._path.rstrip("/").rpartition("/")[0])
+
+    @property
+    def _path(self) -> str:
+        is_web = self.url.startswith(("http://", "https://"))
+        return self.url.partition("?")[0].partition("#")[0] if is_web else self.url
+
+    def open(self, mode: str = "rb") -> IO[bytes]:
+        """Open for reading bytes; the file can be sought.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            DataError: Here and while reading, if the other side or the way there fails.
+        """
+        if mode != "rb":
+            raise ValueError(f"{self.url}: expected mode 'rb', found {mode!r}")
+        filesystem, path = self._reach()
+        with self._told():
+            return io.BufferedReader(_Reading(filesystem.open(path, "rb"), self), _BUFFER_BYTES)
+
+    def read_bytes(self) -> bytes:
+        """All of the file.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            DataError: If it cannot be read.
+        """
+        with self.open() as file:
+            return file.read()
+
+    def read_text(self, encoding: str = "utf-8") -> str:
+        """All of the file, decoded.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            DataError: If it cannot be read.
+        """
+        return self.read_bytes().decode(encoding)
+
+    def is_file(self) -> bool:
+        """Whether there is such a file."""
+        return self._kind() == "file"
+
+    def is_dir(self) -> bool:
+        """Whether there is such a folder; of ``https``, a page that lists files."""
+        return self._kind() == "directory"
+
+    def _kind(self) -> str:
+        filesystem, path = self._reach()
+        try:
+            with self._told():
+                info = filesystem.info(path)
+        except FileNotFoundError:
+            return ""
+        # the web has no folders, and calls the page of one a file
+        is_page = str(info.get("mimetype", "")).startswith("text/html")
+        return "directory" if is_page else str(info["type"])
+
+    def rglob(self, pattern: str) -> Iterator["RemotePath"]:
+        """Files below this folder whose name matches; of ``https``, as far as it lists them."""
+        filesystem, path = self._reach()
+        try:
+            with self._told():
+                found = filesystem.find(path)
+        except FileNotFoundError:
+            return
+        for name in found:
+            below = RemotePath(filesystem.unstrip_protocol(name))
+            if PurePosixPath(below.name).match(pattern):
+                yield below
+
+    def _reach(self) -> tuple[Any, str]:
+        """The filesystem, made in this process, and what it calls the path."""
+        fsspec = require("fsspec", extra="data")
+        try:
+            filesystem, path = fsspec.core.url_to_fs(self.url)
+        except ImportError as error:
+            raise MissingExtraError(
+                f"{self.url}: expected the package for its protocol, found none: {error}",
+                hint="pip install 'openkosmos[data]' for https, s3fs for s3, gcsfs for gs",
+            ) from error
+        except ValueError as error:
+            raise ConfigError(f"{self.url}: expected a known protocol: {error}") from error
+        return filesystem, str(path)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Errors of whatever kind a protocol raises as our own, but for a file that is missing."""
+        try:
+            yield
+        except KosmosError:
+            raise
+        except FileNotFoundError as error:
+            # fsspec says so of web servers that do not answer, too
+            cause = error.__cause__
+            if cause is None or getattr(cause, "status", None) in _GONE:
+                raise
+            raise DataError(f"{self.url}: could not be read: {cause}") from error
+        except Exception as error:  # each protocol has classes of its own, without a common root
+            raise DataError(
+                f"{self.url}: could not be read: {type(error).__name__}: {error}"
+            ) from error
+
+
+AnyPath: TypeAlias = Path | RemotePath
+
+
+class _Reading(io.RawIOBase):
+    """A remote file whose failures name it."""
+
+    def __init__(self, file: IO[bytes], path: RemotePath) -> None:
+        self._file = file
+        self._path = path
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return bool(self._file.seekable())
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - whatever has a buffer
+        with self._path._told():
+            data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        with self._path._told():
+            return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+def locate(name: "str | AnyPath") -> AnyPath:
+    """The path that a user's words name.
+
+    Args:
+        name: A local path, one with a protocol, or a path already.
+
+    Raises:
+        ConfigError: If a protocol's two slashes were lost on the way.
+    """
+    if isinstance(name, RemotePath):
+        return name
+    text = str(name)
+    if "://" in text:
+        parts = urlsplit(text)
+        return Path(unquote(parts.path)) if parts.scheme == "file" else RemotePath(text)
+    protocol, colon, _ = text.partition(":/")
+    if colon and isinstance(name, Path) and protocol.isalnum() and len(protocol) > 1:
+        raise ConfigError(
+            f"{text}: expected a local path, found what Path makes of {protocol}://",
+            hint="give names with a protocol as text",
+        )
+    return Path(name)

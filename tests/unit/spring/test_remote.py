@@ -1,0 +1,135 @@
+"""A path that lies elsewhere reads like one that does not, and says so when it cannot."""
+
+import pickle
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from kosmos.errors import ConfigError, DataError, MissingExtraError
+from kosmos.remote import RemotePath, locate
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """A folder behind http on this machine."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Iterator[list[RemotePath]]:
+    """The same two files, in memory and behind http."""
+    memory = fsspec.filesystem("memory")
+    (tmp_path / "below").mkdir()
+    for name, data in (("a b.txt", b"one\ntwo"), ("below/c.tar", b"three")):
+        (tmp_path / name).write_bytes(data)
+        memory.pipe(f"/test-remote/{name}", data)
+    with served(tmp_path) as url:
+        yield [RemotePath("memory://test-remote"), RemotePath(url)]
+    memory.rm("/test-remote", recursive=True)
+
+
+def test_files_elsewhere_are_found_and_read(folders: list[RemotePath]) -> None:
+    for folder in folders:
+        name = "a b.txt" if folder.url.startswith("memory") else "a%20b.txt"
+        path = folder / name
+        assert path.is_file()
+        assert not path.is_dir()
+        assert folder.is_dir()
+        assert not folder.is_file()
+        assert path.read_text() == "one\ntwo"
+        with path.open() as file:
+            assert list(file) == [b"one\n", b"two"]
+            file.seek(4)
+            assert file.read() == b"two"
+        assert (path.name, path.stem, path.suffix, path.parent) == (
+            "a b.txt",
+            "a b",
+            ".txt",
+            folder,
+        )
+        assert sorted(found.name for found in folder.rglob("*")) == ["a b.txt", "c.tar"]
+        assert [found.read_bytes() for found in folder.rglob("*.tar")] == [b"three"]
+        assert pickle.loads(pickle.dumps(path)) == path
+
+
+def test_what_is_not_there_is_not_there(folders: list[RemotePath]) -> None:
+    for folder in folders:
+        assert not (folder / "nothing").is_file()
+        with pytest.raises(FileNotFoundError):
+            (folder / "nothing").read_bytes()
+        assert list((folder / "nothing").rglob("*")) == []
+
+
+def test_a_query_is_no_part_of_a_name() -> None:
+    path = locate("https://host/data/x%20y.parquet?download=true")
+    assert isinstance(path, RemotePath)
+    assert (path.name, path.suffix, str(path.parent)) == (
+        "x y.parquet",
+        ".parquet",
+        "https://host/data",
+    )
+
+
+def test_names_without_a_protocol_are_local() -> None:
+    assert locate("a/b") == Path("a/b")
+    assert locate("file:///a/b%20c") == Path("/a/b c")
+    assert locate("s3://bucket/x") == RemotePath("s3://bucket/x")
+    assert locate(Path("x")) == Path("x")
+
+
+def test_a_protocol_that_lost_its_slashes_is_an_error_and_no_empty_folder() -> None:
+    with pytest.raises(ConfigError, match="s3:/bucket"):
+        locate(Path("s3://bucket/x"))
+
+
+def test_unknown_protocols_and_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="nope://x: expected a known protocol"):
+        RemotePath("nope://x").is_file()
+
+    def no_package(url: str) -> None:
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", no_package)
+    with pytest.raises(MissingExtraError, match="Install s3fs"):
+        RemotePath("s3://x/y").read_bytes()
+
+
+def test_failures_on_the_way_are_data_errors_that_name_the_file() -> None:
+    closed = RemotePath("http://127.0.0.1:9/x.txt")  # nobody listens there
+    for act in (closed.read_bytes, closed.is_file, closed.is_dir):
+        with pytest.raises(DataError, match=r"x\.txt: could not be read: "):
+            act()
+
+
+def test_a_connection_that_breaks_while_reading_names_the_file(
+    folders: list[RemotePath], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fsspec.implementations import memory
+
+    def broken(self: object, size: int = -1) -> bytes:
+        raise RuntimeError("reset by peer")
+
+    path = folders[0] / "a b.txt"
+    with path.open() as file:
+        monkeypatch.setattr(memory.MemoryFile, "read", broken)
+        with pytest.raises(DataError, match=r"a b\.txt: could not be read: RuntimeError: reset"):
+            file.read()
