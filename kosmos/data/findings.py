@@ -1,0 +1,113 @@
+"""Findings: what a check of data found, merged by kind, each with a count and a few examples.
+
+::
+
+    error    training or the import would refuse, or the data is not what it says it is
+    warning  it would train, but probably not on what was meant
+    note     a fact worth knowing
+
+A finding is a kind of fault in a place (a corpus, a stream); records that have it are counted and
+the first few are kept, so that a fault in every record costs no more memory than one.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, get_args
+
+from kosmos.files import Json
+
+Severity: TypeAlias = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+
+MAX_EXAMPLES = 3
+"""Records named under a finding."""
+_MAX_EXAMPLE_CHARS = 300
+_MAX_KINDS = 200
+
+
+@dataclass(slots=True, kw_only=True)
+class Finding:
+    """One kind of fault in one place."""
+
+    severity: Severity
+    """How bad it is."""
+    where: str
+    """Corpus, stream or file."""
+    what: str
+    """What was expected and what came, without the values of a single record."""
+    hint: str = ""
+    """What to do about it."""
+    count: int = 0
+    """Records that have it; 0 for a fault of the whole."""
+    total: int = 0
+    """Records among which they were counted; 0 where a share says nothing."""
+    examples: list[str] = field(default_factory=list)
+    """The first few, in full."""
+
+    def to_json(self) -> Json:
+        """As JSON values."""
+        return {
+            "severity": self.severity,
+            "where": self.where,
+            "what": self.what,
+            "hint": self.hint,
+            "count": self.count,
+            "total": self.total,
+            "examples": list(self.examples),
+        }
+
+
+class Findings:
+    """Findings as they come, the same kind in the same place merged."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], Finding] = {}
+
+    def add(
+        self, severity: Severity, where: str, what: str, *, hint: str = "", example: str = ""
+    ) -> None:
+        """Report a fault of a place as a whole; one that is there already stays as it is."""
+        finding = self._found.setdefault(
+            (where, what), Finding(severity=severity, where=where, what=what, hint=hint)
+        )
+        _keep(finding, example)
+
+    def count(
+        self, severity: Severity, where: str, what: str, example: str, *, hint: str = ""
+    ) -> None:
+        """Count a record that has a fault."""
+        key = (where, what)
+        if key not in self._found and len(self._found) >= _MAX_KINDS:
+            # a message with a record's own values in it must not fill the memory
+            key = (where, what := "other faults")
+        finding = self._found.setdefault(
+            key, Finding(severity=severity, where=where, what=what, hint=hint)
+        )
+        finding.count += 1
+        _keep(finding, example)
+
+    def of(self, where: str) -> list[Finding]:
+        """Those of a place, as they are kept: severity and total may still be set."""
+        return [finding for finding in self._found.values() if finding.where == where]
+
+    def __iter__(self) -> Iterator[Finding]:
+        """The worst first; of one severity in the order of their places and of finding them."""
+        places = {finding.where: number for number, finding in enumerate(self._found.values())}
+        rank = {severity: number for number, severity in enumerate(SEVERITIES)}
+        return iter(
+            sorted(
+                self._found.values(),
+                key=lambda finding: (rank[finding.severity], places[finding.where]),
+            )
+        )
+
+    def num(self, severity: Severity) -> int:
+        """Kinds of a severity."""
+        return sum(finding.severity == severity for finding in self._found.values())
+
+
+def _keep(finding: Finding, example: str) -> None:
+    if example and len(finding.examples) < MAX_EXAMPLES:
+        if len(example) > _MAX_EXAMPLE_CHARS:
+            example = f"{example[:_MAX_EXAMPLE_CHARS]}..."
+        finding.examples.append(example)
