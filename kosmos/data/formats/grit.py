@@ -97,6 +97,7 @@ def grit_phrases(
             tally.bad("span that is not [start, end, x0, y0, x1, y1, score]", f"{where}: {item}")
             return None
         start, end, box, score = parsed
+        tally.see_box(box, size=size, phrase=caption[start:end])
         box = box.clipped()
         if score < config.min_score:
             tally.change(f"box scored under {config.min_score}", where)

@@ -59,7 +59,7 @@ def read_refcoco(source: Path, config: ImportConfig, tally: Tally) -> Iterator[D
         if not isinstance(name, str) or not isinstance(expression, str) or not expression.strip():
             tally.bad("no file or expression", row.where)
             continue
-        box = _box(row)
+        box = _box(row, tally)
         if box is None:
             tally.bad("no box in pixels, or one without area", row.where)
             continue
@@ -134,14 +134,16 @@ def _picture(
     return path
 
 
-def _box(row: Row) -> Box | None:
+def _box(row: Row, tally: Tally) -> Box | None:
     corners, width, height = (row.fields.get(name) for name in ("bbox_xyxy", "width", "height"))
     if not isinstance(corners, list) or len(corners) != 4:
         return None
     try:
         pixels = [float(corner) for corner in corners]  # type: ignore[arg-type]
-        box = Box.from_pixels(*pixels, width=int(width), height=int(height))  # type: ignore[arg-type]
+        size = int(width), int(height)  # type: ignore[arg-type]
+        box = Box.from_pixels(*pixels, width=size[0], height=size[1])
     except (TypeError, ValueError, ZeroDivisionError):
         return None
+    tally.see_box(box, size=size, phrase=str(row.fields.get("expression")))
     box = box.clipped()
     return box if box.area > 0.0 else None

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from kosmos.boxes import Box
 from kosmos.files import Json
 
 Fate: TypeAlias = Literal["bad", "left out", "changed"]
@@ -34,6 +35,15 @@ class Tally:
     """Documents made."""
     losses: list[Loss] = field(default_factory=list)
     """Everything else, in order."""
+
+    def see_box(self, box: Box, *, size: tuple[int, int], phrase: str) -> None:
+        """Hear of a box as the source has it, before any rule; what checks boxes overrides this.
+
+        Args:
+            box: As fractions, if the source is what the format says.
+            size: Width and height of its picture in pixels.
+            phrase: The words it belongs to.
+        """
 
     def keep(self) -> None:
         """Count a document."""
