@@ -1,5 +1,7 @@
-"""Stream: one kind of data, and its share of every optimizer step."""
+"""Stream: one kind of data, and its share of every optimizer step; what a run leaves out."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -9,13 +11,46 @@ Packing: TypeAlias = Literal["single", "full-sentence", "isolated"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """A part of a stream, and its share of the stream."""
+
+    name: str
+    """Unique in the stream; the ledger and `kosmos plan` speak of it."""
+    path: str = ""
+    """Folder of document shards. Empty in a recipe whose data is the user's to name."""
+    weight: float
+    """Share of the stream's sequences, in any unit: the weights of a stream need no sum."""
+    heldout_path: str = ""
+    """Folder of shards whose loss is measured and never trained on; empty: none."""
+    num_tokens: float = 0.0
+    """Positions of all its rows; used by `kosmos plan` until an index has counted them; 0: not
+    known."""
+    stated_epochs: float = 0.0
+    """What the paper states, for `kosmos plan` to print beside its own; 0: not stated."""
+
+    def __post_init__(self) -> None:
+        if not self.name or "/" in self.name:
+            raise ConfigError(f"corpora: expected a name without '/', found {self.name!r}")
+        if not 0.0 < self.weight < float("inf"):
+            raise ConfigError(
+                f"corpora.{self.name}.weight: expected a positive number, found {self.weight}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
     """One kind of data, and its share of every optimizer step."""
 
     name: str
     """Unique in the run; metrics are reported under it."""
-    path: str
-    """Folder of document shards. Empty in a recipe whose data is the user's to name."""
+    path: str = ""
+    """Folder of document shards. Empty in a recipe whose data is the user's to name, and in a
+    stream of several corpora."""
+    corpora: tuple[Corpus, ...] = ()
+    """What the stream is mixed of, if it is not one folder."""
+    missing_corpora: Literal["refuse", "drop"] = "refuse"
+    """What to do with corpora that have no path. drop: leave them out with a warning, the weights
+    of the others count alone."""
     sequences_per_step: int
     """Sequences of this stream in every optimizer step: rows when packed, documents otherwise."""
     tokens_per_sequence: float
@@ -51,3 +86,80 @@ class Stream:
             raise ConfigError(
                 f"streams.{self.name}.max_unusable: expected [0, 1], found {self.max_unusable}"
             )
+        names = [corpus.name for corpus in self.corpora]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(
+                    f"streams.{self.name}.corpora: expected unique names, found {name!r} twice"
+                )
+
+    @property
+    def sources(self) -> tuple[Corpus, ...]:
+        """The corpora that it reads; a stream of one folder is one corpus of the same name.
+
+        Corpora that are left out for want of a path are not among them.
+        """
+        if not self.corpora:
+            whole = (self.name, self.path, self.heldout_path)
+            return (Corpus(name=whole[0], path=whole[1], weight=1.0, heldout_path=whole[2]),)
+        is_dropping = self.missing_corpora == "drop"
+        return tuple(corpus for corpus in self.corpora if corpus.path or not is_dropping)
+
+    def source_name(self, corpus: Corpus) -> str:
+        """What a corpus is called among all of a run: ``text``, or ``text/wikipedia``."""
+        return f"{self.name}/{corpus.name}" if self.corpora else self.name
+
+    def setting(self, corpus: Corpus) -> str:
+        """Dotted name of what sets a corpus: ``streams.text.corpora.wikipedia``."""
+        return f"streams.{self.name}" + (f".corpora.{corpus.name}" if self.corpora else "")
+
+
+def check_stream(stream: Stream) -> None:
+    """Fail unless the fields of a stream fit each other.
+
+    Not done while a stream is built: its fields are changed one at a time.
+
+    Raises:
+        ConfigError: Naming both sides.
+    """
+    if stream.corpora and (stream.path or stream.heldout_path):
+        field = "path" if stream.path else "heldout_path"
+        raise ConfigError(
+            f"streams.{stream.name}.{field}: expected none in a stream of corpora, found "
+            f"{stream.path or stream.heldout_path!r}",
+            hint=f"give each of streams.{stream.name}.corpora its own, or set "
+            f"streams.{stream.name}.corpora=[]",
+        )
+    if not stream.sources:
+        raise ConfigError(
+            f"streams.{stream.name}.corpora: expected one with a path, found none of "
+            f"{len(stream.corpora)}",
+            hint=f"--set streams.{stream.name}.corpora.{stream.corpora[0].name}.path=FOLDER",
+        )
+
+
+def skipped_steps(texts: Sequence[str]) -> tuple[range, ...]:
+    """The data steps that a run leaves out, in order and without overlap.
+
+    ``skipped_steps(["1200-1250", "7"])`` is ``(range(6, 7), range(1199, 1250))``: steps are written
+    as metrics count them, from 1, and counted from 0 inside.
+
+    Raises:
+        ConfigError: If one is not a step or a range of steps.
+    """
+    ranges = []
+    for text in texts:
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", text)
+        first, last = (0, 0) if match is None else (int(match[1]), int(match[2] or match[1]))
+        if not 1 <= first <= last:
+            raise ConfigError(
+                f"train.skip_steps: expected a step or a range such as '1200-1250', found {text!r}"
+            )
+        ranges.append((first - 1, last))
+    merged: list[range] = []
+    for start, stop in sorted(ranges):
+        if merged and start <= merged[-1].stop:
+            merged[-1] = range(merged[-1].start, max(stop, merged[-1].stop))
+        else:
+            merged.append(range(start, stop))
+    return tuple(merged)

@@ -6,39 +6,30 @@ so neither their number nor a restart changes a batch.
 """
 
 import dataclasses
+import logging
+import math
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float64
 
 from kosmos.data.batch import Batch
-from kosmos.data.collate import collate
-from kosmos.data.config import Stream
-from kosmos.data.index import Index, Row
+from kosmos.data.config import Corpus, Stream, check_stream
+from kosmos.data.index import Index
 from kosmos.data.indexing import index_key, open_index
+from kosmos.data.mixture import Sequences, StreamOrder
 from kosmos.data.order import MicroBatch, Order, cut
-from kosmos.data.permutation import Permutation
+from kosmos.data.reading import BatchReader, Source
 from kosmos.document.layout import Layout
-from kosmos.document.pixels import load_pixels
 from kosmos.document.shards import ShardReader
-from kosmos.document.types import Document
-from kosmos.errors import ConfigError
+from kosmos.errors import ConfigError, DataError
 from kosmos.image.config import ImageConfig
-from kosmos.image.transform import ImageTransform
 from kosmos.text.tokenizer import Tokenizer
 
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """A folder of shards with its index."""
-
-    stream: Stream
-    reader: ShardReader
-    index: Index
+_log = logging.getLogger(__name__)
 
 
 class Loader:
@@ -55,10 +46,11 @@ class Loader:
         micro_batch_tokens: Most positions of a micro-batch, padding included.
         cache_folder: Where indices are kept.
         heldout_sequences: Most held-out sequences of a stream.
+        skipped: Data steps that are left out, see :func:`kosmos.data.mixture.data_step`.
 
     Raises:
-        ConfigError: If a stream names no data.
-        DataError: If data is missing, damaged or too much of it is unusable.
+        ConfigError: If a stream contradicts itself or names no data.
+        DataError: If data is missing, damaged, too little for a step, or too much of it unusable.
     """
 
     def __init__(
@@ -72,31 +64,61 @@ class Loader:
         micro_batch_tokens: int,
         cache_folder: Path,
         heldout_sequences: int = 64,
+        skipped: Sequence[range] = (),
     ) -> None:
         self.tokenizer = tokenizer
         self.layout = layout
         self.image = image
+        self.streams = tuple(streams)
         self.micro_batch_tokens = micro_batch_tokens
         self.heldout_sequences = heldout_sequences
         self._cache_folder = cache_folder
-        self._transform = ImageTransform(image)
-        self._train = {stream.name: self._open(stream, stream.path) for stream in streams}
-        self._heldout = {
-            stream.name: self._open(stream, stream.heldout_path, what="heldout_path")
-            for stream in streams
-            if stream.heldout_path
-        }
-        self.order = Order(streams, self.indices, seed=seed, micro_batch_tokens=micro_batch_tokens)
+        for stream in streams:
+            check_stream(stream)
+            _check_paths(stream)
+        self._train = self._open_all(streams)
+        for stream in streams:
+            _check_size(stream, self._train.sources[stream.name])
+        self._heldout = self._open_all([_heldout_stream(s) for s in streams if _has_heldout(s)])
+        self.order = Order(
+            streams,
+            {
+                name: [source.index for source in of_stream]
+                for name, of_stream in self._train.sources.items()
+            },
+            seed=seed,
+            micro_batch_tokens=micro_batch_tokens,
+            skipped=skipped,
+        )
 
     @property
     def indices(self) -> dict[str, Index]:
-        """Index of the training data of each stream."""
-        return {name: source.index for name, source in self._train.items()}
+        """Index of the training data of each source, by its name: ``text/wikipedia``."""
+        return {
+            stream.source_name(corpus): source.index
+            for stream in self.streams
+            for corpus, source in zip(stream.sources, self._train.sources[stream.name], strict=True)
+        }
 
     @property
     def heldout_streams(self) -> tuple[str, ...]:
         """Streams that have held-out data."""
-        return tuple(self._heldout)
+        return tuple(self._heldout.streams)
+
+    def token_counts(self, stream: str) -> Float64[np.ndarray, " vocab"]:
+        """How often loss falls on each token of the vocabulary in a stream, its corpora weighted.
+
+        Args:
+            stream: Name of the stream.
+
+        Returns:
+            Counts that add up to those of the stream's rows.
+        """
+        counts = [source.index.token_counts for source in self._train.sources[stream]]
+        weights = np.array([corpus.weight for corpus in self._train.streams[stream].sources])
+        totals = np.array([of_source.sum() for of_source in counts])
+        scale = totals.sum() * weights / weights.sum() / totals
+        return np.tensordot(scale, np.stack(counts), axes=1)
 
     def step(self, step: int, *, rank: int = 0, num_ranks: int = 1) -> list[Batch]:
         """Micro-batches of a step that a rank reads, stream after stream, short rows first.
@@ -104,37 +126,46 @@ class Loader:
         What is read does not depend on the number of ranks, only who reads it; see order.py.
 
         Args:
-            step: Counted from 0.
+            step: Of the optimizer, counted from 0.
             rank: Which rank reads.
             num_ranks: How many ranks share the step.
         """
         parts = self.order.step(step, rank=rank, num_ranks=num_ranks)
-        return [self._batch(self._train[part.stream], part) for part in parts]
+        return [self._train.read(part) for part in parts]
 
-    def rows(self, stream: str, numbers: Sequence[int]) -> Batch:
+    def rows(self, stream: str, numbers: Sequence[int], *, corpus: int = 0) -> Batch:
         """Rows of a stream's index side by side, whatever their length and number.
 
         Args:
             stream: Name of the stream.
             numbers: Of the rows, as the index counts them.
+            corpus: Which of the stream's sources, by number.
         """
-        source, rows = self._train[stream], np.array(numbers, dtype=np.int64)
-        has_images = source.index.has_images(rows)
-        part = MicroBatch(stream=stream, place=0, rows=rows, needs_images=has_images)
-        return self._batch(source, part)
+        rows = np.array(numbers, dtype=np.int64)
+        part = MicroBatch(
+            stream=stream,
+            place=0,
+            sequences=Sequences(np.full_like(rows, corpus), rows, np.zeros_like(rows)),
+            needs_images=self._train.sources[stream][corpus].index.has_images(rows),
+        )
+        return self._train.read(part)
 
     def heldout(self, stream: str) -> list[Batch]:
-        """Micro-batches of a stream's held-out sequences, the same at every call and seed."""
-        source = self._heldout[stream]
-        count = min(self.heldout_sequences, source.index.num_rows)
-        order = Permutation(source.index.num_rows, 0, "heldout", stream)
+        """Micro-batches of a stream's held-out sequences, the same at every call and seed.
+
+        Corpora have their weights in it until one with few rows runs out.
+        """
+        indices = [source.index for source in self._heldout.sources[stream]]
+        num_rows = [index.num_rows for index in indices]
+        order = StreamOrder(self._heldout.streams[stream], num_rows, seed=0, purpose=("heldout",))
+        sequences = order(0, self.heldout_sequences)
         parts = cut(
             stream,
-            source.index,
-            order(np.arange(count, dtype=np.int64)),
+            indices,
+            sequences.at(sequences.epochs == 0),
             micro_batch_tokens=self.micro_batch_tokens,
         )
-        return [self._batch(source, part) for part in parts]
+        return [self._heldout.read(part) for part in parts]
 
     def prefetch(
         self,
@@ -167,51 +198,76 @@ class Loader:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _open(self, stream: Stream, path: str, what: str = "path") -> _Source:
-        if not path:
-            raise ConfigError(
-                f"streams.{stream.name}.{what}: expected a folder of document shards, found none",
-                hint=f"--set streams.{stream.name}.{what}=FOLDER",
-            )
-        reader = ShardReader(path)
-        key = index_key(stream, reader, self.tokenizer, layout=self.layout, image=self.image)
-        index = open_index(stream, reader, self.tokenizer, key, self._cache_folder)
-        return _Source(stream, reader, index)
-
-    def _batch(self, source: _Source, part: MicroBatch) -> Batch:
-        rows = [source.index.row(int(row)) for row in part.rows]
-        batch = collate(
-            rows,
-            stream=source.stream.name,
-            document_ids=tuple(source.index.id(doc) for row in rows for doc in row.documents),
-            pixels=self._pixels(source, rows),
-            isolated=source.stream.packing == "isolated",
+    def _open_all(self, streams: Sequence[Stream]) -> BatchReader:
+        return BatchReader(
+            streams,
+            {
+                stream.name: [self._open(stream, corpus) for corpus in stream.sources]
+                for stream in streams
+            },
+            image=self.image,
             pad_id=self.tokenizer.vocabulary.pad_id,
         )
-        weights = batch.loss_weights
-        return dataclasses.replace(
-            batch,
-            place=part.place,
-            needs_images=part.needs_images,
-            is_filler=part.is_filler,
-            loss_weights=np.zeros_like(weights) if part.is_filler else weights,
+
+    def _open(self, stream: Stream, corpus: Corpus) -> Source:
+        reader = ShardReader(corpus.path)
+        key = index_key(stream, reader, self.tokenizer, layout=self.layout, image=self.image)
+        return Source(reader, open_index(stream, reader, self.tokenizer, key, self._cache_folder))
+
+
+def _check_paths(stream: Stream) -> None:
+    """Fail if a source names no data; tell what is left out for that."""
+    missing = [corpus for corpus in stream.sources if not corpus.path]
+    if missing:
+        setting = f"{stream.setting(missing[0])}.path"
+        others = ", ".join(corpus.name for corpus in missing[1:])
+        hint = f"--set {setting}=FOLDER"
+        if stream.corpora:
+            hint += f"; or --set streams.{stream.name}.missing_corpora=drop leaves it out"
+        raise ConfigError(
+            f"{setting}: expected a folder of document shards, found none"
+            + (f" (nor for {others})" if others else ""),
+            hint=hint,
+        )
+    left_out = [corpus.name for corpus in stream.corpora if corpus not in stream.sources]
+    if left_out:
+        total = sum(corpus.weight for corpus in stream.sources)
+        shares = ", ".join(
+            f"{corpus.name} {corpus.weight / total:.1%}" for corpus in stream.sources
+        )
+        _log.warning(
+            "streams.%s: left out for want of a path: %s; of the others: %s",
+            *(stream.name, ", ".join(left_out), shares),
         )
 
-    def _pixels(
-        self, source: _Source, rows: Sequence[Row]
-    ) -> Float32[np.ndarray, "images 3 height width"] | None:
-        wanted = [image for row in rows for image in row.images]
-        if not wanted:
-            return None
-        docs: dict[int, Document] = {
-            document: source.reader[source.index.number(document)] for document, _ in wanted
-        }
-        stream = source.stream.name
-        return load_pixels(
-            [docs[document].images[image] for document, image in wanted],
-            self._transform,
-            where=[
-                f"stream {stream!r}, document {docs[document].id!r}, image {image}"
-                for document, image in wanted
-            ],
-        )
+
+def _check_size(stream: Stream, sources: Sequence[Source]) -> None:
+    """Fail if a source is shorter than its part of one step."""
+    total = sum(corpus.weight for corpus in stream.sources)
+    for corpus, source in zip(stream.sources, sources, strict=True):
+        needed = math.ceil(stream.sequences_per_step * corpus.weight / total)
+        if source.index.num_rows < needed:
+            raise DataError(
+                f"{stream.setting(corpus)} ({source.reader.folder}): expected at least {needed} "
+                f"sequences, which one step takes, found {source.index.num_rows}",
+                hint=f"a step would hold some twice; streams.{stream.name}.sequences_per_step "
+                f"takes fewer, a smaller max_tokens makes more of them",
+            )
+
+
+def _has_heldout(stream: Stream) -> bool:
+    return any(corpus.heldout_path for corpus in stream.sources)
+
+
+def _heldout_stream(stream: Stream) -> Stream:
+    """The stream that reads the held-out folders of another."""
+    return dataclasses.replace(
+        stream,
+        path=stream.heldout_path,
+        heldout_path="",
+        corpora=tuple(
+            dataclasses.replace(corpus, path=corpus.heldout_path, heldout_path="")
+            for corpus in (stream.sources if stream.corpora else ())
+            if corpus.heldout_path
+        ),
+    )

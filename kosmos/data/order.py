@@ -17,11 +17,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int64
 
 from kosmos.data.config import Stream
 from kosmos.data.index import Index
-from kosmos.data.mixture import Mixture
+from kosmos.data.mixture import Mixture, Sequences, data_step
 from kosmos.data.packing import micro_batches
 
 
@@ -33,8 +32,8 @@ class MicroBatch:
     """Name of the stream."""
     place: int
     """Its number in the step, counted over all streams."""
-    rows: Int64[np.ndarray, " rows"]
-    """Rows of the stream's index, short ones first."""
+    sequences: Sequences
+    """What stands in it, short rows first."""
     needs_images: bool
     """Whether it, or what another rank reads in the same round, has pictures."""
     is_filler: bool = False
@@ -46,40 +45,45 @@ class Order:
 
     Args:
         streams: What is read, and how much of each in a step.
-        indices: Index of each stream, by name.
+        indices: Index of each source of each stream, by name of the stream.
         seed: The order follows from it.
         micro_batch_tokens: Most positions of a micro-batch, padding included.
+        skipped: Data steps that are left out, see :func:`kosmos.data.mixture.data_step`.
     """
 
     def __init__(
         self,
         streams: Sequence[Stream],
-        indices: Mapping[str, Index],
+        indices: Mapping[str, Sequence[Index]],
         *,
         seed: int,
         micro_batch_tokens: int,
+        skipped: Sequence[range] = (),
     ) -> None:
-        self.indices = dict(indices)
+        self.indices = {name: tuple(of_stream) for name, of_stream in indices.items()}
         self.micro_batch_tokens = micro_batch_tokens
-        num_rows = {name: index.num_rows for name, index in indices.items()}
+        self.skipped = tuple(skipped)
+        num_rows = {
+            name: [index.num_rows for index in of_stream] for name, of_stream in indices.items()
+        }
         self.mixture = Mixture(streams, num_rows, seed=seed)
 
     def step(self, step: int, *, rank: int = 0, num_ranks: int = 1) -> list[MicroBatch]:
         """Micro-batches of a step that a rank reads, stream after stream, short rows first.
 
         Args:
-            step: Counted from 0.
+            step: Of the optimizer, counted from 0.
             rank: Which rank reads.
             num_ranks: How many ranks share the step.
         """
         assert 0 <= rank < num_ranks
         shares: list[MicroBatch] = []
         first = 0
-        for name, rows in self.mixture.rows(step).items():
+        for name, sequences in self.mixture.sequences(data_step(step, self.skipped)).items():
             parts = cut(
                 name,
                 self.indices[name],
-                rows,
+                sequences,
                 micro_batch_tokens=self.micro_batch_tokens,
                 first=first,
             )
@@ -90,30 +94,37 @@ class Order:
 
 def cut(
     stream: str,
-    index: Index,
-    rows: Int64[np.ndarray, " rows"],
+    indices: Sequence[Index],
+    sequences: Sequences,
     *,
     micro_batch_tokens: int,
     first: int = 0,
 ) -> list[MicroBatch]:
-    """Cut rows of a stream in micro-batches of similar length.
+    """Cut sequences of a stream in micro-batches of similar length.
 
     Args:
         stream: Name of the stream.
-        index: Of the stream.
-        rows: Of the index.
+        indices: Of its sources.
+        sequences: Of the stream.
         micro_batch_tokens: Most positions of a micro-batch, padding included.
         first: Place of the first micro-batch.
     """
-    groups = micro_batches(index.lengths(rows) - 1, micro_batch_tokens)
+    lengths = np.empty(len(sequences), dtype=np.int64)
+    for corpus, index in enumerate(indices):
+        of_corpus = sequences.corpora == corpus
+        lengths[of_corpus] = index.lengths(sequences.rows[of_corpus])
+    parts = [sequences.at(group) for group in micro_batches(lengths - 1, micro_batch_tokens)]
     return [
         MicroBatch(
             stream=stream,
             place=place,
-            rows=rows[group],
-            needs_images=index.has_images(rows[group]),
+            sequences=part,
+            needs_images=any(
+                index.has_images(part.rows[part.corpora == corpus])
+                for corpus, index in enumerate(indices)
+            ),
         )
-        for place, group in enumerate(groups, start=first)
+        for place, part in enumerate(parts, start=first)
     ]
 
 

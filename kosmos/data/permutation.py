@@ -47,17 +47,39 @@ class Permutation:
             outside = outside[values[outside] >= self.size]
         return values.astype(np.int64)
 
+    def inverse(self, values: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """Where each value comes from: ``inverse(permutation(i))`` is i.
+
+        Args:
+            values: Numbers in ``range(size)``.
+        """
+        indices = self._unmix(np.asarray(values).astype(np.uint64))
+        outside = np.flatnonzero(indices >= self.size)
+        while len(outside):
+            indices[outside] = self._unmix(indices[outside])
+            outside = outside[indices[outside] >= self.size]
+        return indices.astype(np.int64)
+
     def _mix(self, values: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
         """One pass through the network."""
         bits = np.uint64(self._half_bits)
         mask = np.uint64((1 << self._half_bits) - 1)
         left, right = values >> bits, values & mask
         for key in self._round_keys:
-            left, right = right, left ^ (_scramble(right ^ key) & mask)
+            left, right = right, left ^ (scramble(right ^ key) & mask)
+        return (left << bits) | right
+
+    def _unmix(self, values: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
+        """One pass back through the network."""
+        bits = np.uint64(self._half_bits)
+        mask = np.uint64((1 << self._half_bits) - 1)
+        left, right = values >> bits, values & mask
+        for key in self._round_keys[::-1]:
+            left, right = right ^ (scramble(left ^ key) & mask), left
         return (left << bits) | right
 
 
-def _scramble(values: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
+def scramble(values: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
     """SplitMix64's finalizer: every bit of the input moves every bit of the output."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

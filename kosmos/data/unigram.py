@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Real
 
 from kosmos.data.batch import Batch
 
 
-def unigram_loss(token_counts: Int64[np.ndarray, " vocab"], batches: Sequence[Batch]) -> float:
+def unigram_loss(token_counts: Real[np.ndarray, " vocab"], batches: Sequence[Batch]) -> float:
     """Mean negative log-likelihood, in nats, of the tokens of some batches on which loss falls.
 
     Args:

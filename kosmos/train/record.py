@@ -33,12 +33,13 @@ def run_record(run: Run, loader: Loader) -> dict[str, Json]:
         "version": _package_version(),
         "tokenizer": loader.tokenizer.digest,
         "data": {
-            stream.name: {
-                "path": stream.path,
-                "shards": loader.indices[stream.name].key.shards,
-                "index": loader.indices[stream.name].digest,
+            stream.source_name(corpus): {
+                "path": corpus.path,
+                "shards": loader.indices[stream.source_name(corpus)].key.shards,
+                "index": loader.indices[stream.source_name(corpus)].digest,
             }
             for stream in run.streams
+            for corpus in stream.sources
         },
     }
 

@@ -53,3 +53,10 @@ def test_small_permutations_are_uniform_enough() -> None:
 def test_order_is_pinned_so_that_old_runs_can_be_resumed() -> None:
     order = Permutation(10, 0, "text", 0)(np.arange(10))
     assert order.tolist() == [2, 3, 5, 4, 6, 0, 9, 7, 1, 8]
+
+
+@given(st.integers(1, 3000), st.integers(0, 5))
+def test_the_inverse_finds_where_each_value_comes_from(size: int, seed: int) -> None:
+    permutation = Permutation(size, seed, "a")
+    indices = np.arange(size, dtype=np.int64)
+    assert np.array_equal(permutation.inverse(permutation(indices)), indices)
