@@ -1,14 +1,14 @@
 """``kosmos plan``: what a run will take, before anything runs."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
 
 from kosmos import config
 from kosmos.recipes.table import make_run
-from kosmos.train.plan import Plan, plan
+from kosmos.train.plan import CorpusPlan, Plan, plan
 
 
 @click.command()
@@ -68,6 +68,7 @@ def _lines(result: Plan, time_s: float | None) -> Iterator[str]:
             f"{mark}"
         )
     yield ""
+    yield from _corpora([corpus for stream in result.streams for corpus in stream.corpora])
     stated = (result.stated_tokens_per_step, result.stated_total_tokens)
     yield _quantity("tokens a step", result.tokens_per_step, stated[0])
     yield f"{'steps':<24}{result.steps:,}"
@@ -87,6 +88,25 @@ def _lines(result: Plan, time_s: float | None) -> Iterator[str]:
         days, rest = divmod(round(time_s), 86_400)
         hours, rest = divmod(rest, 3600)
         yield f"{'time':<24}{days} d {hours} h {rest // 60} min {rest % 60} s"
+
+
+def _corpora(corpora: Sequence[CorpusPlan]) -> Iterator[str]:
+    """How often the run reads each corpus whose size is known."""
+    known = [corpus for corpus in corpora if corpus.num_tokens]
+    if not known:
+        return
+    width = max(15, *(len(corpus.name) for corpus in known)) + 1
+    yield (
+        f"{'corpus':<{width}}{'of stream':>10}{'tokens/step':>13}{'in all':>17}{'it has':>17}"
+        f"{'epochs':>8}"
+    )
+    for corpus in known:
+        stated = f"  (paper: {corpus.stated_epochs:.2f})" if corpus.stated_epochs else ""
+        yield (
+            f"{corpus.name:<{width}}{corpus.share:>10.1%}{corpus.tokens_per_step:>13,.0f}"
+            f"{corpus.total_tokens:>17,.0f}{corpus.num_tokens:>17,.0f}{corpus.epochs:>8.2f}{stated}"
+        )
+    yield ""
 
 
 def _quantity(name: str, value: float, stated: float) -> str:

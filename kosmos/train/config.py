@@ -1,13 +1,15 @@
 """Run: everything an experiment is, from the data it reads to the checkpoint it leaves."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
-from kosmos.data.config import Stream
+from kosmos.data.config import Stream, check_stream, skipped_steps
 from kosmos.document.layout import Layout
 from kosmos.errors import ConfigError
 from kosmos.image.config import ImageConfig
 from kosmos.model.config import ModelConfig
+
+Precision: TypeAlias = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +39,34 @@ class TrainConfig:
     """What of the vision tower trains. KOSMOS-1: last-layer. KOSMOS-2: all. Release: frozen."""
     start_from: str = ""
     """Model folder whose weights it starts with; rows of a larger vocabulary stay fresh."""
+    precision: Precision = "float32"
+    """Type of activations and of the weights they meet. bfloat16: weights, moments and summed
+    gradients stay float32."""
+    recompute: bool = False
+    """Forget activations inside a layer and compute them again in the backward pass: a third more
+    time, a fraction of the memory."""
+    compile: bool = False
+    """Compile each layer with torch.compile; pays on a GPU, not on a CPU."""
+    nonfinite: Literal["stop", "skip"] = "stop"
+    """What to do with a step whose loss or gradient is not finite. skip: leave the weights as they
+    are and note the step and its documents in events.jsonl."""
+    max_nonfinite: int = 10
+    """Steps in a row that may be skipped so before the run stops all the same."""
     micro_batch_tokens: int = 16_384
     """A stream's share of a step is cut into micro-batches of at most this many tokens."""
     checkpoint_every: int = 1000
     """Steps between checkpoints; the last step always leaves one."""
     keep_checkpoints: int = 2
     """How many of the latest checkpoints stay; 0: all."""
+    background_checkpoints: bool = True
+    """Write checkpoints while training goes on, from a copy of weights and moments in main memory;
+    False: wait for the disk."""
+    skip_steps: tuple[str, ...] = ()
+    """Steps of data that are left out, such as ["1200-1250", "1300"]: around a spike of the loss,
+    say. Training reads on after them, and its own steps are counted without a gap. A resumed run
+    may leave out more of what it has not read yet."""
+    loader_workers: int = 0
+    """Processes that read ahead; 0: a thread of the training process. Batches are the same."""
     heldout_every: int = 0
     """Steps between held-out losses; 0: only at the end."""
     heldout_sequences: int = 64
@@ -51,18 +75,21 @@ class TrainConfig:
     """Steps between progress lines; metrics.jsonl gets every step."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "micro_batch_tokens", "checkpoint_every", "log_every"):
+        positive = ("steps", "micro_batch_tokens", "checkpoint_every", "log_every", "max_nonfinite")
+        for name in positive:
             if getattr(self, name) <= 0:
                 raise ConfigError(
                     f"train.{name}: expected a positive number, found {getattr(self, name)}"
                 )
-        for name in ("warmup_steps", "clip_norm", "keep_checkpoints", "heldout_every"):
+        not_negative = ("warmup_steps", "clip_norm", "keep_checkpoints", "heldout_every")
+        for name in (*not_negative, "loader_workers"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"train.{name}: expected 0 or more, found {getattr(self, name)}")
         if self.learning_rate <= 0.0:
             raise ConfigError(
                 f"train.learning_rate: expected a positive number, found {self.learning_rate}"
             )
+        skipped_steps(self.skip_steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +155,7 @@ def check_run(run: Run, *, vocabulary_size: int | None = None) -> None:
             hint=f"--set model.decoder.vocab_size={vocabulary_size}",
         )
     for stream in run.streams:
+        check_stream(stream)
         if stream.max_tokens > model.decoder.max_tokens:
             raise ConfigError(
                 f"streams.{stream.name}.max_tokens: expected at most model.decoder.max_tokens="

@@ -1,4 +1,4 @@
-"""Lengths of a run's streams as the indices of its data measured them."""
+"""Lengths of a run's corpora as the indices of its data measured them."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from kosmos.train.plan import Lengths
 
 
 def measured_lengths(run: Run, cache_folder: Path) -> dict[str, Lengths]:
-    """Mean lengths of the streams that have an index.
+    """Lengths of the corpora that have an index, by name: ``text/wikipedia``.
 
     Args:
         run: Its streams name their data.
@@ -24,17 +24,19 @@ def measured_lengths(run: Run, cache_folder: Path) -> dict[str, Lengths]:
     tokenizer = Tokenizer.load(run.tokenizer, num_cells=run.num_cells)
     lengths = {}
     for stream in run.streams:
-        if not stream.path:
-            continue
-        reader = ShardReader(stream.path)
-        key = index_key(stream, reader, tokenizer, layout=run.layout, image=run.image)
-        folder = index_folder(cache_folder, key)
-        if folder.is_dir():
-            index = Index(folder)
-            lengths[stream.name] = Lengths(
-                tokens=index.num_positions / index.num_rows,
-                images=index.num_images / index.num_rows,
-            )
+        for corpus in stream.sources:
+            if not corpus.path:
+                continue
+            reader = ShardReader(corpus.path)
+            key = index_key(stream, reader, tokenizer, layout=run.layout, image=run.image)
+            folder = index_folder(cache_folder, key)
+            if folder.is_dir():
+                index = Index(folder)
+                lengths[stream.source_name(corpus)] = Lengths(
+                    tokens=index.num_positions / index.num_rows,
+                    images=index.num_images / index.num_rows,
+                    total_tokens=index.num_positions,
+                )
     if not lengths:
         raise DataError(
             f"{cache_folder}: expected the index of one of the run's streams, found none",

@@ -7,6 +7,7 @@ with indices of the data at hand they are the measured ones.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from kosmos.data.config import Stream
 from kosmos.model.cost import (
     TrainingMemory,
     count_parameters,
@@ -19,12 +20,34 @@ from kosmos.train.config import Run, check_run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lengths:
-    """Means over the sequences of a stream."""
+    """Means over the sequences of a stream or a corpus."""
 
     tokens: float
     """Positions, image slots included."""
     images: float
     """Pictures."""
+    total_tokens: float = 0.0
+    """Positions of all of them; 0: not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorpusPlan:
+    """One corpus's part of the run."""
+
+    name: str
+    """``text/wikipedia``, or the stream's name if it is one folder."""
+    share: float
+    """Of the sequences of its stream."""
+    tokens_per_step: float
+    """Positions, on average."""
+    total_tokens: float
+    """Of the whole run."""
+    num_tokens: float
+    """Positions of the corpus; 0: not known."""
+    epochs: float
+    """How often the run reads it; 0: not known."""
+    stated_epochs: float
+    """What the paper says; 0: nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +67,9 @@ class StreamPlan:
     images_per_step: float
     """Pictures."""
     is_measured: bool
-    """Whether the lengths come from an index or from the stream's own statement."""
+    """Whether the lengths come from indices or from the stream's own statement."""
+    corpora: tuple[CorpusPlan, ...]
+    """What it is mixed of; one for a stream of one folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,16 +111,15 @@ def plan(run: Run, measured: Mapping[str, Lengths] | None = None) -> Plan:
 
     Args:
         run: The run.
-        measured: Lengths of streams whose data is indexed, by name.
+        measured: Lengths of corpora whose data is indexed, by name: ``text/wikipedia``, or that of
+            a stream of one folder.
 
     Raises:
         ConfigError: If the parts of the run do not fit each other.
     """
     check_run(run)
-    lengths = {
-        stream.name: Lengths(tokens=stream.tokens_per_sequence, images=stream.images_per_sequence)
-        for stream in run.streams
-    } | dict(measured or {})
+    measured = measured or {}
+    lengths = {stream.name: _mean_lengths(stream, measured) for stream in run.streams}
     tokens = {s.name: s.sequences_per_step * lengths[s.name].tokens for s in run.streams}
     tokens_per_step = sum(tokens.values())
     flops_per_step = sum(
@@ -112,7 +136,8 @@ def plan(run: Run, measured: Mapping[str, Lengths] | None = None) -> Plan:
                 tokens_per_step=tokens[stream.name],
                 share=tokens[stream.name] / tokens_per_step,
                 images_per_step=stream.sequences_per_step * lengths[stream.name].images,
-                is_measured=stream.name in (measured or {}),
+                is_measured=_is_measured(stream, measured),
+                corpora=_corpora(run, stream, measured),
             )
             for stream in run.streams
         ),
@@ -129,6 +154,48 @@ def plan(run: Run, measured: Mapping[str, Lengths] | None = None) -> Plan:
         flops_per_step=flops_per_step,
         total_flops=flops_per_step * run.train.steps,
     )
+
+
+def _is_measured(stream: Stream, measured: Mapping[str, Lengths]) -> bool:
+    return all(stream.source_name(corpus) in measured for corpus in stream.sources)
+
+
+def _mean_lengths(stream: Stream, measured: Mapping[str, Lengths]) -> Lengths:
+    """Of a stream's sequences; as it states them unless all of its corpora are measured."""
+    if not _is_measured(stream, measured):
+        return Lengths(tokens=stream.tokens_per_sequence, images=stream.images_per_sequence)
+    total = sum(corpus.weight for corpus in stream.sources)
+    shares = [
+        (corpus.weight / total, measured[stream.source_name(corpus)]) for corpus in stream.sources
+    ]
+    return Lengths(
+        tokens=sum(share * lengths.tokens for share, lengths in shares),
+        images=sum(share * lengths.images for share, lengths in shares),
+    )
+
+
+def _corpora(run: Run, stream: Stream, measured: Mapping[str, Lengths]) -> tuple[CorpusPlan, ...]:
+    weight = sum(corpus.weight for corpus in stream.sources)
+    plans = []
+    for corpus in stream.sources:
+        name, share = stream.source_name(corpus), corpus.weight / weight
+        found = measured.get(name)
+        length = stream.tokens_per_sequence if found is None else found.tokens
+        num_tokens = corpus.num_tokens if found is None else found.total_tokens
+        per_step = stream.sequences_per_step * share * length
+        total = per_step * run.train.steps
+        plans.append(
+            CorpusPlan(
+                name=name,
+                share=share,
+                tokens_per_step=per_step,
+                total_tokens=total,
+                num_tokens=num_tokens,
+                epochs=total / num_tokens if num_tokens else 0.0,
+                stated_epochs=corpus.stated_epochs,
+            )
+        )
+    return tuple(plans)
 
 
 def _flops(run: Run, sequences: int, lengths: Lengths) -> int:

@@ -10,17 +10,21 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 from kosmos import config
+from kosmos.data.config import skipped_steps
 from kosmos.data.loader import Loader
+from kosmos.data.mixture import data_step
 from kosmos.errors import CheckpointError
 from kosmos.files import Json
 from kosmos.train.config import Run
 
 # what may change between a run and its continuation: no weight depends on it. Of data and
-# tokenizer the digests are compared, not the paths.
+# tokenizer the digests are compared, not the paths; skipped steps have a check of their own.
 _MAY_DIFFER = re.compile(
     r"run\.(name|source|tokenizer|stated_.*)"
     r"|run\.train\.(checkpoint_every|keep_checkpoints|heldout_every|heldout_sequences|log_every)"
+    r"|run\.train\.(loader_workers|skip_steps)"
     r"|run\.streams\..*\.(path|heldout_path|tokens_per_sequence|images_per_sequence|max_unusable)"
+    r"|run\.streams\..*\.(missing_corpora|num_tokens|stated_epochs)"
     r"|digest|version|data\..*\.path"
 )
 
@@ -66,6 +70,44 @@ def check_same_run(recorded: Json, record: Json, *, where: str) -> None:
             f"{where}: expected the run that is being resumed, found {'; '.join(differing)}",
             hint="resume with the settings in run.json, or train into another folder",
         )
+
+
+def check_same_data(recorded: Json, run: Run, *, num_done: int, where: str) -> None:
+    """Fail unless the finished steps read what they would read now, whatever steps are skipped.
+
+    Args:
+        recorded: The record of the run as its checkpoint has it.
+        run: The run that wants to go on.
+        num_done: Finished steps.
+        where: The checkpoint, for the message.
+
+    Raises:
+        CheckpointError: If a step that is done would have been left out, or one that was left out
+            would have been read.
+    """
+    before, now = (
+        skipped_steps(tuple(str(text) for text in steps))
+        for steps in (_recorded_skips(recorded), run.train.skip_steps)
+    )
+    read = 0 if num_done == 0 else data_step(num_done - 1, before) + 1
+    was, would_be = (
+        [(left_out.start, min(left_out.stop, read)) for left_out in ranges if left_out.start < read]
+        for ranges in (before, now)
+    )
+    if was != would_be:
+        raise CheckpointError(
+            f"{where}: expected train.skip_steps that leave the first {read} steps of data as they "
+            f"were read, found {list(run.train.skip_steps)} after {_recorded_skips(recorded)}",
+            hint=f"data can be left out from step {read + 1} on; to leave out earlier data, remove "
+            f"the checkpoints after it",
+        )
+
+
+def _recorded_skips(recorded: Json) -> list[Json]:
+    run = recorded["run"]  # type: ignore[index, call-overload]
+    steps = run["train"].get("skip_steps", [])  # type: ignore[index, call-overload, union-attr]
+    assert isinstance(steps, list)
+    return steps
 
 
 def _leaves(value: Json, name: str = "") -> Iterator[tuple[str, Json]]:
