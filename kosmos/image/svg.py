@@ -17,8 +17,9 @@ from kosmos.errors import ConfigError
 from kosmos.image.codec import encode_jpeg, encode_png
 from kosmos.image.labels import INK, Frame, Label, Mark, Scene, lay_out
 
-_FONTS = "Helvetica, Arial, Liberation Sans, DejaVu Sans, sans-serif"
-_FONT_SCALE = 0.88
+FONTS = "Helvetica, Arial, Liberation Sans, DejaVu Sans, sans-serif"
+"""Whichever of them the one who looks has."""
+FONT_SCALE = 0.88
 """Letters of DejaVu Sans, the widest of the usual fonts, are 1.12 times as wide as those of
 Pillow's, for which the plates are made. (``textLength`` would be exact, and many programs that
 print or convert ignore it.)"""
@@ -64,10 +65,10 @@ def svg_boxes(
         '<?xml version="1.0" encoding="UTF-8"?>',
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'role="img" width="{width}" height="{height}" viewBox="0 0 {width} {height}">',
-        f"<title>{_text(title or 'A picture with boxes')}</title>",
+        f"<title>{xml_text(title or 'A picture with boxes')}</title>",
         # plain href is newer, and unknown to some programs that print
         f'<image width="{width}" height="{height}" preserveAspectRatio="none"{rendering} '
-        f"xlink:href={_attribute(source)}/>",
+        f"xlink:href={xml_attribute(source)}/>",
     ]
     for frame in scene.frames:
         lines += [f"<g>{_title(said[frame.mark_index])}", *_frame(frame, scene.line_px), "</g>"]
@@ -89,36 +90,38 @@ def _frame(frame: Frame, line_px: int) -> Iterator[str]:
     wide, high = max(right + 1 - left - 2 * half, 0), max(bottom + 1 - top - 2 * half, 0)
     shape = f'x="{x:g}" y="{y:g}" width="{wide:g}" height="{high:g}" fill="none"'
     yield f'<rect {shape} stroke="{INK}" stroke-width="{line_px + 2}"/>'
-    yield f'<rect {shape} stroke={_attribute(frame.color)} stroke-width="{line_px}"/>'
+    yield f'<rect {shape} stroke={xml_attribute(frame.color)} stroke-width="{line_px}"/>'
 
 
 def _label(label: Label, color: str) -> Iterator[str]:
     left, top, right, bottom = label.place
     yield (
         f'<rect x="{left + 0.5:g}" y="{top + 0.5:g}" width="{right - left - 1}" '
-        f'height="{bottom - top - 1}" rx="{label.radius}" fill={_attribute(color)} '
+        f'height="{bottom - top - 1}" rx="{label.radius}" fill={xml_attribute(color)} '
         f'stroke="{INK}"/>'
     )
     middle = (left + right) / 2
     for line in label.lines:
         # half of the height that the smaller letters lack, so that they stay in the middle
-        baseline = line.baseline - 0.36 * label.font_px * (1 - _FONT_SCALE)
+        baseline = line.baseline - 0.36 * label.font_px * (1 - FONT_SCALE)
         yield (
-            f'<text x="{middle:g}" y="{baseline:.1f}" text-anchor="middle" font-family="{_FONTS}" '
-            f'font-size="{label.font_px * _FONT_SCALE:.1f}" fill="{label.ink}">'
-            f"{_text(line.text)}</text>"
+            f'<text x="{middle:g}" y="{baseline:.1f}" text-anchor="middle" font-family="{FONTS}" '
+            f'font-size="{label.font_px * FONT_SCALE:.1f}" fill="{label.ink}">'
+            f"{xml_text(line.text)}</text>"
         )
 
 
 def _title(words: str) -> str:
-    return f"<title>{_text(words)}</title>" if words.strip() else ""
+    return f"<title>{xml_text(words)}</title>" if words.strip() else ""
 
 
-def _text(words: str) -> str:
+def xml_text(words: str) -> str:
+    """Words as XML can hold them."""
     return escape(_NOT_XML.sub("\ufffd", words))
 
 
-def _attribute(value: str) -> str:
+def xml_attribute(value: str) -> str:
+    """The same as the value of an attribute, with its quotes."""
     return quoteattr(_NOT_XML.sub("\ufffd", value))
 
 
