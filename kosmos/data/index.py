@@ -115,6 +115,10 @@ class Index:
             np.memmap(tokens, dtype="<u4", mode="r") if num_tokens else np.empty(0, dtype="<u4")
         )
 
+    def __reduce__(self) -> tuple[type["Index"], tuple[Path]]:
+        # another process maps the files itself
+        return (Index, (self.folder,))
+
     @property
     def digest(self) -> str:
         """Of everything that made it."""

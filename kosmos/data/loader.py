@@ -1,16 +1,14 @@
 """Loader: the batches of any step, as a pure function of the seed and the step.
 
 The order of everything is fixed by the index (what fills a row) and the mixture (which rows a step
-takes); nothing here has a state. Reading ahead happens in threads that compute the same function,
-so neither their number nor a restart changes a batch.
+takes); nothing here has a state. Reading ahead computes the same function in other threads or
+processes, so neither their number nor a restart changes a batch.
 """
 
 import dataclasses
 import logging
 import math
-from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +20,7 @@ from kosmos.data.index import Index
 from kosmos.data.indexing import index_key, open_index
 from kosmos.data.mixture import Sequences, StreamOrder
 from kosmos.data.order import MicroBatch, Order, cut
+from kosmos.data.prefetching import read_ahead
 from kosmos.data.reading import BatchReader, Source
 from kosmos.document.layout import Layout
 from kosmos.document.shards import ShardReader
@@ -174,10 +173,12 @@ class Loader:
         *,
         rank: int = 0,
         num_ranks: int = 1,
-        depth: int = 2,
-        num_threads: int = 1,
+        depth: int = 1,
+        num_workers: int = 0,
     ) -> Generator[list[Batch], None, None]:
         """Batches of steps ``[start, stop)``, read ahead in the background.
+
+        Close it, or read it to its end: until then its workers wait.
 
         Args:
             start: First step.
@@ -185,18 +186,19 @@ class Loader:
             rank: Which rank reads.
             num_ranks: How many ranks share each step.
             depth: Steps read ahead of the one in use.
-            num_threads: Threads that read.
+            num_workers: Processes that read; 0: one thread of this one.
+
+        Raises:
+            DataError: What reading raised, at the step it is of; or a worker is dead.
         """
-        pending: deque[Future[list[Batch]]] = deque()
-        pool = ThreadPoolExecutor(num_threads, thread_name_prefix="loader")
-        try:
-            for step in range(start, stop + depth):
-                if step < stop:
-                    pending.append(pool.submit(self.step, step, rank=rank, num_ranks=num_ranks))
-                if step >= start + depth:
-                    yield pending.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        return read_ahead(
+            lambda step: self.order.step(step, rank=rank, num_ranks=num_ranks),
+            self._train,
+            start,
+            stop,
+            depth=depth,
+            num_workers=num_workers,
+        )
 
     def _open_all(self, streams: Sequence[Stream]) -> BatchReader:
         return BatchReader(

@@ -55,9 +55,9 @@ def test_a_step_is_a_pure_function_of_seed_and_step(
     assert [b.document_ids for b in other.step(17)] != [b.document_ids for b in wanted]
 
 
-@pytest.mark.parametrize(("num_threads", "depth"), [(1, 1), (1, 3), (3, 4)])
-def test_reading_ahead_changes_no_batch(loader: Loader, num_threads: int, depth: int) -> None:
-    ahead = list(loader.prefetch(4, 9, depth=depth, num_threads=num_threads))
+@pytest.mark.parametrize(("num_workers", "depth"), [(0, 0), (0, 3), (1, 1), (3, 2)])
+def test_reading_ahead_changes_no_batch(loader: Loader, num_workers: int, depth: int) -> None:
+    ahead = list(loader.prefetch(4, 9, depth=depth, num_workers=num_workers))
     assert len(ahead) == 5
     for step, batches in zip(range(4, 9), ahead, strict=True):
         assert_equal(batches, loader.step(step))
