@@ -118,6 +118,19 @@ class RemotePath:
         is_page = str(info.get("mimetype", "")).startswith("text/html")
         return "directory" if is_page else str(info["type"])
 
+    def iterdir(self) -> Iterator["RemotePath"]:
+        """Files and folders in this folder.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            DataError: If it cannot be listed.
+        """
+        filesystem, path = self._reach()
+        with self._told():
+            found = filesystem.ls(path, detail=False)
+        for name in found:
+            yield RemotePath(filesystem.unstrip_protocol(name))
+
     def rglob(self, pattern: str) -> Iterator["RemotePath"]:
         """Files below this folder whose name matches; of ``https``, as far as it lists them."""
         filesystem, path = self._reach()

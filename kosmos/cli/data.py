@@ -5,10 +5,16 @@ from pathlib import Path
 
 import click
 
-_FORMATS = (
-    "text, wikitext, jsonl (text); pairs, coco, grit (pictures with captions); mmc4 (pages); "
-    "instructions; coco-references, refcoco, vqa (test sets for kosmos evaluate)"
-)
+
+class _Import(click.Command):
+    """A command whose help ends with the formats there are."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        from kosmos.data.formats.table import FORMATS
+
+        with formatter.section("Formats"):
+            formatter.write_dl([(name, found.help) for name, found in FORMATS.items()])
 
 
 @click.group()
@@ -16,13 +22,15 @@ def command() -> None:
     """Bring real data into document shards."""
 
 
-@command.command(
-    "import", epilog=f"Formats: {_FORMATS}.", short_help="Files of a known format into shards."
-)
+@command.command("import", cls=_Import, short_help="Files of a known format into shards.")
 @click.argument("format_name", metavar="FORMAT")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source")
 @click.argument("destination", type=click.Path(path_type=Path))
-@click.option("--images", default="", help="Folder of the pictures, if not beside SOURCE.")
+@click.option(
+    "--images",
+    default="",
+    help="Folder of the pictures, if not beside SOURCE: files, or img2dataset's tars.",
+)
 @click.option(
     "--assign-images",
     is_flag=True,
@@ -47,7 +55,7 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def import_(
     format_name: str,
-    source: Path,
+    source: str,
     destination: Path,
     images: str,
     assign_images: bool,
@@ -60,6 +68,10 @@ def import_(
     as_json: bool,
 ) -> None:
     """Read SOURCE, a file or folder of FORMAT, into DESTINATION/train and DESTINATION/heldout.
+
+    SOURCE and --images may lie elsewhere: s3://..., https://... A record that is not as it should
+    be is counted under a reason and listed in DESTINATION/dropped.jsonl; a file that ends early
+    stops the import, unless --set damaged_files=count.
 
     Example: kosmos data import grit rows.jsonl corpora/grit --images photos --heldout-fraction 0.1
     """

@@ -24,6 +24,7 @@ from kosmos.document.shards import ShardWriter
 from kosmos.document.types import Document
 from kosmos.errors import ConfigError, DataError
 from kosmos.files import Json, write_json, write_jsonl
+from kosmos.remote import AnyPath, locate
 from kosmos.runtime import generator
 
 _MIN_RECORDS_TO_JUDGE = 20
@@ -44,7 +45,7 @@ class ImportReport:
 
 def import_corpus(
     format_name: str,
-    source: Path,
+    source: AnyPath | str,
     destination: Path,
     *,
     config: ImportConfig,
@@ -56,7 +57,8 @@ def import_corpus(
 
     Args:
         format_name: A name of :data:`~kosmos.data.formats.table.FORMATS`.
-        source: A file, or a folder of files of the format.
+        source: A file, or a folder of files of the format; text may name a remote one, such as
+            ``s3://bucket/corpus``.
         destination: Folder for the results; folders of an earlier import are replaced.
         config: Choices of the reader.
         heldout_fraction: Share of the sources held out; of a test set it is all.
@@ -74,6 +76,7 @@ def import_corpus(
         raise ConfigError(f"heldout_fraction: expected [0, 1], found {heldout_fraction}")
     if FORMATS[format_name].is_test_set:
         heldout_fraction = 1.0
+    source = locate(source)
     tally, writing = Tally(), _Writing()
     provenance: dict[str, Json] = {
         "format": format_name,
@@ -120,7 +123,7 @@ class _Writing:
             tally.bad("document that cannot be stored", error.message)
 
 
-def _check(source: Path, tally: Tally, max_bad: float) -> None:
+def _check(source: AnyPath, tally: Tally, max_bad: float) -> None:
     num_records = tally.num_documents + tally.num_bad
     if num_records >= _MIN_RECORDS_TO_JUDGE and tally.num_bad > max_bad * num_records:
         reasons = ", ".join(f"{reason} ({n})" for reason, n in tally.counts("bad").items())
@@ -131,7 +134,7 @@ def _check(source: Path, tally: Tally, max_bad: float) -> None:
         )
 
 
-def _check_sides(source: Path, num_train: int, num_heldout: int, fraction: float) -> None:
+def _check_sides(source: AnyPath, num_train: int, num_heldout: int, fraction: float) -> None:
     empty = "train" if num_train == 0 and fraction < 1.0 else ""
     if num_heldout == 0 and fraction > 0.0:
         empty = "heldout"

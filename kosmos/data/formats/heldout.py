@@ -16,12 +16,13 @@ from pathlib import Path
 from kosmos.boxes import Box
 from kosmos.data.formats.config import ImportConfig
 from kosmos.data.formats.pairs import coco_captions
-from kosmos.data.formats.pictures import PictureFolder, check_picture
+from kosmos.data.formats.pictures import Picture, PictureFolder, check_picture
 from kosmos.data.formats.records import Row, read_rows
 from kosmos.data.formats.tally import Tally
 from kosmos.document.types import Document, Image
 from kosmos.errors import DataError
 from kosmos.files import Json, read_json
+from kosmos.remote import AnyPath
 
 _JSONL = frozenset({".jsonl"})
 # how COCO's files are named in VQAv2, by split, and in later releases
@@ -35,26 +36,26 @@ _IMAGE_NAMES = (
 )
 
 
-def read_coco_references(source: Path, config: ImportConfig, tally: Tally) -> Iterator[Document]:
+def read_coco_references(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
     """A document per picture, with all its captions."""
     folder = PictureFolder(source, config)
-    for name, captions in coco_captions(source, tally):
+    for name, captions in coco_captions(source, config, tally):
         references: list[Json] = [caption.strip() for caption in captions if caption.strip()]
         where = f"{source.name}: {name}"
         if not references:
             tally.leave_out("picture without captions", where)
             continue
-        path = _picture(folder, [name], config, tally, where)
-        if path is not None:
+        picture = _picture(folder, [name], config, tally, where)
+        if picture is not None:
             tally.keep()
-            meta: dict[str, Json] = {"references": references, "source": path.name}
-            yield Document([Image(path)], id=Path(name).stem, meta=meta)
+            meta: dict[str, Json] = {"references": references, "source": picture.name}
+            yield Document([Image(picture.source)], id=Path(name).stem, meta=meta)
 
 
-def read_refcoco(source: Path, config: ImportConfig, tally: Tally) -> Iterator[Document]:
+def read_refcoco(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
     """A document per expression."""
     folder = PictureFolder(source, config)
-    for row in read_rows(source, tally, suffixes=_JSONL):
+    for row in read_rows(source, config, tally, suffixes=_JSONL):
         name, expression = row.fields.get("file"), row.fields.get("expression")
         if not isinstance(name, str) or not isinstance(expression, str) or not expression.strip():
             tally.bad("no file or expression", row.where)
@@ -63,21 +64,25 @@ def read_refcoco(source: Path, config: ImportConfig, tally: Tally) -> Iterator[D
         if box is None:
             tally.bad("no box in pixels, or one without area", row.where)
             continue
-        path = _picture(folder, [name], config, tally, row.where)
-        if path is not None:
+        picture = _picture(folder, [name], config, tally, row.where)
+        if picture is not None:
             tally.keep()
             corners: list[Json] = [box.x0, box.y0, box.x1, box.y1]
             meta: dict[str, Json] = {
                 "expression": expression.strip(),
                 "box": corners,
-                "source": path.name,
+                "source": picture.name,
             }
-            yield Document([Image(path)], id=row.where, meta=meta)
+            yield Document([Image(picture.source)], id=row.where, meta=meta)
 
 
-def read_vqa(source: Path, config: ImportConfig, tally: Tally) -> Iterator[Document]:
+def read_vqa(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
     """A document per question."""
-    rows = _official_vqa(source) if source.is_dir() else read_rows(source, tally, suffixes=_JSONL)
+    rows = (
+        _official_vqa(source)
+        if source.is_dir()
+        else read_rows(source, config, tally, suffixes=_JSONL)
+    )
     folder = PictureFolder(source / "questions.json" if source.is_dir() else source, config)
     for row in rows:
         question, answers = row.fields.get("question"), row.fields.get("answers")
@@ -87,18 +92,19 @@ def read_vqa(source: Path, config: ImportConfig, tally: Tally) -> Iterator[Docum
         image_id = row.fields.get("image_id")
         name = row.fields.get("file")
         names = [name] if isinstance(name, str) else [n.format(image_id) for n in _IMAGE_NAMES]
-        path = _picture(folder, names, config, tally, row.where)
-        if path is not None:
+        picture = _picture(folder, names, config, tally, row.where)
+        if picture is not None:
             tally.keep()
             meta: dict[str, Json] = {
                 "question": question,
                 "answers": [str(answer) for answer in answers],
-                "source": path.name,
+                "source": picture.name,
             }
-            yield Document([Image(path)], id=str(row.fields.get("question_id")), meta=meta)
+            doc_id = str(row.fields.get("question_id"))
+            yield Document([Image(picture.source)], id=doc_id, meta=meta)
 
 
-def _official_vqa(source: Path) -> Iterator[Row]:
+def _official_vqa(source: AnyPath) -> Iterator[Row]:
     """Questions joined with their answers."""
     answers_of: dict[str, Json] = {}
     for row in _list(source / "annotations.json", "annotations"):
@@ -112,7 +118,7 @@ def _official_vqa(source: Path) -> Iterator[Row]:
         yield Row(f"question {question_id}", fields)
 
 
-def _list(path: Path, name: str) -> list[dict[str, Json]]:
+def _list(path: AnyPath, name: str) -> list[dict[str, Json]]:
     """The objects of a list in a JSON file."""
     value = read_json(path)
     rows = value.get(name) if isinstance(value, dict) else None
@@ -123,15 +129,15 @@ def _list(path: Path, name: str) -> list[dict[str, Json]]:
 
 def _picture(
     folder: PictureFolder, names: list[str], config: ImportConfig, tally: Tally, where: str
-) -> Path | None:
-    path = next((found for name in names if (found := folder.find(name)) is not None), None)
-    if path is None:
+) -> Picture | None:
+    picture = folder.find(*names)
+    if picture is None:
         tally.leave_out("no file of the picture", where)
         return None
-    if isinstance(problem := check_picture(path, config), str):
+    if isinstance(problem := check_picture(picture.source, config), str):
         tally.bad(problem, where)
         return None
-    return path
+    return picture
 
 
 def _box(row: Row, tally: Tally) -> Box | None:

@@ -1,20 +1,28 @@
 """The formats `kosmos data import` reads: a table."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from kosmos.data.formats.config import ImportConfig
 from kosmos.data.formats.grit import read_grit
+from kosmos.data.formats.grounded_instructions import read_grounded_instructions
 from kosmos.data.formats.heldout import read_coco_references, read_refcoco, read_vqa
 from kosmos.data.formats.instructions import read_instructions
+from kosmos.data.formats.llava import read_llava
 from kosmos.data.formats.mmc4 import read_mmc4
+from kosmos.data.formats.obelics import read_obelics
 from kosmos.data.formats.pairs import read_coco, read_pairs
 from kosmos.data.formats.tally import Tally
-from kosmos.data.formats.text import read_jsonl_text, read_paragraphs, read_wikitext
+from kosmos.data.formats.text import (
+    read_jsonl_text,
+    read_paragraphs,
+    read_parquet_text,
+    read_wikitext,
+)
 from kosmos.document.types import Document
+from kosmos.remote import AnyPath
 
-Reader: TypeAlias = Callable[[Path, ImportConfig, Tally], Iterator[Document]]
+Reader: TypeAlias = Callable[[AnyPath, ImportConfig, Tally], Iterator[Document]]
 
 
 class Format(NamedTuple):
@@ -30,11 +38,23 @@ FORMATS: dict[str, Format] = {
     "text": Format(read_paragraphs, "text files, a document per stretch between blank lines"),
     "wikitext": Format(read_wikitext, "WikiText files, a document per article"),
     "jsonl": Format(read_jsonl_text, "JSON Lines with a field 'text'"),
-    "pairs": Format(read_pairs, "WebDataset tars of pictures and captions (img2dataset)"),
+    "parquet": Format(read_parquet_text, "Parquet with a column 'text'"),
+    "pairs": Format(
+        read_pairs,
+        "pictures and captions: WebDataset tars (img2dataset), Parquet, the release's TSV",
+    ),
     "coco": Format(read_coco, "COCO captions and their pictures"),
-    "grit": Format(read_grit, "GRIT rows: captions with boxes"),
+    "grit": Format(read_grit, "captions with boxes: GRIT as JSON Lines, Parquet, tars or TSV"),
+    "grit-instructions": Format(
+        read_grounded_instructions, "GRIT as questions about expressions and boxes"
+    ),
     "mmc4": Format(read_mmc4, "MMC4 rows: interleaved web pages"),
-    "instructions": Format(read_instructions, "instruction triplets (self-instruct, Alpaca)"),
+    "obelics": Format(read_obelics, "OBELICS rows: interleaved web pages"),
+    "instructions": Format(
+        read_instructions,
+        "instruction triplets: Unnatural Instructions, FLANv2, Alpaca, self-instruct",
+    ),
+    "llava": Format(read_llava, "conversations about pictures: LLaVA-Instruct"),
     "coco-references": Format(read_coco_references, "COCO pictures to evaluate captions on", True),
     "refcoco": Format(read_refcoco, "referring expressions to evaluate on", True),
     "vqa": Format(read_vqa, "questions to evaluate on (VQAv2, TextVQA)", True),

@@ -84,7 +84,7 @@ def test_a_test_set_is_all_held_out(tmp_path: Path) -> None:
 
 def test_unknown_format_names_the_known(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected one of text, wikitext"):
-        import_corpus("parquet", tmp_path, tmp_path / "out", config=CONFIG)
+        import_corpus("docx", tmp_path, tmp_path / "out", config=CONFIG)
 
 
 def test_command_prints_the_account_and_keeps_an_earlier_import(tmp_path: Path) -> None:

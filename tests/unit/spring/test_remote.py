@@ -67,6 +67,7 @@ def test_files_elsewhere_are_found_and_read(folders: list[RemotePath]) -> None:
             folder,
         )
         assert sorted(found.name for found in folder.rglob("*")) == ["a b.txt", "c.tar"]
+        assert sorted(found.name for found in folder.iterdir()) == ["a b.txt", "below"]
         assert [found.read_bytes() for found in folder.rglob("*.tar")] == [b"three"]
         assert pickle.loads(pickle.dumps(path)) == path
 

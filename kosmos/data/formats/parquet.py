@@ -1,0 +1,142 @@
+"""Parquet files, a row group at a time; the only file that knows pyarrow.
+
+A row comes as what JSON could hold, and apart from it the bytes of each column that holds bytes:
+pictures, as img2dataset writes them (a column ``jpg``) or as Hugging Face datasets do (a struct
+``{"bytes", "path"}``), alone or in a list.
+"""
+
+import datetime
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from kosmos.errors import DataError
+from kosmos.files import Json
+from kosmos.remote import AnyPath
+from kosmos.runtime import require
+
+_BATCH_ROWS = 256
+
+
+class ParquetRow(NamedTuple):
+    """A row of a table."""
+
+    number: int
+    """Its place in the file, from 0."""
+    fields: dict[str, Json]
+    """Values by column; None in place of bytes."""
+    files: dict[str, list[bytes | None]]
+    """Bytes by column, of a list in its order."""
+
+
+def read_parquet(path: AnyPath, *, needs: Collection[str] = ()) -> Iterator[ParquetRow]:
+    """Rows in order; never more than a row group is in memory.
+
+    Args:
+        path: The file.
+        needs: Columns without which the file is not what it should be.
+
+    Raises:
+        DataError: If the file is not Parquet, ends early, is damaged or lacks a column.
+        MissingExtraError: If pyarrow is not installed.
+    """
+    with _opened(path) as table:
+        columns = table.schema_arrow.names
+        missing = [name for name in needs if name not in columns]
+        if missing:
+            raise DataError(
+                f"{path}: expected a column {missing[0]!r}, found {', '.join(columns) or 'none'}"
+            )
+        number = 0
+        for group in range(table.num_row_groups):
+            for batch in table.iter_batches(batch_size=_BATCH_ROWS, row_groups=[group]):
+                for value in batch.to_pylist():
+                    fields, files = _split(value)
+                    yield ParquetRow(number, fields, files)
+                    number += 1
+
+
+def parquet_columns(path: AnyPath) -> list[str]:
+    """Names of the columns, read from the end of the file alone.
+
+    Raises:
+        DataError: If the file is not Parquet or ends early.
+    """
+    with _opened(path) as table:
+        return list(table.schema_arrow.names)
+
+
+def parquet_keys(path: AnyPath, column: str) -> list[list[str]]:
+    """Values of one column as text, by row group; no other column is read.
+
+    Raises:
+        DataError: As :func:`read_parquet`.
+    """
+    with _opened(path) as table:
+        groups = range(table.num_row_groups)
+        read = (table.read_row_group(group, columns=[column]) for group in groups)
+        return [[str(value) for value in group.column(column).to_pylist()] for group in read]
+
+
+def parquet_files(path: AnyPath, group: int, column: str) -> list[bytes | None]:
+    """The bytes of one column of one row group.
+
+    Raises:
+        DataError: As :func:`read_parquet`.
+    """
+    with _opened(path) as table:
+        values = table.read_row_group(group, columns=[column]).column(column).to_pylist()
+        return [(_bytes_in(value) or [None])[0] for value in values]
+
+
+@contextmanager
+def _opened(path: AnyPath) -> Iterator[Any]:
+    parquet = require("pyarrow.parquet", extra="data")
+    arrow = require("pyarrow", extra="data")
+    try:
+        with path.open("rb") as file, parquet.ParquetFile(file) as table:
+            yield table
+    except FileNotFoundError:
+        raise DataError(f"{path}: expected a Parquet file, found nothing there") from None
+    except (arrow.ArrowException, OSError) as error:
+        raise DataError(f"{path}: expected a whole Parquet file, found: {error}") from error
+
+
+def _split(row: dict[str, Any]) -> tuple[dict[str, Json], dict[str, list[bytes | None]]]:
+    fields: dict[str, Json] = {}
+    files: dict[str, list[bytes | None]] = {}
+    for name, value in row.items():
+        found = _bytes_in(value)
+        if found is None:
+            fields[name] = _to_json(value)
+        else:
+            fields[name], files[name] = None, found
+    return fields, files
+
+
+def _bytes_in(value: object) -> list[bytes | None] | None:
+    """The bytes of a column that holds them; None if it does not."""
+    if isinstance(value, bytes):
+        return [value]
+    if isinstance(value, dict) and "bytes" in value:
+        return [value["bytes"]]
+    if isinstance(value, list):
+        inner = [None if item is None else _bytes_in(item) for item in value]
+        if any(item is not None for item in inner):
+            return [item[0] if item else None for item in inner]
+    return None
+
+
+def _to_json(value: object) -> Json:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_to_json(item) for item in value]
+    if isinstance(value, dict):
+        return {str(name): _to_json(item) for name, item in value.items()}
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    return str(value)
