@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from kosmos.cli.rows import leak_test, show
+
 
 class _Import(click.Command):
     """A command whose help ends with the formats there are."""
@@ -19,7 +21,11 @@ class _Import(click.Command):
 
 @click.group()
 def command() -> None:
-    """Bring real data into document shards."""
+    """Bring real data into document shards, and look at what a model gets of them."""
+
+
+command.add_command(show)
+command.add_command(leak_test)
 
 
 @command.command("import", cls=_Import, short_help="Files of a known format into shards.")

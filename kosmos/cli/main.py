@@ -18,7 +18,7 @@ from kosmos.errors import ConfigError, KosmosError
 COMMANDS: dict[str, str] = {
     "quickstart": "Make a world, train a small KOSMOS on it, evaluate it, write a report.",
     "microcosm": "Make a procedural world to train and to test on.",
-    "data": "Bring real data into document shards.",
+    "data": "Bring real data into document shards, and look at rows of them.",
     "tokenizer": "Train a SentencePiece tokenizer.",
     "recipe": "List recipes, or show one as JSON.",
     "plan": "Compute what a run takes, before it runs.",

@@ -81,20 +81,9 @@ class _Picture:
     # --- above
 
     def _head(self, room: float) -> Iterator[Shape]:
-        row = self.row
-        facts = [
-            row.packing,
-            _count(len(row.documents), "document"),
-            f"{row.num_positions} of {row.capacity} positions ({row.fill:.0%})",
-            f"loss on {row.num_learned} ({row.learned_share:.0%})",
-        ]
-        if row.images:
-            facts.insert(2, _count(len(row.images), "picture"))
-        if row.num_padding:
-            facts.append(f"{row.num_padding} of padding")
         title = shortened(self.name, 21, room)
         yield Words(x=_MARGIN, y=_MARGIN + 20, size=21, runs=(Run(title, _INK),))
-        words = " \u00b7 ".join(facts)
+        words = " \u00b7 ".join(self.row.facts())
         yield Words(x=_MARGIN, y=_MARGIN + 42, size=12.5, runs=(Run(words, _SOFT),))
 
     def _key(self) -> Iterator[Shape]:
@@ -299,7 +288,3 @@ def _tick(number: int) -> int:
         if number / step <= 12:
             return step
     return 1000
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

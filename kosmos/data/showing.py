@@ -10,7 +10,7 @@ see row_picture.py.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -141,6 +141,32 @@ class ShownRow:
                 yield Stretch(text, first, last, learned, number)
             else:
                 yield Stretch(_say(self.texts[first:last]), first, last, learned)
+
+    def facts(self) -> list[str]:
+        """The row in a line."""
+        facts = [self.packing, _count(len(self.documents), "document")]
+        if self.images:
+            facts.append(_count(len(self.images), "picture"))
+        facts.append(f"{self.num_positions} of {self.capacity} positions ({self.fill:.0%})")
+        facts.append(f"loss on {self.num_learned} ({self.learned_share:.0%})")
+        if self.num_padding:
+            facts.append(f"{self.num_padding} of padding behind")
+        return facts
+
+    def document_facts(self, number: int) -> list[str]:
+        """What it holds of a document in a line."""
+        doc = self.documents[number]
+        stop = min(doc.stop, self.num_positions)
+        facts = [f"tokens {doc.start}-{doc.stop - 1}"]
+        if stop > doc.start:  # a last token alone has no position
+            facts.append(f"positions {self.positions[doc.start]}-{self.positions[stop - 1]}")
+        learned = int((self.learned[doc.start : doc.stop] > 0).sum())
+        return [*facts, f"loss on {learned}"]
+
+    def sayings(self, start: int, stop: int) -> Iterator[tuple[str, bool]]:
+        """What tokens ``[start, stop)`` say, learned and given words in turns, pictures folded."""
+        for learned, group in groupby(self.stretches(start, stop), key=lambda s: s.learned):
+            yield "".join(stretch.text for stretch in group), learned
 
     def lines(self, num_tokens: int) -> Iterator[tuple[int, int]]:
         """Bounds of lines of so many tokens, and the few more that end the last word of a line."""
@@ -277,3 +303,7 @@ def _say(texts: tuple[str | bytes, ...]) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in said.decode(errors="replace")
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

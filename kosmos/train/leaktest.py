@@ -15,7 +15,7 @@ changed, ``x`` what moved::
 - :func:`small_model`: a model of random weights that reads what a run's model would read
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -83,7 +83,9 @@ def small_model(config: ModelConfig, *, seed: int = 0) -> Kosmos:
 
 
 @torch.no_grad()
-def leak_test(model: Kosmos, batch: Batch, *, seed: int = 0) -> LeakReport:
+def leak_test(
+    model: Kosmos, batch: Batch, *, seed: int = 0, advance: Callable[[], None] = lambda: None
+) -> LeakReport:
     """Change what a batch holds, one thing at a time, and measure what moves.
 
     Args:
@@ -91,17 +93,26 @@ def leak_test(model: Kosmos, batch: Batch, *, seed: int = 0) -> LeakReport:
             document that does not move when it is changed itself fails the test.
         batch: As the loader gives it.
         seed: What things are changed to.
+        advance: Called after each of :func:`num_changes`.
     """
-    return _LeakTest(model, batch, seed).report()
+    return _LeakTest(model, batch, seed, advance).report()
+
+
+def num_changes(model: Kosmos, batch: Batch) -> int:
+    """How many passes a leak test makes that take its time: one for each document and picture."""
+    connector = model.config.connector
+    num_images = 0 if connector is None else int(batch.image_slots.sum()) // connector.num_queries
+    return len(batch.document_ids) + num_images
 
 
 class _LeakTest:
     """A model, a batch, and what the model makes of it unchanged."""
 
-    def __init__(self, model: Kosmos, batch: Batch, seed: int) -> None:
+    def __init__(self, model: Kosmos, batch: Batch, seed: int, advance: Callable[[], None]) -> None:
         self.model = model.eval()
         self.batch = batch
         self.seed = seed
+        self.advance = advance
         self.objective = NextToken(model)
         self.isolated = batch.segments is not None
         self.used = batch.documents[:, 1:] >= 0
@@ -116,6 +127,7 @@ class _LeakTest:
         moved = np.zeros((count + 1, count))
         for number in range(count):
             moved[number] = self.moved_documents(self.see(self.changed(number)))
+            self.advance()
         if not self.used.all():
             moved[count] = self.moved_documents(self.see(self.changed(-1)))
         report = LeakReport(
@@ -315,6 +327,7 @@ class _LeakTest:
             moved = self.differences(self.see(replace(self.batch, pixels=other))) > 0
             is_right = moved[row, start : start + num_slots].all()
             moved[row, start:] = False
+            self.advance()
             if not is_right or moved.any():
                 wrong.append(f"{image + 1} ({self._unit_name(row, start)})")
         found = f"{len(places)} pictures, {len(wrong)} of them wrong"

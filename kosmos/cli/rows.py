@@ -1,0 +1,253 @@
+"""``kosmos data show`` and ``kosmos data leak-test``: rows as the model gets them."""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kosmos.cli.row_choice import Chosen, Opened, RowChoice, row_options
+from kosmos.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from kosmos.data.row_page import NamedRow
+    from kosmos.data.showing import ShownRow
+    from kosmos.model.kosmos import Kosmos
+    from kosmos.train.leak_report import LeakReport
+
+_PLAIN_WIDTH = 100
+_INDENT = " " * 5
+_MOST_NUMBERS = 10
+"""Documents whose matrix is told in numbers; that of more is told in signs."""
+
+
+@click.command("show", short_help="Packed rows, with loss, attention and positions.")
+@row_options
+@click.option("--limit", default=8, show_default=True, help="Most rows shown; 0: all.")
+@click.option("--tokens", "as_tokens", is_flag=True, help="A line for each token.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw the first row into FILE.png or FILE.svg, or all of them into FILE.html.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each row.")
+def show(choice: RowChoice, limit: int, as_tokens: bool, out: Path | None, as_json: bool) -> None:
+    """Show rows of SOURCE: a folder of shards, a recipe, a run.json or a run's folder.
+
+    Words between ‹ › are given, all others are learned. Without --row and --step, the row with the
+    most documents of each stream is shown.
+
+    Example: kosmos data show microcosm/train/captions --tokenizer microcosm/tokenizer.model
+    --num-cells 16 --packing isolated --max-tokens 128 --set layout.num_image_tokens=16
+    --out row.png
+    """
+    if out is not None and out.suffix not in (".png", ".svg", ".html"):
+        raise ConfigError(f"--out: expected .png, .svg or .html, found {out.name!r}")
+    with choice.opened() as opened:
+        chosen = choice.batches(opened, beside=False)
+        rows = [row for rows in chosen for row in _named_rows(opened, rows)]
+    shown = rows[:limit] if limit else rows
+    if as_json:
+        for row in shown:
+            click.echo(json.dumps({"name": row.name, **row.row.to_json()}, ensure_ascii=False))
+    else:
+        _print([line for row in shown for line in _lines(row, as_tokens=as_tokens)])
+    if len(shown) < len(rows):
+        click.echo(f"{len(rows) - len(shown)} more rows; --limit 0 shows all", err=True)
+    if out is not None:
+        _draw(shown, out)
+
+
+@click.command("leak-test", short_help="Change one document of a row; see what moves.")
+@row_options
+@click.option(
+    "--model",
+    "model_folder",
+    type=click.Path(path_type=Path),
+    help="Model folder to test; without, a small one of random weights.",
+)
+@click.option("--seed", default=0, show_default=True, help="What things are changed to.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each batch.")
+def leak_test(choice: RowChoice, model_folder: Path | None, seed: int, as_json: bool) -> None:
+    """Change a document of packed rows of SOURCE and see which others anything moves in.
+
+    Without --row and --step, the row with the most documents of each stream is tested beside the
+    shortest. Ends with exit code 1 if anything moves that must not.
+
+    Example: kosmos data leak-test microcosm --stream interleaved
+    --set streams.interleaved.packing=isolated
+    """
+    from kosmos.logs import Progress
+    from kosmos.train.leaktest import leak_test as run_test
+    from kosmos.train.leaktest import num_changes
+
+    reports = []
+    with choice.opened() as opened:
+        model = _model(opened, model_folder)
+        for chosen in choice.batches(opened, beside=True):
+            total = num_changes(model, chosen.batch)
+            with Progress(f"leak-test {chosen.name}", total=total, unit="changes") as progress:
+                report = run_test(model, chosen.batch, seed=seed, advance=progress.advance)
+            reports.append(report)
+            if as_json:
+                value = {"name": chosen.name, "row_names": list(chosen.names), **report.to_json()}
+                click.echo(json.dumps(value, ensure_ascii=False))
+            else:
+                click.echo("\n".join(_matrix(chosen, report)) + "\n")
+    for report in reports:
+        report.raise_if_leaking()
+
+
+# --- rows
+
+
+def _named_rows(opened: Opened, chosen: Chosen) -> "Iterator[NamedRow]":
+    from kosmos.data.row_page import NamedRow
+    from kosmos.data.showing import show_batch
+    from kosmos.train.visibility import who_sees_whom
+
+    run, batch = opened.run, chosen.batch
+    shown = show_batch(
+        batch, opened.stream(batch.stream), opened.tokenizer, layout=run.layout, image=run.image
+    )
+    for name, row, sees in zip(chosen.names, shown, who_sees_whom(batch), strict=True):
+        yield NamedRow(name, row, sees)
+
+
+def _lines(named: "NamedRow", *, as_tokens: bool) -> "Iterator[Text]":
+    """A row: what it is, then each document with its words, or each token."""
+    from rich.text import Text
+
+    from kosmos.image.labels import PALETTE
+
+    row = named.row
+    yield Text.assemble((named.name, "bold"), "  ", (" \u00b7 ".join(row.facts()), ""))
+    yield Text()
+    if as_tokens:
+        yield from _token_lines(row)
+    for number, doc in enumerate([] if as_tokens else row.documents):
+        color = PALETTE[number % len(PALETTE)]
+        facts = " \u00b7 ".join(row.document_facts(number))
+        yield Text.assemble((f"{number + 1:>3}  ", color), (doc.id, "bold"), "  ", (facts, "dim"))
+        words = Text(_INDENT)
+        for said, learned in row.sayings(doc.start, doc.stop):
+            words.append(said if learned else f"\u2039{said}\u203a", "" if learned else "dim")
+        yield words
+        yield Text()
+
+
+def _token_lines(row: "ShownRow") -> "Iterator[Text]":
+    """A line for each token."""
+    from rich.text import Text
+
+    yield Text(
+        f"{'token':>7}{'position':>10}{'document':>10}{'loss':>6}{'image':>7}{'id':>8}  text"
+    )
+    documents = row.token_documents().tolist()
+    images = {
+        slot: number + 1
+        for number, image in enumerate(row.images)
+        for slot in range(image.start, image.stop)
+    }
+    for token, (token_id, name) in enumerate(zip(row.token_ids.tolist(), row.names, strict=True)):
+        position = str(row.positions[token]) if token < row.num_positions else "-"
+        loss = f"{row.learned[token]:g}" if row.learned[token] > 0 else "-"
+        cells = f"{token:>7}{position:>10}{documents[token] + 1:>10}{loss:>6}"
+        cells += f"{images.get(token, '-'):>7}{token_id:>8}  {name}"
+        yield Text(cells, "" if row.learned[token] > 0 else "dim")
+    yield Text()
+
+
+def _print(lines: "list[Text]") -> None:
+    """Styled and wrapped to the width of a terminal; plain elsewhere."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else _PLAIN_WIDTH
+    console = Console(width=width, highlight=False, markup=False, emoji=False)
+    for line in lines:
+        indent = _INDENT if line.plain.startswith(_INDENT) else ""
+        for part in line[len(indent) :].wrap(console, console.width - len(indent)):
+            part.rstrip()
+            console.print(indent, part, sep="")
+
+
+def _draw(rows: "list[NamedRow]", out: Path) -> None:
+    from kosmos.data.row_page import page
+    from kosmos.data.row_picture import draw_row
+    from kosmos.files import atomic_file, write_text
+    from kosmos.image.codec import encode_png
+
+    first = rows[0]
+    if out.suffix == ".html":
+        write_text(out, page(rows))
+        return
+    canvas = draw_row(first.row, first.sees, name=first.name)
+    if out.suffix == ".svg":
+        write_text(out, canvas.to_svg(title=first.name))
+    else:
+        with atomic_file(out) as file:
+            file.write(encode_png(canvas.to_image()))  # type: ignore[arg-type]
+    if len(rows) > 1:
+        click.echo(f"{out}: {first.name}; a .html holds all rows", err=True)
+
+
+# --- leaks
+
+
+def _model(opened: Opened, folder: Path | None) -> "Kosmos":
+    """The model to test."""
+    from kosmos.model.config import with_vocabulary
+    from kosmos.train.leaktest import small_model
+
+    size = opened.tokenizer.vocabulary.size
+    if folder is None:
+        return small_model(with_vocabulary(opened.run.model, size))
+    from kosmos.train.config import check_run
+    from kosmos.weights.folder import load_model
+
+    model = load_model(folder).model
+    check_run(replace(opened.run, model=model.config), vocabulary_size=size)
+    return model
+
+
+def _matrix(chosen: Chosen, report: "LeakReport") -> Iterator[str]:
+    """Who moved whom, then all that was tried."""
+    count = len(report.document_ids)
+    packing = "isolated" if report.isolated else "plain"
+    yield f"{chosen.name}: {', '.join(n.rpartition(', ')[2] for n in chosen.names)} ({packing})"
+    yield "what moved when the document of a line was changed"
+    yield ""
+    in_numbers = count <= _MOST_NUMBERS
+    names = [*report.document_ids, "padding"]
+    width = min(max(map(len, names)), 28)
+    cell = 9 if in_numbers else 2
+    head = "".join(f"{(n + 1 if in_numbers else (n + 1) % 10):>{cell}}" for n in range(count))
+    yield f"{'row':>5}  {'changed':<{width + 4}}{head}"
+    allowed = report.allowed()
+    for changed, line in enumerate(report.moved):
+        is_padding = changed == count
+        cells = "".join(
+            f"{_cell(float(line[n]), bool(allowed[changed, n]), changed == n, in_numbers):>{cell}}"
+            for n in range(count)
+        )
+        number, row = ("", "") if is_padding else (str(changed + 1), str(report.rows[changed]))
+        yield f"{row:>5}  {number:>3} {names[changed][-width:]:<{width}}{cells}"
+    if not in_numbers:
+        yield "       x it moved itself, o it moved one that may see it, # A LEAK, . nothing"
+    yield ""
+    for check in report.checks:
+        word = {True: "ok", False: "FAILED", None: "-"}[check.passed]
+        yield f"{word:<7} {check.name}: {check.found}"
+
+
+def _cell(value: float, allowed: bool, itself: bool, in_numbers: bool) -> str:
+    if value == 0.0:
+        return "."
+    if in_numbers:
+        return f"{value:.3g}{'' if allowed else '#'}"
+    return "#" if not allowed else "x" if itself else "o"
