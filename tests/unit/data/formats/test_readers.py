@@ -1,9 +1,6 @@
 """Readers turn records into documents, name what they leave out, and never stop at a bad row."""
 
-import io
 import json
-import tarfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,47 +12,17 @@ from kosmos.data.formats.table import FORMATS
 from kosmos.data.formats.tally import Tally
 from kosmos.document.types import Document, Grounded, Image, Text
 from kosmos.errors import ConfigError, DataError
-from kosmos.image.codec import encode_png
 from kosmos.image.config import ImageConfig
-
-rng = np.random.default_rng(0)
-
-
-def png(width: int = 80, height: int = 70, *, flat: bool = False) -> bytes:
-    import PIL.Image
-
-    shape = (height, width, 3)
-    pixels = np.full(shape, 9, np.uint8) if flat else rng.integers(0, 256, shape, dtype=np.uint8)
-    return encode_png(PIL.Image.fromarray(pixels))
-
-
-PNG = png()
-
-
-def read(
-    format_name: str, source: Path, config: ImportConfig | None = None
-) -> tuple[list[Document], Tally]:
-    tally = Tally()
-    docs = list(FORMATS[format_name].read(source, config or ImportConfig(), tally))
-    assert tally.num_documents == len(docs)
-    assert len({doc.id for doc in docs}) == len(docs)
-    return docs, tally
-
-
-def write_rows(path: Path, *rows: object) -> Path:
-    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
-
-
-def write_tar(path: Path, members: Mapping[str, bytes]) -> Path:
-    with tarfile.open(path, "w") as tar:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
-
+from tests.unit.data.formats.sources import (
+    PNG,
+    grounded,
+    outline,
+    photos,
+    png,
+    read,
+    write_rows,
+    write_tar,
+)
 
 # --- text
 
@@ -195,10 +162,6 @@ def grit(tmp_path: Path, spans: list[list[float]], **options: object) -> tuple[D
     return docs[0], tally
 
 
-def grounded(doc: Document) -> list[tuple[str, int]]:
-    return [(part.text, len(part.boxes)) for part in doc.parts if isinstance(part, Grounded)]
-
-
 def test_grit_spans_become_phrases_in_reading_order_and_offsets_may_be_floats(
     tmp_path: Path,
 ) -> None:
@@ -310,19 +273,6 @@ def page(matches: list[int], *, url: str = "u", num_sentences: int = 4) -> dict[
     ]
     sentences = [f"Sentence {index}." for index in range(num_sentences)]
     return {"url": url, "text_list": sentences, "image_info": infos}
-
-
-def photos(folder: Path, count: int) -> str:
-    folder.mkdir()
-    for number in range(count):
-        (folder / f"{number}.png").write_bytes(PNG)
-    return str(folder)
-
-
-def outline(doc: Document) -> list[str]:
-    return [
-        Path(str(part.source)).stem if isinstance(part, Image) else part.text for part in doc.parts
-    ]
 
 
 def test_pictures_stand_before_the_sentence_they_were_matched_to(tmp_path: Path) -> None:
