@@ -72,6 +72,9 @@ _EXTENSIONS = {
     "JPEG2000": "jp2",
 }
 
+_CHECKED_TOGETHER = 1 << 20
+"""Rows of the index that are checked at once, so that checking takes little memory."""
+
 
 class ShardWriter:
     """Write documents to a folder of shards; use it in a ``with`` statement.
@@ -270,6 +273,10 @@ class ShardReader:
             self._check_sizes(self.folder)
         self._index = self._read_index()
 
+    def __reduce__(self) -> tuple[type["ShardReader"], tuple[str]]:
+        # another process maps the index itself
+        return (ShardReader, (str(self.folder),))
+
     def _check_sizes(self, folder: Path) -> None:
         for shard in self._manifest.shards:
             path = folder / shard.file
@@ -376,11 +383,11 @@ class ShardReader:
         path = self._file(INDEX)
         count = self._manifest.num_documents
         try:
-            with open(path, "rb") as file:
-                index = np.lib.format.read_array(file, allow_pickle=False)
+            # mapped, so that all processes of a machine share one copy: 32 bytes a document
+            index: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
             raise DataError(f"{path}: expected the index of the shards, found no file") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise DataError(f"{path}: expected a numpy array, found {error}") from error
         if index.dtype != np.int64 or index.shape != (count, 4):
             raise DataError(
@@ -388,15 +395,21 @@ class ShardReader:
                 f"found {index.dtype} {index.shape}"
             )
         sizes = np.array([row.bytes for row in self._manifest.shards], np.int64)
-        shard, offset, json_bytes, num_bytes = index.T
-        if count and not (
-            (index >= 0).all()
-            and (shard < len(sizes)).all()
-            and (json_bytes <= num_bytes).all()
-            and (offset + num_bytes <= sizes[shard]).all()
-        ):
-            raise DataError(f"{path}: expected places inside the shards, found others")
-        return np.asarray(index)
+        for start in range(0, count, _CHECKED_TOGETHER):
+            if not _are_places(index[start : start + _CHECKED_TOGETHER], sizes):
+                raise DataError(f"{path}: expected places inside the shards, found others")
+        return index
+
+
+def _are_places(rows: np.ndarray, sizes: np.ndarray) -> bool:
+    """Whether rows of the index lie inside shards of these sizes in bytes."""
+    shard, offset, json_bytes, num_bytes = rows.T
+    return bool(
+        (rows >= 0).all()
+        and (shard < len(sizes)).all()
+        and (json_bytes <= num_bytes).all()
+        and (offset + num_bytes <= sizes[shard]).all()
+    )
 
 
 def _image_bytes(source: ImageSource, where: str) -> tuple[bytes, str]:
