@@ -21,12 +21,12 @@ class Progress:
 
     Args:
         title: What is being done.
-        total: How many units it takes.
+        total: How many units it takes; None if nobody knows.
         unit: What one unit is, in the plural.
         start: Units already done, when work is resumed.
     """
 
-    def __init__(self, title: str, *, total: int, unit: str, start: int = 0) -> None:
+    def __init__(self, title: str, *, total: int | None, unit: str, start: int = 0) -> None:
         self.title = title
         self.total = total
         self.unit = unit
@@ -71,11 +71,17 @@ class Progress:
         now_s = time.monotonic()
         if now_s - self._printed_s >= PLAIN_INTERVAL_S or self.done == self.total:
             self._printed_s = now_s
-            rate = (self.done - self._start) / max(now_s - self._began_s, 1e-9)
-            left_s = (self.total - self.done) / max(rate, 1e-9)
-            line = f"{self.title}  {self.done}/{self.total} {self.unit}  {_duration(left_s)} left"
+            line = f"{self.title}  {self.done}{self._of_total(now_s)}"
             sys.stderr.write(f"{line}  {note}".rstrip() + "\n")
             sys.stderr.flush()
+
+    def _of_total(self, now_s: float) -> str:
+        """How many there are in all and how long they will take, if that is known."""
+        if self.total is None:
+            return f" {self.unit}"
+        rate = (self.done - self._start) / max(now_s - self._began_s, 1e-9)
+        left_s = (self.total - self.done) / max(rate, 1e-9)
+        return f"/{self.total} {self.unit}  {_duration(left_s)} left"
 
     def __exit__(
         self,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from kosmos.cli.data_check import check
 from kosmos.cli.rows import leak_test, show
 
 
@@ -24,6 +25,7 @@ def command() -> None:
     """Bring real data into document shards, and look at what a model gets of them."""
 
 
+command.add_command(check)
 command.add_command(show)
 command.add_command(leak_test)
 

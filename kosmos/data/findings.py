@@ -10,7 +10,7 @@ A finding is a kind of fault in a place (a corpus, a stream); records that have 
 the first few are kept, so that a fault in every record costs no more memory than one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
@@ -42,7 +42,7 @@ class Finding:
     total: int = 0
     """Records among which they were counted; 0 where a share says nothing."""
     examples: list[str] = field(default_factory=list)
-    """The first few, in full."""
+    """The first few, in full; of a fault of the whole, what shows it."""
 
     def to_json(self) -> Json:
         """As JSON values."""
@@ -64,13 +64,18 @@ class Findings:
         self._found: dict[tuple[str, str], Finding] = {}
 
     def add(
-        self, severity: Severity, where: str, what: str, *, hint: str = "", example: str = ""
+        self,
+        severity: Severity,
+        where: str,
+        what: str,
+        *,
+        hint: str = "",
+        evidence: Sequence[str] = (),
     ) -> None:
-        """Report a fault of a place as a whole; one that is there already stays as it is."""
-        finding = self._found.setdefault(
-            (where, what), Finding(severity=severity, where=where, what=what, hint=hint)
+        """Report a fault of a place as a whole, with all that shows it."""
+        self._found[where, what] = Finding(
+            severity=severity, where=where, what=what, hint=hint, examples=list(evidence)
         )
-        _keep(finding, example)
 
     def count(
         self, severity: Severity, where: str, what: str, example: str, *, hint: str = ""
@@ -91,13 +96,13 @@ class Findings:
         return [finding for finding in self._found.values() if finding.where == where]
 
     def __iter__(self) -> Iterator[Finding]:
-        """The worst first; of one severity in the order of their places and of finding them."""
-        places = {finding.where: number for number, finding in enumerate(self._found.values())}
+        """Place after place as they came up, the worst of each first."""
+        places = list(dict.fromkeys(finding.where for finding in self._found.values()))
         rank = {severity: number for number, severity in enumerate(SEVERITIES)}
         return iter(
             sorted(
                 self._found.values(),
-                key=lambda finding: (rank[finding.severity], places[finding.where]),
+                key=lambda finding: (places.index(finding.where), rank[finding.severity]),
             )
         )
 

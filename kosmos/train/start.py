@@ -6,15 +6,20 @@ an error, and so is a tokenizer whose ids mean other words.
 """
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from kosmos.errors import CheckpointError
+from kosmos.model.config import ModelConfig
 from kosmos.model.int8 import is_int8
 from kosmos.model.kosmos import Kosmos
 from kosmos.text.tokenizer import Tokenizer
-from kosmos.weights.folder import load_model
+from kosmos.weights.folder import CONFIG, TOKENIZER, load_model, read_config
+from kosmos.weights.huggingface import is_huggingface
+from kosmos.weights.loaded import shape_model
 
 _EMBEDDING = "decoder.embedding.weight"
 
@@ -37,11 +42,63 @@ def start_from(model: Kosmos, tokenizer: Tokenizer, folder: Path | str) -> None:
     """
     loaded = load_model(folder)
     if is_int8(loaded.model):
-        raise CheckpointError(
-            f"{folder}: expected floating-point weights, found int8",
-            hint="start from the folder it was made from",
-        )
-    theirs, ours = loaded.tokenizer, tokenizer
+        raise _quantized(folder)
+    wanted, stored = dict(model.named_parameters()), dict(loaded.model.named_parameters())
+    _check_fit(folder, loaded.tokenizer, tokenizer, stored, wanted)
+    with torch.no_grad():
+        for name, value in stored.items():
+            if name == _EMBEDDING:
+                wanted[name][: len(value)] = value
+            else:
+                wanted[name].copy_(value)
+    lacking = wanted.keys() - stored.keys()
+    fresh = sorted({name.partition(".")[0] for name in lacking})
+    new_rows = len(wanted[_EMBEDDING]) - len(loaded.model.head_weight)
+    _log.info(
+        "started from %s; fresh: %s and %d rows of the embedding",
+        folder,
+        ", ".join(fresh) or "nothing",
+        new_rows,
+    )
+
+
+def check_start(config: ModelConfig, tokenizer: Tokenizer, folder: Path | str) -> None:
+    """Fail where :func:`start_from` would, without reading a weight of a folder of ours.
+
+    Args:
+        config: Shape of the run's model.
+        tokenizer: The run's.
+        folder: Ours or a Hugging Face one.
+
+    Raises:
+        CheckpointError: As :func:`start_from`, and if a file of the folder is missing.
+    """
+    path = Path(folder)
+    wanted = dict(shape_model(config).named_parameters())
+    if not (path / CONFIG).is_file() or is_huggingface(path):
+        # its weights are mapped, and most of them stay on the disk
+        loaded = load_model(path)
+        _check_fit(path, loaded.tokenizer, tokenizer, dict(loaded.model.named_parameters()), wanted)
+        return
+    saved, _ = read_config(path)
+    if saved.weights.quantization is not None:
+        raise _quantized(path)
+    missing = [name for name in saved.weights.sha256 if not (path / name).is_file()]
+    if missing:
+        raise CheckpointError(f"{path / missing[0]}: expected weights, found nothing there")
+    theirs = Tokenizer.load(path / TOKENIZER, num_cells=saved.tokenizer.num_cells)
+    stored = dict(shape_model(saved.model).named_parameters())
+    _check_fit(path, theirs, tokenizer, stored, wanted)
+
+
+def _check_fit(
+    folder: Path | str,
+    theirs: Tokenizer,
+    ours: Tokenizer,
+    stored: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+) -> None:
+    """Fail unless ids mean the same words and every stored parameter has a place."""
     if theirs.digest != ours.digest:
         raise CheckpointError(
             f"{folder}: expected the run's tokenizer {ours.digest}, found {theirs.digest}",
@@ -52,30 +109,31 @@ def start_from(model: Kosmos, tokenizer: Tokenizer, folder: Path | str) -> None:
             f"{folder}: expected {ours.vocabulary.num_cells} or no location cells a side, found "
             f"{theirs.vocabulary.num_cells}"
         )
-    wanted = dict(model.named_parameters())
-    wrong = []
-    with torch.no_grad():
-        for name, value in loaded.model.named_parameters():
-            if name not in wanted:
-                wrong.append(f"{name}, which the run's model lacks")
-            elif name == _EMBEDDING and len(value) <= len(wanted[name]):
-                wanted[name][: len(value)] = value
-            elif value.shape == wanted[name].shape:
-                wanted[name].copy_(value)
-            else:
-                shapes = f"{tuple(value.shape)} for {tuple(wanted[name].shape)}"
-                wrong.append(f"{name} of shape {shapes}")
-    if wrong:
+    if wrong := _misfits(stored, wanted):
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise CheckpointError(
             f"{folder}: expected the weights of the run's model, found {'; '.join(wrong[:5])}{more}"
         )
-    lacking = wanted.keys() - dict(loaded.model.named_parameters()).keys()
-    fresh = sorted({name.partition(".")[0] for name in lacking})
-    new_rows = len(wanted[_EMBEDDING]) - len(loaded.model.head_weight)
-    _log.info(
-        "started from %s; fresh: %s and %d rows of the embedding",
-        folder,
-        ", ".join(fresh) or "nothing",
-        new_rows,
+
+
+def _misfits(stored: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """Stored parameters that have no place, in words; the embedding may have fewer rows."""
+    wrong = []
+    for name, value in stored.items():
+        if name not in wanted:
+            wrong.append(f"{name}, which the run's model lacks")
+            continue
+        shape, place = tuple(value.shape), tuple(wanted[name].shape)
+        fits = shape == place
+        if name == _EMBEDDING:
+            fits = shape[1:] == place[1:] and shape[0] <= place[0]
+        if not fits:
+            wrong.append(f"{name} of shape {shape} for {place}")
+    return wrong
+
+
+def _quantized(folder: Path | str) -> CheckpointError:
+    return CheckpointError(
+        f"{folder}: expected floating-point weights, found int8",
+        hint="start from the folder it was made from",
     )
