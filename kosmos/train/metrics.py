@@ -35,7 +35,7 @@ class MetricsLog:
 
     def __init__(self, folder: Path, *, step: int) -> None:
         path = folder / "metrics.jsonl"
-        _truncate(path, step)
+        keep_until(path, step)
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
         self._board = _open_board(folder / "tensorboard", step)
 
@@ -59,8 +59,8 @@ class MetricsLog:
             self._board.close()
 
 
-def _truncate(path: Path, step: int) -> None:
-    """Drop records after a step, and a last line that was torn by a kill."""
+def keep_until(path: Path, step: int) -> None:
+    """Drop a file's records after a step, and a last line that was torn by a kill."""
     if not path.exists():
         return
     kept = []

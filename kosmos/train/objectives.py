@@ -6,6 +6,7 @@ and a summed loss; the step divides once, by the weight of all its micro-batches
 
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -26,6 +27,10 @@ class Objective(Protocol):
     @property
     def module(self) -> nn.Module:
         """What is trained and checkpointed."""
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """What of the module reads weights beside ``forward``."""
 
     def weight(self, batch: Batch) -> float:
         """How much a micro-batch counts; known before its loss is."""
@@ -54,6 +59,7 @@ class NextToken:
 
     def __init__(self, model: Kosmos) -> None:
         self.module = model
+        self.methods = ("encode_images",)
 
     def weight(self, batch: Batch) -> float:
         """Sum of the loss weights of its tokens."""
@@ -63,9 +69,11 @@ class NextToken:
         """Summed loss of its tokens."""
         model = self.module
         device = model.head_weight.device
-        soft_tokens = None
+        soft_tokens, idle = None, None
         if batch.pixels is not None:
             soft_tokens = model.encode_images(as_tensor(batch.pixels, device))
+        elif batch.needs_images:
+            idle = self._idle_tower(device)
         isolated = batch.segments is not None
         hidden = model(
             as_tensor(batch.token_ids, device),
@@ -75,9 +83,20 @@ class NextToken:
             positions=as_tensor(batch.positions, device) if isolated else None,
             segments=as_tensor(batch.segments, device) if isolated else None,
         )
-        return token_loss(
+        loss = token_loss(
             hidden,
             model.head_weight,
             as_tensor(batch.targets, device),
             as_tensor(batch.loss_weights, device),
         )
+        return loss if idle is None else loss + idle
+
+    def _idle_tower(self, device: torch.device) -> Float[Tensor, ""]:
+        """Zero, by way of the vision tower, which other processes run at this moment.
+
+        Weights that are split over all processes are put together by all or by none.
+        """
+        config = self.module.config.vision
+        assert config is not None
+        blank = torch.zeros((1, 3, config.image_size, config.image_size), device=device)
+        return self.module.encode_images(blank).float().sum() * 0.0

@@ -8,13 +8,17 @@ change no weight (how often to save, where a folder lies) may differ, data must 
 import re
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from kosmos import config
 from kosmos.data.config import skipped_steps
+from kosmos.data.index import Index
+from kosmos.data.indexing import folder_of_index
 from kosmos.data.loader import Loader
 from kosmos.data.mixture import data_step
-from kosmos.errors import CheckpointError
-from kosmos.files import Json
+from kosmos.data.order import Order
+from kosmos.errors import CheckpointError, DataError
+from kosmos.files import Json, read_json
 from kosmos.train.config import Run
 
 # what may change between a run and its continuation: no weight depends on it. Of data and
@@ -46,6 +50,47 @@ def run_record(run: Run, loader: Loader) -> dict[str, Json]:
             for corpus in stream.sources
         },
     }
+
+
+def recorded_order(folder: Path, index_folder: Path | None = None) -> tuple[Run, Order]:
+    """The run of a run folder, and the order in which it reads its data.
+
+    The indices that it made are enough: neither tokenizer nor shards need be there.
+
+    Args:
+        folder: The run's.
+        index_folder: Where the indices are; None: ``index`` in the run's folder.
+
+    Raises:
+        DataError: If there is no run, or not its indices.
+    """
+    path, index_folder = folder / "run.json", index_folder or folder / "index"
+    record = read_json(path)
+    if not isinstance(record, dict) or not {"run", "data"} <= record.keys():
+        raise DataError(f"{path}: expected the record of a run, found something else")
+    run = config.from_json(Run, record["run"], where=str(path))
+    indices = {}
+    for stream in run.streams:
+        digests = [
+            str(record["data"][stream.source_name(corpus)]["index"])  # type: ignore[index, call-overload]
+            for corpus in stream.sources
+        ]
+        for digest in digests:
+            if not folder_of_index(index_folder, digest).is_dir():
+                raise DataError(
+                    f"{folder_of_index(index_folder, digest)}: expected the index of stream "
+                    f"{stream.name!r}, found nothing there",
+                    hint="--index names the folder of indices; kosmos train makes them again",
+                )
+        indices[stream.name] = [Index(folder_of_index(index_folder, digest)) for digest in digests]
+    order = Order(
+        run.streams,
+        indices,
+        seed=run.seed,
+        micro_batch_tokens=run.train.micro_batch_tokens,
+        skipped=skipped_steps(run.train.skip_steps),
+    )
+    return run, order
 
 
 def check_same_run(recorded: Json, record: Json, *, where: str) -> None:

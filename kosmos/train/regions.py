@@ -122,6 +122,11 @@ class RegionContrast(nn.Module):
         """The tower with its model, and the words."""
         return self
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """It has no ``forward``; the loss reads the tower and the words."""
+        return ("loss",)
+
     def weight(self, batch: Batch) -> float:
         """Boxes of a batch, over which the loss is a sum."""
         first, count = self.vocabulary.first_location_id, self.vocabulary.num_locations
@@ -133,7 +138,7 @@ class RegionContrast(nn.Module):
         tower = self.model.vision
         assert tower is not None
         regions = find_regions(batch, self.vocabulary, patches_per_side=self.patches_per_side)
-        if batch.pixels is None or len(regions.images) == 0:
+        if batch.pixels is None:
             return self.words.weight.sum() * 0.0
         device = self.words.weight.device
         features = tower(as_tensor(batch.pixels, device))[:, 1:]

@@ -5,6 +5,7 @@
     out/
         run.json          the resolved run and the digests of what it read
         metrics.jsonl     a record per step, and held-out losses
+        events.jsonl      steps that were not finite, with their documents; absent without any
         tensorboard/      the same for TensorBoard
         checkpoints/      the latest few, see checkpoint.py
         index/            rows of the data, unless kept elsewhere
@@ -12,23 +13,24 @@
 
 A killed run goes on from its last checkpoint as if nothing had happened: batches and dropout are
 functions of (seed, step), so with the same number of threads every later loss is the same to the
-last bit.
+last bit. The same run may go on with another number of processes: every step holds the same samples
+and the same dropout, and losses differ by the order of summation alone.
+
+Of several processes the first writes and speaks; all do the same steps, and stop at the same one.
 """
 
 import logging
-import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 
-import torch
-
 from kosmos.data.batch import Batch
+from kosmos.data.config import skipped_steps
 from kosmos.data.loader import Loader
 from kosmos.data.unigram import unigram_loss
 from kosmos.errors import CheckpointError, ConfigError
@@ -40,13 +42,15 @@ from kosmos.runtime import peak_memory_bytes
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.checkpoint import Checkpoints
 from kosmos.train.config import Run, check_run
+from kosmos.train.events import EventsLog
 from kosmos.train.metrics import MetricsLog
 from kosmos.train.objectives import make_objective
 from kosmos.train.optimizer import make_optimizer
-from kosmos.train.record import check_same_run, run_record
+from kosmos.train.parallel import Processes, joined, prepare_layers, split, whole_weights
+from kosmos.train.record import check_same_data, check_same_run, run_record
 from kosmos.train.schedule import learning_rate
 from kosmos.train.start import start_from
-from kosmos.train.step import heldout_losses, training_step
+from kosmos.train.step import StepResult, heldout_losses, nonfinite_error, training_step
 from kosmos.weights.folder import save_model
 
 _log = logging.getLogger(__name__)
@@ -77,25 +81,12 @@ def train(
         The model folder.
 
     Raises:
-        ConfigError: If the run contradicts itself or names no data, or if several processes were
-            started.
+        ConfigError: If the run contradicts itself or names no data.
         CheckpointError: If ``out`` holds a run that is not to be resumed, or another run's, or a
             checkpoint is damaged or cannot be written.
         DataError: If data is missing, damaged or too much of it unusable, or a loss is not finite.
     """
     out = Path(out)
-    num_processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if num_processes > 1:
-        # each would train the same model into the same folder
-        raise ConfigError(
-            f"WORLD_SIZE: expected one process, found {num_processes}",
-            hint="start kosmos train without torchrun; it trains on one process",
-        )
-    if not resume and (out / "run.json").exists():
-        raise CheckpointError(
-            f"{out}: expected an empty run folder, found a run",
-            hint="--resume goes on with it; or choose another folder",
-        )
     if not run.tokenizer:
         raise ConfigError(
             "tokenizer: expected a SentencePiece model file, found none",
@@ -103,17 +94,25 @@ def train(
         )
     tokenizer = Tokenizer.load(run.tokenizer, num_cells=run.num_cells)
     check_run(run, vocabulary_size=tokenizer.vocabulary.size)
-    loader = Loader(
-        run.streams,
-        tokenizer,
-        seed=run.seed,
-        layout=run.layout,
-        image=run.image,
-        micro_batch_tokens=run.train.micro_batch_tokens,
-        heldout_sequences=run.train.heldout_sequences,
-        cache_folder=cache_folder or out / "index",
-    )
-    return _Training(run, loader, out, on_step).run_all()
+    with joined(sharded=run.train.precision != "float32") as processes:
+        if not resume and processes.first_of((out / "run.json").exists()):
+            raise CheckpointError(
+                f"{out}: expected an empty run folder, found a run",
+                hint="--resume goes on with it; or choose another folder",
+            )
+        with processes.one_before_the_others():  # the first may have to make indices
+            loader = Loader(
+                run.streams,
+                tokenizer,
+                seed=run.seed,
+                layout=run.layout,
+                image=run.image,
+                micro_batch_tokens=run.train.micro_batch_tokens,
+                heldout_sequences=run.train.heldout_sequences,
+                skipped=skipped_steps(run.train.skip_steps),
+                cache_folder=cache_folder or out / "index",
+            )
+        return _Training(run, loader, out, processes, on_step).run_all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,88 +127,139 @@ class _Done:
 class _Training:
     """A run on its way."""
 
-    def __init__(self, run: Run, loader: Loader, out: Path, on_step: OnStep | None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        loader: Loader,
+        out: Path,
+        processes: Processes,
+        on_step: OnStep | None,
+    ) -> None:
         self.run = run
         self.loader = loader
         self.out = out
+        self.processes = processes
         self.on_step = on_step
         self.record = run_record(run, loader)
-        self.checkpoints = Checkpoints(out / "checkpoints", keep=run.train.keep_checkpoints)
+        self.checkpoints = Checkpoints(
+            out / "checkpoints",
+            keep=run.train.keep_checkpoints,
+            processes=processes,
+            in_background=run.train.background_checkpoints,
+        )
         self.done = _Done()
         _check_images(run, loader)
         self._unigram: dict[str, float] = {}
         self._began_s = 0.0
+        self._skipped_in_a_row = 0
 
     def run_all(self) -> Path:
         """Build or restore, train to the end, save the model."""
         self._prepare()
-        metrics = MetricsLog(self.out, step=self.done.step)
-        with closing(metrics), _stop_requests() as stop:
-            self._loop(metrics, stop)
+        with self._logs() as (metrics, events), _stop_requests() as stop:
+            try:
+                self._loop(metrics, events, stop)
+            finally:
+                self.checkpoints.close()
         folder = self.out / "model"
-        save_model(
-            folder,
-            model=self.model,
-            tokenizer=self.loader.tokenizer,
-            image=self.run.image,
-            layout=self.run.layout,
-            provenance={**self.record, "step": self.done.step, "tokens": self.done.tokens},
-        )
-        _log.info("model in %s; peak memory %.2f GB", folder, peak_memory_bytes() / 1e9)
+        weights = whole_weights(self.model, self.processes)
+        if self.processes.is_first:
+            model = Kosmos(self.run.model)
+            model.load_state_dict(weights)
+            save_model(
+                folder,
+                model=model,
+                tokenizer=self.loader.tokenizer,
+                image=self.run.image,
+                layout=self.run.layout,
+                provenance={**self.record, "step": self.done.step, "tokens": self.done.tokens},
+            )
+            _log.info("model in %s; peak memory %.2f GB", folder, peak_memory_bytes() / 1e9)
+        self.processes.wait()
         return folder
 
     def _prepare(self) -> None:
         """Model and optimizer, fresh or as the last checkpoint left them."""
-        run, file = self.run, self.out / "run.json"
+        run, file, processes = self.run, self.out / "run.json", self.processes
         if file.exists():
             check_same_run(read_json(file), self.record, where=str(file))
         self.checkpoints.clean()
-        steps = self.checkpoints.steps()
+        steps = processes.first_of(self.checkpoints.steps())
         if steps:
             saved = self.checkpoints.record(steps[-1])
-            check_same_run(
-                saved.get("made_by"), self.record, where=str(self.checkpoints.path(steps[-1]))
-            )
+            where = str(self.checkpoints.path(steps[-1]))
+            check_same_run(saved.get("made_by"), self.record, where=where)
+            check_same_data(saved["made_by"], run, num_done=steps[-1], where=where)
         self.model = Kosmos(run.model)
         initialize(self.model, run.seed)
         if not steps and run.train.start_from:
             start_from(self.model, self.loader.tokenizer, run.train.start_from)
-        self.model.to("cuda" if torch.cuda.is_available() else "cpu").train()
         self.objective = make_objective(self.model, run.train, self.loader.tokenizer.vocabulary)
-        self.optimizer = make_optimizer(self.objective.module, run.train)
+        module = self.objective.module
+        module.to(processes.device).train()
+        prepare_layers(module, recompute=run.train.recompute, compiled=run.train.compile)
+        if processes.are_joined:
+            split(module, precision=run.train.precision, methods=self.objective.methods)
+        self.optimizer = make_optimizer(module, run.train)
         if steps:
-            self.checkpoints.load(steps[-1], self.objective.module, self.optimizer)
+            self.checkpoints.load(steps[-1], module, self.optimizer)
             done = saved["done"]
             assert isinstance(done, dict)
             self.done = _Done(**done)  # type: ignore[arg-type]
-            _log.info("resumed from step %d", self.done.step)
-        write_json(file, self.record)
+            if processes.is_first:
+                _log.info("resumed from step %d", self.done.step)
+        processes.wait()  # before the record that all have compared with theirs is replaced
+        if processes.is_first:
+            write_json(file, self.record)
 
-    def _loop(self, metrics: MetricsLog, stop: threading.Event) -> None:
-        run, config = self.run, self.run.train
+    @contextmanager
+    def _logs(self) -> Iterator[tuple[MetricsLog | None, EventsLog | None]]:
+        """Where the first process writes what all of them measured."""
+        if not self.processes.is_first:
+            yield None, None
+            return
+        metrics = MetricsLog(self.out, step=self.done.step)
+        with closing(metrics):
+            yield metrics, EventsLog(self.out, step=self.done.step)
+
+    def _loop(
+        self, metrics: MetricsLog | None, events: EventsLog | None, stop: threading.Event
+    ) -> None:
+        run, config, processes = self.run, self.run.train, self.processes
         start = self.done.step
         self._began_s = time.monotonic() - self.done.wall_s
-        batches = self.loader.prefetch(start, config.steps)
-        progress = Progress(f"train {run.name}", total=config.steps, unit="steps", start=start)
-        with progress, closing(batches):
+        batches = self.loader.prefetch(
+            start, config.steps, rank=processes.rank, num_ranks=processes.size
+        )
+        progress = None
+        if processes.is_first:
+            progress = Progress(f"train {run.name}", total=config.steps, unit="steps", start=start)
+        with progress or nullcontext(), closing(batches):
             while self.done.step < config.steps:
-                record = self._step(next_of=batches)
-                metrics.write(record)
+                record = self._step(next_of=batches, events=events)
+                if metrics is not None:
+                    metrics.write(record)
                 if self.on_step is not None:
                     self.on_step(record)
                 step = self.done.step
                 is_last = step == config.steps
-                if step % config.log_every == 0 or is_last:
+                if progress is not None and (step % config.log_every == 0 or is_last):
                     _advance(progress, record)
                 if is_last or (config.heldout_every and step % config.heldout_every == 0):
                     self._heldout(metrics)
-                if is_last or step % config.checkpoint_every == 0 or stop.is_set():
+                # a signal may have reached one process and not yet another
+                (stops,) = processes.sum([stop.is_set()])
+                if is_last or step % config.checkpoint_every == 0 or stops:
                     self._save()
-                if stop.is_set() and not is_last:
-                    _log.info("stopped after step %d; --resume goes on", step)
+                if stops and not is_last:
+                    self.checkpoints.wait()
+                    if processes.is_first:
+                        _log.info("stopped after step %d; --resume goes on", step)
                     raise KeyboardInterrupt
 
-    def _step(self, *, next_of: Iterator[Sequence[Batch]]) -> dict[str, Json]:
+    def _step(
+        self, *, next_of: Iterator[Sequence[Batch]], events: EventsLog | None
+    ) -> dict[str, Json]:
         """One step and its record."""
         began_s = time.monotonic()
         batches = next(next_of)
@@ -224,34 +274,52 @@ class _Training:
             clip_norm=config.clip_norm,
             seed=self.run.seed,
             step=step,
+            processes=self.processes,
         )
+        self._judge(result, step, events)
         now_s = time.monotonic()
         self.done = _Done(step, self.done.tokens + result.num_tokens, now_s - self._began_s)
-        return {
+        is_skipped = bool(result.problems)
+        record: dict[str, Json] = {
             "kind": "train",
             "step": step,
             "tokens": self.done.tokens,
             "wall_s": round(self.done.wall_s, 3),
-            "loss": result.loss,
-            "losses": dict(result.losses),
+            "loss": None if is_skipped else result.loss,
+            "losses": {} if is_skipped else dict(result.losses),
             "learning_rate": rate,
-            "grad_norm": result.grad_norm,
+            "grad_norm": None if is_skipped else result.grad_norm,
             "num_tokens": result.num_tokens,
             "num_loss_tokens": result.num_loss_tokens,
             "tokens_per_s": round(result.num_tokens / (now_s - began_s), 1),
             "data_wait_s": round(data_wait_s, 4),
         }
+        return record
 
-    def _heldout(self, metrics: MetricsLog) -> None:
+    def _judge(self, result: StepResult, step: int, events: EventsLog | None) -> None:
+        """Note a step that did not move the weights; raise if the run must not go on."""
+        if not result.problems:
+            self._skipped_in_a_row = 0
+            return
+        self._skipped_in_a_row += 1
+        if events is not None:
+            events.nonfinite(step, result.problems)
+        config = self.run.train
+        if config.nonfinite == "stop" or self._skipped_in_a_row > config.max_nonfinite:
+            raise nonfinite_error(result.problems, step)
+        if self.processes.is_first:
+            _log.warning("step %d: %s; skipped, see events.jsonl", step, result.problems[0].what)
+
+    def _heldout(self, metrics: MetricsLog | None) -> None:
         """Score held-out data beside the unigram baseline; streams without any have no entry."""
         losses: dict[str, Json] = {}
         for name in self.loader.heldout_streams:
             batches = self.loader.heldout(name)
             losses |= heldout_losses(self.objective, batches)
             if name not in self._unigram and self.run.train.objective == "next-token":
-                counts = self.loader.indices[name].token_counts
+                counts = self.loader.token_counts(name)
                 self._unigram[name] = unigram_loss(counts, batches)
-        if losses:
+        if losses and metrics is not None:
             metrics.write(
                 {
                     "kind": "heldout",
@@ -272,9 +340,9 @@ class _Training:
 def _advance(progress: Progress, record: dict[str, Json]) -> None:
     step, loss, rate = record["step"], record["loss"], record["tokens_per_s"]
     assert isinstance(step, int)
-    assert isinstance(loss, float)
     assert isinstance(rate, float)
-    progress.advance(step - progress.done, loss=loss, tokens_per_s=rate)
+    told = {"loss": loss} if isinstance(loss, float) else {}  # none of a step that was skipped
+    progress.advance(step - progress.done, **told, tokens_per_s=rate)
 
 
 def _check_images(run: Run, loader: Loader) -> None:

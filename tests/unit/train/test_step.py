@@ -1,6 +1,8 @@
 """kosmos.train.step."""
 
 import dataclasses
+import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +12,13 @@ import torch.nn.functional as F
 
 from kosmos.data.batch import Batch
 from kosmos.data.loader import Loader
-from kosmos.errors import DataError
 from kosmos.model.initialize import initialize
 from kosmos.model.kosmos import Kosmos
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run
 from kosmos.train.objectives import NextToken
 from kosmos.train.optimizer import freeze_vision, make_optimizer
-from kosmos.train.step import StepResult, heldout_losses, training_step
+from kosmos.train.step import StepResult, heldout_losses, nonfinite_error, training_step
 
 
 @pytest.fixture(scope="module")
@@ -201,18 +202,23 @@ def test_a_loss_that_is_not_finite_names_step_stream_and_documents_and_moves_not
     batches[place] = dataclasses.replace(batches[place], pixels=np.full_like(pixels, np.nan))
     model = make_model(run)
     before = weights(model)
-    with pytest.raises(DataError, match=r"step 1: .* found nan in stream 'captions', .*'caption-"):
-        do_step(model, run, batches)
+    result = do_step(model, run, batches)
     assert torch.equal(weights(model), before)
+    assert [problem.stream for problem in result.problems] == ["captions"]
+    error = str(nonfinite_error(result.problems, 1))
+    assert re.match(r"step 1: .* found a loss of nan in stream 'captions', .*'caption-", error)
 
 
 def test_a_gradient_that_is_not_finite_moves_nothing(run: Run, loaders: dict[int, Loader]) -> None:
     model = make_model(run)
     model.decoder.layers[0].ffn.fc1.bias.register_hook(lambda grad: grad * torch.inf)
     before = weights(model)
-    with pytest.raises(DataError, match="step 1: expected a finite gradient"):
-        do_step(model, run, loaders[128].step(0))
+    result = do_step(model, run, loaders[128].step(0))
     assert torch.equal(weights(model), before)
+    (problem,) = result.problems
+    assert re.fullmatch("a gradient of norm (inf|nan) although every loss is finite", problem.what)
+    assert math.isfinite(result.loss)
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_heldout_losses_use_no_dropout_and_leave_the_model_in_training(

@@ -1,15 +1,20 @@
 """kosmos.train.trainer; kills are in tests/e2e/test_resume.py."""
 
+import dataclasses
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from kosmos.config import digest, from_json, replace
-from kosmos.errors import CheckpointError, ConfigError
+from kosmos.data.batch import Batch
+from kosmos.data.loader import Loader
+from kosmos.errors import CheckpointError, ConfigError, DataError
 from kosmos.files import Json, read_json, read_jsonl
 from kosmos.model.config import ModelConfig
 from kosmos.train.config import Run
@@ -203,10 +208,63 @@ def test_a_gpu_trains_the_same_run_to_nearly_the_same_loss(
             assert one == pytest.approx(other, rel=1e-3)
 
 
-def test_several_processes_are_refused(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("size", "expected"), [("2", "other variables of torchrun"), ("no", "'no'")]
+)
+def test_a_number_of_processes_that_nothing_started_is_an_error(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str, expected: str
 ) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match="expected one process, found 2"):
+    monkeypatch.setenv("WORLD_SIZE", size)
+    with pytest.raises(ConfigError, match=f"WORLD_SIZE.*{expected}"):
         train(run, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def poisoned(*steps: int) -> Callable[[pytest.MonkeyPatch], None]:
+    """Makes the loss of these steps NaN."""
+
+    def poison(monkeypatch: pytest.MonkeyPatch) -> None:
+        plain = Loader.step
+
+        def step(loader: Loader, number: int, **ranks: int) -> list[Batch]:
+            batches = plain(loader, number, **ranks)
+            if number + 1 in steps:
+                of_picture = next(i for i, b in enumerate(batches) if b.pixels is not None)
+                bad = np.full_like(batches[of_picture].pixels, np.nan)
+                batches[of_picture] = dataclasses.replace(batches[of_picture], pixels=bad)
+            return batches
+
+        monkeypatch.setattr(Loader, "step", step)
+
+    return poison
+
+
+def test_a_step_that_is_not_finite_ends_the_run_and_is_noted(
+    run: Run, tmp_path: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poisoned(3)(monkeypatch)
+    with pytest.raises(DataError, match=r"step 3: .*a loss of nan"):
+        train(run, out=tmp_path / "out", cache_folder=cache_folder)
+    (event,) = read_jsonl(tmp_path / "out" / "events.jsonl")
+    assert isinstance(event, dict)
+    assert (event["kind"], event["step"], event["stream"]) == ("nonfinite", 3, "captions")
+    assert event["documents"]
+    assert (tmp_path / "out" / "checkpoints" / "step-00000002").is_dir()
+
+
+def test_steps_that_are_not_finite_are_skipped_if_so_asked_but_not_forever(
+    run: Run, tmp_path: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poisoned(2, 4, 5)(monkeypatch)
+    skipping = replace(run, {"train.nonfinite": "skip", "train.max_nonfinite": 2})
+    train(skipping, out=tmp_path / "out", cache_folder=cache_folder)
+    assert [row[0] for row in losses(tmp_path / "out") if row[1] is None and row[2] == {}] == [
+        2,
+        4,
+        5,
+    ]
+    events = [row for row in read_jsonl(tmp_path / "out" / "events.jsonl") if isinstance(row, dict)]
+    assert [event["step"] for event in events] == [2, 4, 5]
+    stricter = replace(skipping, {"train.max_nonfinite": 1})
+    with pytest.raises(DataError, match="step 5: "):
+        train(stricter, out=tmp_path / "other", cache_folder=cache_folder)
