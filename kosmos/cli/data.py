@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from kosmos.cli.data_check import check
+from kosmos.cli.data_ledger import ledger
 from kosmos.cli.rows import leak_test, show
 
 
@@ -28,6 +29,7 @@ def command() -> None:
 command.add_command(check)
 command.add_command(show)
 command.add_command(leak_test)
+command.add_command(ledger)
 
 
 @command.command("import", cls=_Import, short_help="Files of a known format into shards.")

@@ -47,6 +47,8 @@ LOSS_BIT = np.uint32(1 << 31)
 SLOT_BIT = np.uint32(1 << 30)
 ID_BITS = np.uint32((1 << 30) - 1)
 
+_SEARCHED_TOGETHER = 1 << 20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexKey:
@@ -188,6 +190,36 @@ class Index:
         """Id of a document of the index."""
         start, stop = self._arrays["id_offsets"][document : document + 2]
         return self._arrays["ids"][start:stop].tobytes().decode("utf-8")
+
+    def find(self, document_id: str) -> list[int]:
+        """Documents of the index with an id: one, or none if it is not there or left out."""
+        wanted = np.frombuffer(document_id.encode("utf-8"), dtype=np.uint8)
+        ids, offsets = self._arrays["ids"], self._arrays["id_offsets"]
+        found: list[int] = []
+        for start in range(0, len(offsets) - 1 if len(wanted) else 0, _SEARCHED_TOGETHER):
+            bounds = np.asarray(offsets[start : start + _SEARCHED_TOGETHER + 1])
+            left = np.flatnonzero(np.diff(bounds) == len(wanted))
+            for place in reversed(range(len(wanted))):  # the ends of ids differ most
+                left = left[ids[bounds[left] + place] == wanted[place]]
+                if not len(left):
+                    break
+            found += (left + start).tolist()
+        return found
+
+    def documents(self, row: int) -> list[int]:
+        """Documents of the index of which a row holds something, in order."""
+        pieces = slice(*self._arrays["row_offsets"][row : row + 2])
+        numbers: list[int] = self._arrays["piece_documents"][pieces].tolist()
+        return list(dict.fromkeys(numbers))
+
+    def rows_of(self, document: int) -> list[int]:
+        """Rows that hold something of a document of the index, in order."""
+        pieces = np.arange(
+            *np.searchsorted(self._arrays["piece_documents"], [document, document + 1])
+        )
+        rows = np.searchsorted(self._arrays["row_offsets"], pieces, side="right") - 1
+        numbers: list[int] = np.unique(rows).tolist()
+        return numbers
 
     def row(self, row: int) -> Row:
         """The tokens of a row, and which pictures stand in it."""

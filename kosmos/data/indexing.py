@@ -63,7 +63,12 @@ def index_key(
 
 def index_folder(cache_folder: Path, key: IndexKey) -> Path:
     """Where an index is kept."""
-    return cache_folder / f"index-{config.digest(key)[:32]}"
+    return folder_of_index(cache_folder, config.digest(key))
+
+
+def folder_of_index(cache_folder: Path, digest: str) -> Path:
+    """Where the index of a digest is kept."""
+    return cache_folder / f"index-{digest[:32]}"
 
 
 def open_index(

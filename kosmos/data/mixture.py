@@ -9,6 +9,7 @@ Steps of data may be left out, such as those around a spike of the loss. Then th
 with the data after them: optimizer step t reads :func:`data_step` of t.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -85,6 +86,20 @@ class StreamOrder:
         """
         turns = self._permutation(corpus, epoch).inverse(rows)
         return self.turns.places(corpus, epoch * self.num_rows[corpus] + turns)
+
+    def epochs(self, corpus: int, start: int, stop: int) -> tuple[int, int]:
+        """The first epoch of a source into which places may reach, and past the last.
+
+        Args:
+            corpus: Number of the source.
+            start: First place.
+            stop: Past the last place.
+        """
+        # before any place, a source is less than two turns from its share
+        share = self.turns.counts[corpus] / self.turns.period
+        first, last = max(0, math.floor(start * share) - 2), math.ceil(stop * share) + 2
+        num_rows = int(self.num_rows[corpus])
+        return first // num_rows, last // num_rows + 1
 
     def _permutation(self, corpus: int, epoch: int) -> Permutation:
         return Permutation(int(self.num_rows[corpus]), self._seed, *self._keys[corpus], epoch)
