@@ -142,24 +142,26 @@ def _lines(named: "NamedRow", *, as_tokens: bool) -> "Iterator[Text]":
 
 
 def _token_lines(row: "ShownRow") -> "Iterator[Text]":
-    """A line for each token."""
+    """A line for each token, and for each picture."""
     from rich.text import Text
 
-    yield Text(
-        f"{'token':>7}{'position':>10}{'document':>10}{'loss':>6}{'image':>7}{'id':>8}  text"
-    )
+    yield Text(f"{'token':>9}{'position':>10}{'document':>10}{'loss':>6}{'id':>8}  text")
     documents = row.token_documents().tolist()
-    images = {
-        slot: number + 1
-        for number, image in enumerate(row.images)
-        for slot in range(image.start, image.stop)
-    }
+    starts = {image.start: (number, image) for number, image in enumerate(row.images, start=1)}
     for token, (token_id, name) in enumerate(zip(row.token_ids.tolist(), row.names, strict=True)):
         position = str(row.positions[token]) if token < row.num_positions else "-"
-        loss = f"{row.learned[token]:g}" if row.learned[token] > 0 else "-"
-        cells = f"{token:>7}{position:>10}{documents[token] + 1:>10}{loss:>6}"
-        cells += f"{images.get(token, '-'):>7}{token_id:>8}  {name}"
-        yield Text(cells, "" if row.learned[token] > 0 else "dim")
+        place, said = str(token), f"{token_id:>8}  {name}"
+        if token in starts:
+            number, image = starts[token]
+            place = f"{token}-{image.stop - 1}"
+            position = f"{row.positions[token]}-{row.positions[image.stop - 1]}"
+            said = f"{'':>8}  [image {number}: {image.stop - image.start} slots]"
+        elif row.image_slots[token]:
+            continue
+        is_learned = bool(row.learned[token] > 0)
+        loss = f"{row.learned[token]:g}" if is_learned else "-"
+        cells = f"{place:>9}{position:>10}{documents[token] + 1:>10}{loss:>6}{said}"
+        yield Text(cells, "" if is_learned else "dim")
     yield Text()
 
 
