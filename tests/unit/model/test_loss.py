@@ -115,3 +115,22 @@ def test_no_tensor_holds_more_than_a_chunk_of_logits():
     with Watch():
         token_loss(hidden, head, targets, weights, chunk_tokens=16).backward()
     assert biggest == 16
+
+
+def test_a_vocabulary_of_several_blocks_has_the_loss_of_cross_entropy():
+    hidden, head, targets, weights = _problem(2, 7, 1300, 6, 7)
+    expected = torch.autograd.grad(_plain(hidden, head, targets, weights), (hidden, head))
+    loss = token_loss(hidden, head, targets, weights, chunk_tokens=5)
+    torch.testing.assert_close(loss, _plain(hidden, head, targets, weights), atol=1e-10, rtol=0)
+    found = torch.autograd.grad(loss, (hidden, head))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-10, rtol=0)
+
+
+def test_a_target_whose_probability_underflows_has_its_loss_all_the_same():
+    hidden = torch.tensor([[1.0]], requires_grad=True)
+    head = torch.tensor([[200.0], [0.0], [199.0]])
+    loss = token_loss(hidden, head, torch.tensor([1]), torch.ones(1))
+    expected = F.cross_entropy(hidden @ head.T, torch.tensor([1]))
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
+    assert float(loss.detach()) > 200.0
