@@ -229,7 +229,11 @@ class _Training:
         start = self.done.step
         self._began_s = time.monotonic() - self.done.wall_s
         batches = self.loader.prefetch(
-            start, config.steps, rank=processes.rank, num_ranks=processes.size
+            start,
+            config.steps,
+            rank=processes.rank,
+            num_ranks=processes.size,
+            num_workers=config.loader_workers,
         )
         progress = None
         if processes.is_first:

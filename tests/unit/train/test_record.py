@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from kosmos.config import from_json, replace
+from kosmos.config import from_json, replace, to_json
 from kosmos.data.loader import Loader
-from kosmos.errors import CheckpointError
-from kosmos.files import Json
+from kosmos.errors import CheckpointError, DataError
+from kosmos.files import Json, write_json
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run
-from kosmos.train.record import check_same_run, run_record
+from kosmos.train.record import check_same_data, check_same_run, recorded_order, run_record
 from tests.tiny_run import caption_document, write_shards
 
 
@@ -45,6 +45,7 @@ def test_what_changes_no_weight_may_differ(
         {
             "train.checkpoint_every": 77,
             "train.log_every": 5,
+            "train.loader_workers": 3,
             "streams.captions.path": str(moved),
             "name": "renamed",
         },
@@ -92,3 +93,51 @@ def test_order_and_number_of_streams_are_part_of_a_run(
         other = make_record(replace(run, {"streams": streams}), tokenizer, cache_folder)
         with pytest.raises(CheckpointError, match=r"streams\.order was"):
             check_same_run(record, other, where="run.json")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "num_done"),
+    [
+        ((), ("11-20",), 10),
+        (("3-4",), ("3-4", "13"), 10),  # the first ten steps read data to 12
+        (("3-4",), ("4", "3", "13-15"), 10),
+        (("90",), (), 10),
+        ((), ("1-5",), 0),
+    ],
+)
+def test_data_that_is_not_read_yet_may_be_left_out(
+    run: Run, before: tuple[str, ...], now: tuple[str, ...], num_done: int
+) -> None:
+    recorded = {"run": {"train": {"skip_steps": list(before)}}}
+    changed = replace(run, {"train.skip_steps": now})
+    check_same_data(recorded, changed, num_done=num_done, where="step-10")
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [((), ("10",)), ((), ("8-20",)), (("3-4",), ()), (("3-4",), ("3-5",)), (("3-4",), ("12",))],
+)
+def test_what_finished_steps_read_is_not_changed(
+    run: Run, before: tuple[str, ...], now: tuple[str, ...]
+) -> None:
+    recorded = {"run": {"train": {"skip_steps": list(before)}}}
+    changed = replace(run, {"train.skip_steps": now})
+    with pytest.raises(CheckpointError, match=r"step-10: expected train.skip_steps that leave"):
+        check_same_data(recorded, changed, num_done=10, where="step-10")
+
+
+def test_the_order_of_a_run_is_read_from_its_record_and_its_indices_alone(
+    run: Run, record: dict[str, Json], cache_folder: Path, tmp_path: Path
+) -> None:
+    elsewhere = replace(from_json(Run, record["run"]), {"tokenizer": "gone"})
+    write_json(tmp_path / "run.json", {**record, "run": to_json(elsewhere)})
+    found, order = recorded_order(tmp_path, cache_folder)
+    assert found == elsewhere
+    counts = [len(part.sequences) for part in order.step(10**6)]
+    assert sum(counts) == sum(stream.sequences_per_step for stream in run.streams)
+
+
+def test_a_run_folder_without_its_indices_is_told(record: dict[str, Json], tmp_path: Path) -> None:
+    write_json(tmp_path / "run.json", record)
+    with pytest.raises(DataError, match=r"expected the index of stream 'text'"):
+        recorded_order(tmp_path)
