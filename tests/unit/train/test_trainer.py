@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from kosmos.config import digest, from_json, replace
-from kosmos.data.batch import Batch
-from kosmos.data.loader import Loader
 from kosmos.errors import CheckpointError, ConfigError, DataError
 from kosmos.files import Json, read_json, read_jsonl
 from kosmos.model.config import ModelConfig
+from kosmos.train import trainer
 from kosmos.train.config import Run
+from kosmos.train.step import StepResult, training_step
 from kosmos.train.trainer import train
 from kosmos.weights.folder import load_model
 
@@ -224,17 +224,16 @@ def poisoned(*steps: int) -> Callable[[pytest.MonkeyPatch], None]:
     """Makes the loss of these steps NaN."""
 
     def poison(monkeypatch: pytest.MonkeyPatch) -> None:
-        plain = Loader.step
-
-        def step(loader: Loader, number: int, **ranks: int) -> list[Batch]:
-            batches = plain(loader, number, **ranks)
-            if number + 1 in steps:
+        def step(*args: object, step: int, **options: object) -> StepResult:
+            objective, optimizer, batches = args
+            if step in steps:
                 of_picture = next(i for i, b in enumerate(batches) if b.pixels is not None)
                 bad = np.full_like(batches[of_picture].pixels, np.nan)
+                batches = [*batches]
                 batches[of_picture] = dataclasses.replace(batches[of_picture], pixels=bad)
-            return batches
+            return training_step(objective, optimizer, batches, step=step, **options)
 
-        monkeypatch.setattr(Loader, "step", step)
+        monkeypatch.setattr(trainer, "training_step", step)
 
     return poison
 
