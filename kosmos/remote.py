@@ -10,6 +10,8 @@ The only file that knows fsspec, which knows the protocols; some want a package 
 """
 
 import io
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from kosmos.runtime import require
 
 _BUFFER_BYTES = 1 << 20
 _GONE = (404, 410)
+_SILENCE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +67,11 @@ class RemotePath:
 
     @property
     def _path(self) -> str:
-        is_web = self.url.startswith(("http://", "https://"))
-        return self.url.partition("?")[0].partition("#")[0] if is_web else self.url
+        return self.url.partition("?")[0].partition("#")[0] if self._is_web else self.url
+
+    @property
+    def _is_web(self) -> bool:
+        return self.url.startswith(("http://", "https://"))
 
     def open(self, mode: str = "rb") -> IO[bytes]:
         """Open for reading bytes; the file can be sought.
@@ -76,9 +82,7 @@ class RemotePath:
         """
         if mode != "rb":
             raise ValueError(f"{self.url}: expected mode 'rb', found {mode!r}")
-        filesystem, path = self._reach()
-        with self._told():
-            return io.BufferedReader(_Reading(filesystem.open(path, "rb"), self), _BUFFER_BYTES)
+        return io.BufferedReader(_Reading(self), _BUFFER_BYTES)
 
     def read_bytes(self) -> bytes:
         """All of the file.
@@ -147,8 +151,15 @@ class RemotePath:
     def _reach(self) -> tuple[Any, str]:
         """The filesystem, made in this process, and what it calls the path."""
         fsspec = require("fsspec", extra="data")
+        options: dict[str, Any] = {}
+        if self._is_web:
+            # aiohttp's own limit is five minutes for a whole file
+            timeout = require("aiohttp", extra="data").ClientTimeout(
+                total=None, sock_connect=_SILENCE_S, sock_read=_SILENCE_S
+            )
+            options = {"client_kwargs": {"timeout": timeout}}
         try:
-            filesystem, path = fsspec.core.url_to_fs(self.url)
+            filesystem, path = fsspec.core.url_to_fs(self.url, **options)
         except ImportError as error:
             raise MissingExtraError(
                 f"{self.url}: expected the package for its protocol, found none: {error}",
@@ -181,35 +192,77 @@ AnyPath: TypeAlias = Path | RemotePath
 
 
 class _Reading(io.RawIOBase):
-    """A remote file whose failures name it."""
+    """A remote file whose failures name it.
 
-    def __init__(self, file: IO[bytes], path: RemotePath) -> None:
-        self._file = file
+    A web server is asked for the whole file once, and for parts of it from the first seek on; if it
+    knows no parts, the file is copied to a temporary one.
+    """
+
+    def __init__(self, path: RemotePath) -> None:
         self._path = path
+        self._is_stream = path._is_web
+        self._file = self._open()
+        self._position = 0
+
+    def _open(self) -> IO[bytes]:
+        filesystem, name = self._path._reach()
+        options = {"block_size": 0} if self._is_stream else {}
+        with self._path._told():
+            file: IO[bytes] = filesystem.open(name, "rb", **options)
+        return file
 
     def readable(self) -> bool:
         return True
 
     def seekable(self) -> bool:
-        return bool(self._file.seekable())
+        return True
 
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - whatever has a buffer
         with self._path._told():
-            data = self._file.read(len(buffer))
+            try:
+                data = self._file.read(len(buffer))
+            except ValueError:
+                # what fsspec raises where a server sends the whole file for a part
+                if not self._path._is_web or self._is_stream:
+                    raise
+                self._copy()
+                data = self._file.read(len(buffer))
         buffer[: len(data)] = data
+        self._position += len(data)
         return len(data)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        with self._path._told():
-            return self._file.seek(offset, whence)
+        if self._is_stream and (offset, whence) not in (
+            (self._position, io.SEEK_SET),
+            (0, io.SEEK_CUR),
+        ):
+            self._file.close()
+            self._is_stream = False
+            self._file = self._open()
+        if not self._is_stream:
+            if whence == io.SEEK_CUR:
+                offset, whence = offset + self._position, io.SEEK_SET
+            with self._path._told():
+                self._position = self._file.seek(offset, whence)
+        return self._position
 
     def tell(self) -> int:
-        return self._file.tell()
+        return self._position
 
     def close(self) -> None:
         if not self.closed:
             self._file.close()
         super().close()
+
+    def _copy(self) -> None:
+        self._file.close()
+        self._is_stream = True
+        copy = tempfile.TemporaryFile()  # noqa: SIM115 - closed with this file
+        with self._open() as source:
+            shutil.copyfileobj(source, copy, _BUFFER_BYTES)
+        self._is_stream = False
+        copy.seek(self._position)
+        self._file = copy
 
 
 def locate(name: "str | AnyPath") -> AnyPath:

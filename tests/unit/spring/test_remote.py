@@ -1,12 +1,15 @@
 """A path that lies elsewhere reads like one that does not, and says so when it cannot."""
 
+import io
 import pickle
+import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import fsspec
 import pytest
@@ -21,9 +24,9 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
+def served(folder: Path, handler: type[Quiet] = Quiet) -> Iterator[str]:
     """A folder behind http on this machine."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -106,7 +109,7 @@ def test_unknown_protocols_and_missing_packages_are_named(monkeypatch: pytest.Mo
     with pytest.raises(ConfigError, match="nope://x: expected a known protocol"):
         RemotePath("nope://x").is_file()
 
-    def no_package(url: str) -> None:
+    def no_package(url: str, **_: object) -> None:
         raise ImportError("Install s3fs to access S3")
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", no_package)
@@ -134,3 +137,46 @@ def test_a_connection_that_breaks_while_reading_names_the_file(
         monkeypatch.setattr(memory.MemoryFile, "read", broken)
         with pytest.raises(DataError, match=r"a b\.txt: could not be read: RuntimeError: reset"):
             file.read()
+
+
+class Parts(Quiet):
+    """A server that knows parts of files, and counts what it was asked for."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        part = self.headers.get("Range")
+        self.asked.append(part or "")
+        if part is None:
+            super().do_GET()
+            return
+        data = Path(self.translate_path(self.path)).read_bytes()
+        first, last = part.removeprefix("bytes=").split("-")
+        begin, end = int(first), min(int(last) + 1, len(data))
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {begin}-{end - 1}/{len(data)}")
+        self.send_header("Content-Length", str(end - begin))
+        self.end_headers()
+        self.wfile.write(data[begin:end])
+
+
+@pytest.mark.parametrize("handler", [Quiet, Parts])
+def test_large_files_are_read_whole_or_in_parts_from_any_server(
+    tmp_path: Path, handler: type[Quiet]
+) -> None:
+    data = random.Random(0).randbytes(12_000_000)  # more than fsspec asks for at a time
+    (tmp_path / "x.bin").write_bytes(data)
+    Parts.asked.clear()
+    with served(tmp_path, handler) as url:
+        path = RemotePath(f"{url}/x.bin")
+        with path.open() as file:
+            assert file.read() == data
+        assert Parts.asked == ([] if handler is Quiet else [""])
+        with path.open() as file:
+            assert file.read(10) == data[:10]
+            assert file.seek(-100, io.SEEK_END) == len(data) - 100
+            assert file.read() == data[-100:]
+            assert file.seek(7_000_000) == 7_000_000
+            assert file.read(3) == data[7_000_000:7_000_003]
+            assert file.seek(-1, io.SEEK_CUR) == 7_000_002
+            assert (file.tell(), file.read(1)) == (7_000_002, data[7_000_002:7_000_003])
