@@ -1,5 +1,6 @@
 """``kosmos data check``: what is wrong with data, before anything trains on it."""
 
+import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -176,6 +177,14 @@ def _check_folder(target: str, findings: "Findings", expected: "Expected") -> "I
     from kosmos.document.manifest import FILE
 
     root = Path(target)
+    if "://" not in target and not root.exists():
+        findings.add(
+            "error",
+            target,
+            "expected a folder of document shards, a recipe or a run.json, found nothing there",
+            hint=_nearest(target),
+        )
+        return
     folders = sorted(path.parent for path in root.rglob(FILE)) if "://" not in target else []
     done: dict[Path, Checked] = {}
     for folder in folders or [root]:
@@ -189,6 +198,13 @@ def _check_folder(target: str, findings: "Findings", expected: "Expected") -> "I
         train = root.joinpath(*("train" if part == "heldout" else part for part in parts))
         if "heldout" in parts and train in done:
             check_apart(done[train], heldout, findings)
+
+
+def _nearest(target: str) -> str:
+    from kosmos.recipes.table import ALIASES, RECIPES
+
+    near = difflib.get_close_matches(target, [*RECIPES, *ALIASES], n=1)
+    return f"did you mean {near[0]!r}?" if near else "kosmos recipe list"
 
 
 def _table(corpora: "Sequence[Checked]") -> Iterator[str]:

@@ -55,6 +55,8 @@ _EXPLAINS = 0.97
 """Share of the boxes that a convention must explain; detectors overshoot and annotators err."""
 _OVERHANG = 0.02
 """Reaching so far out of the picture is a slip, not a convention."""
+_FILLS: dict[Scale, float] = {"fractions": 0.0, "percent": 0.75, "pixels": 0.5, "grid": 0.75}
+"""How far into their pictures the farthest of many boxes reach at least."""
 _MIN_WRONG_SHARE = 0.002
 """Fewer wrong boxes are single faults, which are counted one by one elsewhere."""
 _MAX_STRAY_SHARE = 0.01
@@ -252,18 +254,21 @@ class _Best(NamedTuple):
 
 def _best(boxes: Corners, sizes: Float64[np.ndarray, "boxes 2"]) -> _Best | None:
     """The convention that explains the boxes and reaches least far; never ours."""
-    reach = float(np.quantile(boxes, 0.999))
     scales: list[tuple[Scale, float, float]] = [
         ("fractions", 1.0, 1.0),
         ("percent", 100.0, 100.0),
         ("pixels", 0.0, float(np.exp(np.log(np.maximum(sizes, 1.0)).mean()))),
         ("grid", _grid(boxes), _grid(boxes)),
     ]
+    scales.sort(key=lambda scale: scale[2])
+    # last, a grid that is not known by name, up to the largest number anywhere
+    reach = float(np.quantile(boxes, 0.999))
     if reach > 2.0:
-        # the largest number anywhere: a grid that is not known by name
-        scales.append(("grid", reach, reach * 1.001))
-    for scale, unit, _ in sorted(scales, key=lambda item: item[2]):
+        scales.append(("grid", reach, reach))
+    for scale, unit, _ in scales:
         units = _units(scale, unit, sizes)
+        if (boxes / units[:, [0, 1, 0, 1]]).max() < _FILLS[scale]:
+            continue  # all in one corner: this explains the boxes, but is not what they mean
         orders = [order for order in _READINGS if (scale, order) != ("fractions", _CORNERS)]
         shares = {order: _explained(boxes, units, order).mean() for order in orders}
         order = max(shares, key=lambda order: shares[order])

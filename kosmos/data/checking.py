@@ -28,6 +28,8 @@ _MAX_BAD = 0.1
 """Share of bad records above which `kosmos data import` stops, if not told otherwise."""
 _MIN_RECORDS = 20
 """Records below which it judges no share."""
+_MANY_CHANGED = 0.5
+"""Changes for each document from which on they are warned of."""
 _SEVERITIES: dict[Fate, Severity] = {"bad": "warning", "left out": "warning", "changed": "note"}
 
 
@@ -64,9 +66,12 @@ def check_shards(
     """
     where = where or str(folder)
     try:
-        scan = ShardScan(locate(folder), findings, where)
+        path = locate(folder)
+        if not (path / FILE).is_file():
+            raise _not_shards(path)
+        scan = ShardScan(path, findings, where)
     except (DataError, ConfigError) as error:
-        findings.add("error", where, error.message, hint=error.hint or _not_shards(folder))
+        findings.add("error", where, error.message, hint=error.hint or "")
         check = CorpusCheck(where, findings, expected)
         return Checked(where, check.finish(), check.documents, is_whole=True)
     check = CorpusCheck(where, findings, expected, len(scan))
@@ -196,9 +201,12 @@ class _Hearing(Tally):
         is_refused = num_records >= _MIN_RECORDS and self.num_bad > _MAX_BAD * num_records
         for finding in self._findings.of(self._where):
             fate = finding.what.partition(": ")[0]
-            if fate in self._counts:
-                # one record may have lost several of its parts
-                finding.total = 0 if fate == "changed" else num_records
+            if fate == "changed":
+                # one record may have lost several of its parts, so these have no total
+                is_common = finding.count >= _MANY_CHANGED * facts.documents
+                finding.severity = "warning" if is_common else "note"
+            elif fate in self._counts:
+                finding.total = num_records
             if fate == "bad" and is_refused:
                 finding.severity = "error"
                 finding.hint = f"the import stops above {_MAX_BAD:.0%} bad records (--max-bad)"
@@ -223,10 +231,13 @@ def _broken_off(findings: Findings, check: CorpusCheck) -> bool:
     return False
 
 
-def _not_shards(folder: AnyPath | str) -> str:
-    path = locate(folder)
-    if path.is_file():
-        return "a source is checked with --format; kosmos data import --help lists the formats"
+def _not_shards(path: AnyPath) -> DataError:
+    """Why a path is no folder of shards."""
+    hint = "a source is checked with --format; kosmos data import --help lists the formats"
     if path.is_dir():
-        return f"a folder of document shards has a {FILE}; a source is checked with --format"
-    return ""
+        found = f"a folder without {FILE}"
+    elif path.is_file():
+        found = "a file"
+    else:
+        found, hint = "nothing there", "kosmos data import makes one"
+    return DataError(f"{path}: expected a folder of document shards, found {found}", hint=hint)
