@@ -36,6 +36,7 @@ from kosmos.image.canvas import (
 from kosmos.image.labels import PALETTE
 
 _PAPER, _INK, _SOFT, _GIVEN, _FAINT = "#fbfaf6", "#1c2027", "#5d6470", "#8f959f", "#e4e1d8"
+_PADDING = "#d6d2c8"
 _MARGIN, _NAMES, _BAND, _RAMP, _GAP = 28.0, 132.0, 12.0, 40.0, 7.0
 _LARGEST_CELL, _LONGEST_SIDE = 20.0, 1200.0
 _LARGE, _SMALL = 12.0, 8.5
@@ -94,6 +95,8 @@ class _Picture:
         entries = [(own, "sees, in its own document")]
         if len(self.row.documents) > 1 and self.row.packing != "isolated":
             entries.append((other, "sees, in another document"))
+        if self.row.num_padding:
+            entries.append((_PADDING, "padding"))
         entries.append((_INK, "loss falls on what follows here"))
         for color, words in entries:
             yield Rectangle(x=x, y=y - 9, width=10, height=10, fill=color, radius=2)
@@ -196,16 +199,14 @@ class _Picture:
         numbers = np.full(self.num_cells, -1)
         used = self.row.num_positions
         numbers[:used] = self.row.token_documents()[:used]
-        palettes = [
-            np.array(
-                [*(PIL.ImageColor.getrgb(_mixed(c, share)) for c in self.colors), (214, 210, 200)]
-            )
+        across, within = (
+            # padding is number -1, the last
+            np.array([*(_rgb(_mixed(color, share)) for color in self.colors), _rgb(_PADDING)])
             for share in (0.35, 0.9)
-        ]
+        )
         own = numbers[:, None] == numbers[None, :]
-        colors = np.where(own[..., None], palettes[1][numbers][None], palettes[0][numbers][None])
-        paper = np.array(PIL.ImageColor.getrgb(_PAPER))
-        return np.where(self.sees[..., None], colors, paper).astype(np.uint8)
+        colors = np.where(own[..., None], within[numbers][None], across[numbers][None])
+        return np.where(self.sees[..., None], colors, np.array(_rgb(_PAPER))).astype(np.uint8)
 
     def _axis(self) -> Iterator[Shape]:
         y = self.y + self.side + 16
@@ -278,7 +279,7 @@ class _Picture:
 
 def _mixed(color: str, share: float) -> str:
     """A color on paper, thinned."""
-    pairs = zip(PIL.ImageColor.getrgb(color)[:3], PIL.ImageColor.getrgb(_PAPER)[:3], strict=True)
+    pairs = zip(_rgb(color), _rgb(_PAPER), strict=True)
     return "#" + "".join(f"{round(c * share + p * (1 - share)):02x}" for c, p in pairs)
 
 
@@ -288,3 +289,7 @@ def _tick(number: int) -> int:
         if number / step <= 12:
             return step
     return 1000
+
+
+def _rgb(color: str) -> tuple[int, ...]:
+    return PIL.ImageColor.getrgb(color)[:3]
