@@ -173,8 +173,7 @@ def _check_source(
 
 def _check_folder(target: str, findings: "Findings", expected: "Expected") -> "Iterator[Checked]":
     """The folder itself, or every folder of shards in it; held-out ones against the others."""
-    from kosmos.data.checking import check_apart, check_shards
-    from kosmos.document.manifest import FILE
+    from kosmos.data.checking import check_apart, check_shards, shard_folders
 
     root = Path(target)
     if "://" not in target and not root.exists():
@@ -185,7 +184,7 @@ def _check_folder(target: str, findings: "Findings", expected: "Expected") -> "I
             hint=_nearest(target),
         )
         return
-    folders = sorted(path.parent for path in root.rglob(FILE)) if "://" not in target else []
+    folders = [] if "://" in target else shard_folders(root)
     done: dict[Path, Checked] = {}
     for folder in folders or [root]:
         checked = check_shards(str(folder) if folders else target, findings, expected)
@@ -223,7 +222,8 @@ def _table(corpora: "Sequence[Checked]") -> Iterator[str]:
         line += f"{facts.pictures:>10,}{facts.boxes:>9,}"
         line += f"{facts.rows:>9,}{facts.tokens_per_row:>12,.1f}" if has_rows else ""
         if corpus.rows_per_step:
-            line += f"{corpus.rows_per_step:>11,.4g}{corpus.epochs:>8,.3g}"
+            line += f"{corpus.rows_per_step:>11,.4g}"
+            line += f"{corpus.epochs:>8,.3g}" if corpus.epochs else ""
         yield line
     yield ""
 
@@ -235,13 +235,13 @@ def _lines(findings: "Findings") -> Iterator[str]:
         if finding.where != where:
             where = finding.where
             yield where
-        yield f"  {finding.severity:8} {_counted(finding)}{finding.what}"
+        yield f"  {finding.severity + ':':<9}{_counted(finding)}{finding.what}"
         for example in finding.examples:
-            yield f"           - {example}"
+            yield f"    - {example}"
         if finding.count > len(finding.examples):
-            yield f"           and {finding.count - len(finding.examples):,} more"
+            yield f"    - and {finding.count - len(finding.examples):,} more"
         if finding.hint:
-            yield f"           hint: {finding.hint}"
+            yield f"    hint: {finding.hint}"
     if where:
         yield ""
 

@@ -50,6 +50,8 @@ class Expected:
     """Longest row."""
     max_unusable: float = 0.01
     """Share of unusable documents above which training refuses to start."""
+    is_for_training: bool = False
+    """Whether a corpus without words, which a test set is, is an error."""
     sample: int | None = None
     """Documents whose pictures are decoded; None: all."""
     seed: int = 0
@@ -153,7 +155,11 @@ class CorpusCheck:
         self._unusable: dict[str, int] = {}
         self._kinds: set[str] = set()
         self._count = dict.fromkeys(
-            ("documents", "pictures", "used", "decoded", "borders", "split", "lost phrases"), 0
+            (
+                *("documents", "pictures", "used", "decoded", "wordless"),
+                *("borders", "split", "lost phrases"),
+            ),
+            0,
         )
 
     @property
@@ -184,12 +190,13 @@ class CorpusCheck:
         if problem is not None and (isinstance(found, Encoded | None) or found.reason in _LATER):
             found = Objection("unreadable image", problem)
         if isinstance(found, Objection):
-            self._refuse(found, name)
+            self._refuse(found, name, doc.id)
         else:
             self._count["used"] += len(doc.images)
             if found is not None and self._expected.tokenizer is not None:
                 self._rows.add(found, self._expected.tokenizer)
                 self._count["lost phrases"] += found.num_dropped_phrases
+        self._count["wordless"] += not doc.text.strip()
         self._words(doc, name)
         if not boxes_are_known:
             self._see_boxes(doc)
@@ -216,7 +223,12 @@ class CorpusCheck:
                 finding.total = count
             if finding.what.partition(":")[0] in self._unusable:
                 finding.severity = "error" if is_refused else "warning"
-        if count and unusable == count:
+        if count and self._count["wordless"] == count and not self._expected.is_for_training:
+            self._findings.drop(self.where, _NO_WORDS)
+            self._tell(
+                "note", "documents without words to learn from: to evaluate on, not to train on"
+            )
+        elif count and unusable == count:
             self._tell("error", "expected documents to train on, found none that can be used")
         self._tell_rows()
         self._tell_repeats()
@@ -232,12 +244,14 @@ class CorpusCheck:
         self._findings.count(severity, self.where, what, example, hint=hint)
         self._kinds.add(what)
 
-    def _refuse(self, found: Objection, name: str) -> None:
+    def _refuse(self, found: Objection, name: str, doc_id: str) -> None:
         self._unusable[found.reason] = self._unusable.get(found.reason, 0) + 1
+        # the name says which document already
+        message = found.message.removeprefix(f"document {doc_id!r}").lstrip(",: ")
         self._note(
             "warning",
             f"{found.reason}: {_kind(found.message)}",
-            f"{name}: {found.message}",
+            f"{name}: {message}",
             hint=f"training leaves such documents out, up to {self._expected.max_unusable:.1%} "
             "of a stream (max_unusable), and refuses to start with more",
         )
@@ -282,7 +296,7 @@ class CorpusCheck:
             example = f"{name}: {fault.excerpt}"
             self._note(severity, fault.what, example, hint=fault.hint)
         pictures = [image.source for image in doc.images]
-        is_caption = len(pictures) == 1 and len(text) <= _CAPTION_CHARS
+        is_caption = len(pictures) == 1 and 0 < len(text.strip()) <= _CAPTION_CHARS
         if is_caption and all(part.role == "text" for part in doc.parts):
             self._captions.add(text.strip().encode("utf-8", "replace"), text.strip())
             if "\t" in text or "\n" in text.strip():
@@ -292,7 +306,9 @@ class CorpusCheck:
                     f"{name}: {text[:80]!r}",
                     hint="often two columns or records that ran together; tokens know only blanks",
                 )
-        content = repr([part for part in doc.parts if not isinstance(part, Image)]).encode()
+        words = [part for part in doc.parts if not isinstance(part, Image)]
+        # without words a document is told from others by what is known about it
+        content = repr(words if text.strip() else doc.meta).encode()
         for source in pictures:
             content += source if isinstance(source, bytes) else str(source).encode()
         self.documents.add(content, name)
@@ -373,6 +389,7 @@ class CorpusCheck:
 
 
 _SPLITS = "phrases that begin or end inside a word: spans that do not match the caption"
+_NO_WORDS = "cannot be encoded: expected words to learn from"
 _LATER = ("too long", "nothing to learn")
 
 

@@ -91,6 +91,10 @@ class Findings:
         finding.count += 1
         _keep(finding, example)
 
+    def drop(self, where: str, what: str) -> None:
+        """Take a finding back that turned out to be none."""
+        self._found.pop((where, what), None)
+
     def of(self, where: str) -> list[Finding]:
         """Those of a place, as they are kept: severity and total may still be set."""
         return [finding for finding in self._found.values() if finding.where == where]

@@ -56,6 +56,7 @@ def check_ready(
             packing=stream.packing,
             max_tokens=stream.max_tokens,
             max_unusable=stream.max_unusable,
+            is_for_training=True,
             sample=sample,
             seed=seed,
         )

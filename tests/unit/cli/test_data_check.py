@@ -37,11 +37,11 @@ def test_warnings_alone_exit_with_zero_and_errors_with_one(
     folder = write_shards(tmp_path / "captions", [caption_document(n) for n in range(8)])
     code, out, _ = run(str(folder), capsys=capsys)
     assert code == 0
-    assert "warning  8 of 8  pictures of a single color" in out
+    assert "warning: 8 of 8  pictures of a single color" in out
     (folder / "00000.tar").write_bytes(b"")
     code, out, _ = run(str(folder), capsys=capsys)
     assert code == 1
-    assert "error    1  truncated shards" in out
+    assert "error:   1  truncated shards" in out
     assert out.splitlines()[-1] == "1 error, no warnings"
 
 
@@ -147,5 +147,5 @@ def test_ctrl_c_prints_what_was_found_and_exits_as_shells_expect(
     monkeypatch.setattr("kosmos.logs.Progress.advance", stop)
     code, out, _ = run(str(folder), capsys=capsys)
     assert code == 130
-    assert "warning  5 of 5  pictures of a single color" in out
+    assert "warning: 5 of 5  pictures of a single color" in out
     assert "interrupted after 5 documents" in out
