@@ -226,8 +226,9 @@ class _Picture:
         *bounds, (start, stop) = self.row.lines(self.line_tokens)
         if stop - start == 1 and bounds:
             start = bounds.pop()[0]
+        bounds.append((start, stop))
         free = self.y
-        for first, last in [*bounds, (start, stop)]:
+        for first, last in bounds:
             top = max(self.y + first * self.cell, free)
             height = max(self.cell, self.font * 1.24)
             free = top + height
@@ -251,8 +252,10 @@ class _Picture:
             yield from line
             for number in pictures:
                 image = self.row.images[number]
-                slots = (image.stop - image.start) * self.cell
-                side = min(_LARGEST_PICTURE, max(slots, self.font * 1.24) - 2)
+                # down to the line in which words go on
+                next_line = max(n for n, _ in bounds if n <= image.stop)
+                room = max((next_line - first) * self.cell, height)
+                side = min(_LARGEST_PICTURE, room - 2)
                 # its lower corner clears the diagonal
                 x = max(x + 6, self.x + math.ceil(first + 1 + side / self.cell) * self.cell + 6)
                 yield Bitmap(

@@ -1,7 +1,7 @@
 """The picture of a row: who sees whom in colors, words on the diagonal, bands beside it."""
 
 import xml.etree.ElementTree as ET
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import PIL.Image
@@ -11,7 +11,7 @@ import pytest
 from kosmos.data.row_page import NamedRow, page
 from kosmos.data.row_picture import draw_row
 from kosmos.data.showing import ShownDocument, ShownImage, ShownRow
-from kosmos.image.canvas import Bitmap, Canvas, Polygon, Rectangle, Words
+from kosmos.image.canvas import Bitmap, Canvas, Polygon, Rectangle, Words, words_width
 from kosmos.image.labels import PALETTE
 
 PAPER = (251, 250, 246)
@@ -136,6 +136,12 @@ def test_words_lie_within_the_canvas_and_not_over_each_other(
     assert len(diagonal) >= 1
     for one, other in pairwise(diagonal):
         assert other.y == one.y or other.y - one.y >= one.size
+    pictures = [s for s in canvas.shapes if isinstance(s, Bitmap) and s.image is PICTURE]
+    assert len(pictures) == len(row.images)
+    ends = [w.x + sum(words_width(run.text, w.size) for run in w.runs) for w in diagonal]
+    for s, (word, end) in product(pictures, zip(diagonal, ends, strict=True)):
+        beside = end <= s.x or word.x >= s.x + s.width
+        assert beside or word.y <= s.y or word.y - 0.75 * word.size >= s.y + s.height
     for s in canvas.shapes:
         if isinstance(s, Rectangle | Bitmap):
             assert s.x >= 0
