@@ -32,7 +32,12 @@ command.add_command(leak_test)
 command.add_command(ledger)
 
 
-@command.command("import", cls=_Import, short_help="Files of a known format into shards.")
+@command.command(
+    "import",
+    cls=_Import,
+    short_help="Files of a known format into shards.",
+    epilog="The formats are listed in docs/reference/formats.md.",
+)
 @click.argument("format_name", metavar="FORMAT")
 @click.argument("source")
 @click.argument("destination", type=click.Path(path_type=Path))
@@ -79,9 +84,11 @@ def import_(
 ) -> None:
     """Read SOURCE, a file or folder of FORMAT, into DESTINATION/train and DESTINATION/heldout.
 
-    SOURCE and --images may lie elsewhere: s3://..., https://... A record that is not as it should
-    be is counted under a reason and listed in DESTINATION/dropped.jsonl; a file that ends early
-    stops the import, unless --set damaged_files=count.
+    SOURCE and --images may lie elsewhere: s3://..., https://...
+
+    What is not as it should be (a caption cut by tabs or line breaks, a picture that does not
+    decode, a reversed box) is counted under a reason and listed in DESTINATION/dropped.jsonl. A
+    file that ends early stops the import, unless --set damaged_files=count.
 
     Example: kosmos data import grit rows.jsonl corpora/grit --images photos --heldout-fraction 0.1
     """

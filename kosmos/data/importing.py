@@ -7,6 +7,17 @@
     DST/report.json     what was read and with which settings, what was kept, lost and why
     DST/dropped.jsonl   every loss: {"fate", "reason", "where"}
 
+What is not as it should be is never skipped without a word:
+
+- a record of no use is *bad* under a reason: a caption cut by its own tabs or line breaks, a
+  picture that does not decode, a span that is none. Past a share of them (``max_bad``) the import
+  fails;
+- a part of no use is *changed*: a box with reversed corners, a phrase that overlaps another, a
+  picture of a page that is not there. Offsets that a table stores as floats are read as they are;
+- what a rule of the corpus leaves out is *left out*, the picture of a test set among it;
+- a file that ends early (a tar, a table, a list) stops the import and is named;
+  ``damaged_files=count`` keeps what was whole and counts it as one bad record.
+
 Which side a document falls on follows from the seed and its ``source`` alone (the picture, the
 page, the instruction), so that captions of one picture never meet on both sides, not even when
 they come from two sources imported one after the other.

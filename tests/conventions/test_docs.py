@@ -113,7 +113,7 @@ def test_every_command_and_option_is_documented(path: str, command: click.Comman
 
 def test_help_of_import_names_every_format() -> None:
     (command,) = (found for path, found in commands(cli, "kosmos") if path == "kosmos data import")
-    named = set(re.findall(r"[\w-]+", command.epilog or ""))
+    named = set(re.findall(r"[\w-]+", command.get_help(click.Context(command))))
     assert set(FORMATS) <= named
 
 

@@ -17,6 +17,7 @@ FORMAT_MODULES = {
     "Document shards": "kosmos.document.shards",
     "Documents in shards": "kosmos.document.serialize",
     "Manifest of shards": "kosmos.document.manifest",
+    "Cache of remote shards": "kosmos.document.mirror",
     "Microcosm folder": "kosmos.microcosm.dataset",
     "Import folder": "kosmos.data.importing",
     "Data index": "kosmos.data.index",
@@ -31,6 +32,13 @@ FORMAT_MODULES = {
     "Answers file": "kosmos.generate.resumable",
     "Results folder": "kosmos.evaluate.runner",
 }
+SHARED_MODULES = (
+    "kosmos.data.formats.tsv",
+    "kosmos.data.formats.interleaved",
+    "kosmos.data.formats.parquet",
+    "kosmos.data.formats.archives",
+)
+"""Of several readers."""
 FORMAT_RECORDS = {
     "Data index": ["kosmos.data.index:IndexKey"],
     "Model folder": [
@@ -76,6 +84,7 @@ def formats_page() -> str:
         function = next(n for n in functions if getattr(n, "name", "") == read.__name__)
         parts += [f"### {name}", to_markdown(docstring(function))]
         parts.append(f"Reader: `{read.__module__}.{read.__name__}`.")
-    for module in dict.fromkeys(format_.read.__module__ for format_ in FORMATS.values()):
+    readers = (format_.read.__module__ for format_ in FORMATS.values())
+    for module in dict.fromkeys((*readers, *SHARED_MODULES)):
         parts += [f"### In `{module}`", to_markdown(module_docstring(module))]
     return "\n\n".join(parts)

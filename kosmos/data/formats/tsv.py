@@ -111,10 +111,11 @@ class _Cut(NamedTuple):
         return short if self.is_short else "width or height that is no number"
 
     def goes_on(self, columns: list[bytes]) -> bool:
-        """Whether a line begins with no hash such as this row's, and so is no row itself."""
+        """Whether a line is the rest of this row and no row of its own."""
         first = columns[0]
-        is_alike = len(first) == len(self.key) and (_is_hex(first) or not _is_hex(self.key))
-        return len(columns) == 1 or not is_alike
+        has_a_hash = len(first) == len(self.key) and (_is_hex(first) or not _is_hex(self.key))
+        is_an_end = len(columns) < _NUM_COLUMNS[0] and _ends_in_sizes(columns)
+        return len(columns) == 1 or not has_a_hash or is_an_end
 
 
 def _row(columns: list[bytes], where: str, tally: Tally) -> TsvRow | None:

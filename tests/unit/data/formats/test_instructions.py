@@ -65,7 +65,7 @@ def test_flan_comes_from_json_lines_and_parquet(tmp_path: Path) -> None:
 
 
 def test_staged_instructions_of_every_kind_are_read(shared_data: Path) -> None:
-    # 21 of T0's templates end in an answer that the sample left empty
+    # 21 completions of T0 are nothing but the mark of their end
     staged = (("seed_tasks", 175, 0), ("user_oriented_dev", 100, 0), ("t0_sample", 799, 21))
     for name, count, bad in staged:
         docs, tally = read("instructions", shared_data / f"instruct/{name}.jsonl")

@@ -62,6 +62,14 @@ def test_a_row_that_is_not_whole_is_one_bad_row_and_its_neighbors_stay(
     assert tally.losses[0].where.startswith("a.tsv:2")
 
 
+def test_a_line_that_only_looks_like_a_row_is_the_rest_of_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text(tsv_line("kite", "one") + tsv_line("tent", "a\nblue") + tsv_line("boat", "two"))
+    docs, tally = read("pairs", path)
+    assert [doc.text for doc in docs] == ["one", "two"]
+    assert tally.counts("bad") == {"caption with a line break": 1}
+
+
 def test_a_file_that_is_cut_says_so(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_text(tsv_line(HASH, "one") + tsv_line(OTHER, "two")[:60])
