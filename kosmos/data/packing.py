@@ -20,9 +20,11 @@ Source: unilm kosmos-2 text loader; KOSMOS-1 (arXiv:2302.14045) section 3.2 name
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64, Shaped
 
 from kosmos.data.config import Packing
+
+_LEAST_DEPTH, _FEWEST_LANES, _MOST_PASSES = 4093, 64, 8  # powers of two collide in the caches
 
 
 class Rows(NamedTuple):
@@ -47,6 +49,19 @@ def fill(lengths: Int64[np.ndarray, " items"], capacity: int) -> Int64[np.ndarra
         lengths: Of the items, each at most ``capacity``.
         capacity: Of a row.
     """
+    # how long lanes are changes how long it takes and nothing else
+    mean = float(lengths[::_LEAST_DEPTH].mean()) if len(lengths) else 0.0
+    depth = max(_LEAST_DEPTH, int(100 * (capacity / max(1.0, mean)) ** 2))
+    found = None
+    if len(lengths) >= _FEWEST_LANES * depth:
+        found = _fill_in_lanes(lengths, capacity, depth)
+    return _fill_in_order(lengths, capacity) if found is None else found
+
+
+def _fill_in_order(
+    lengths: Int64[np.ndarray, " items"], capacity: int
+) -> Int64[np.ndarray, " boundaries"]:
+    """:func:`fill`, row after row."""
     sums = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     # where the row that starts at item i ends, for every i at once; then follow from item 0
     ends = (np.searchsorted(sums, sums[:-1] + capacity, side="right") - 1).tolist()
@@ -55,6 +70,75 @@ def fill(lengths: Int64[np.ndarray, " items"], capacity: int) -> Int64[np.ndarra
         item = ends[item]
         boundaries.append(item)
     return np.array(boundaries, dtype=np.int64)
+
+
+def _fill_in_lanes(
+    lengths: Int64[np.ndarray, " items"], capacity: int, depth: int
+) -> Int64[np.ndarray, " boundaries"] | None:
+    """:func:`fill`, stretches of ``depth`` items side by side; None where that does not pay.
+
+    Each lane is filled as if a row began with its first item. Then it is filled again from what
+    the lane before it left in the open row, until a row begins with the same item in both: from
+    there on they are one. Two ways to fill meet after about ``20 * (items of a row)**2`` items
+    (the median for captions and for texts); lengths that are all the same never do.
+    """
+    num_lanes = -(-len(lengths) // depth)
+    # small numbers go through the processor many at a time; a row and an item must fit
+    items = np.zeros(num_lanes * depth, dtype=np.int16 if capacity < 1 << 14 else np.int64)
+    items[: len(lengths)] = lengths
+    steps: np.ndarray = np.ascontiguousarray(items.reshape(num_lanes, depth).T)
+    fits: np.ndarray = np.empty(steps.shape, dtype=np.bool_)
+    used: np.ndarray = np.full(num_lanes, capacity, dtype=steps.dtype)
+    used[0] = 0
+    total: np.ndarray = np.empty_like(used)
+    for step, fit in zip(steps, fits, strict=True):
+        np.add(used, step, out=total)
+        np.less_equal(total, capacity, out=fit)
+        # a tenth of the time of a copy where a mask is true
+        np.multiply(used, fit, out=used)
+        np.add(used, step, out=used)
+    fits[0, 0] = False  # the first row begins with the first item
+    lanes = np.arange(1, num_lanes)
+    for _ in range(_MOST_PASSES):
+        left, lanes = _refill(steps, fits, lanes, used[lanes - 1], capacity)
+        used[lanes] = left
+        lanes = lanes[lanes + 1 < num_lanes] + 1
+        if len(lanes) == 0:
+            return np.append(np.flatnonzero(~np.ascontiguousarray(fits.T)), len(lengths))
+        if len(lanes) > num_lanes // 10:
+            break
+    return None
+
+
+def _refill(
+    steps: Shaped[np.ndarray, "depth lanes"],
+    fits: Bool[np.ndarray, "depth lanes"],
+    lanes: Int64[np.ndarray, " some"],
+    used: Shaped[np.ndarray, " some"],
+    capacity: int,
+) -> tuple[Shaped[np.ndarray, " left"], Int64[np.ndarray, " left"]]:
+    """Fill some lanes again, each from what its open row holds at first.
+
+    Args:
+        steps: Lengths of the items.
+        fits: Whether an item joins the row of the one before it; corrected in place.
+        lanes: Which.
+        used: What their open rows hold.
+        capacity: Of a row.
+
+    Returns:
+        Of the lanes that end otherwise than before, what their open rows hold, and which they are.
+    """
+    for step, fit in zip(steps, fits, strict=True):
+        if len(lanes) == 0:
+            break
+        length, before = step[lanes], fit[lanes]
+        now = used + length <= capacity
+        used = used * now + length
+        fit[lanes] = now
+        apart = now | before
+        lanes, used = lanes[apart], used[apart]
+    return used, lanes
 
 
 def pack(

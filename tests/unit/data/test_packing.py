@@ -3,9 +3,11 @@
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kosmos.data import packing
 from kosmos.data.packing import Rows, fill, micro_batches, pack
 
 
@@ -32,6 +34,38 @@ def test_filling_is_what_a_loop_would_do(lengths: list[int], capacity: int) -> N
     if lengths:
         expected.append(len(lengths))
     assert fill(np.array(lengths, dtype=np.int64), capacity).tolist() == expected
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 3000),
+    st.integers(6, 40),
+    st.integers(1, 60),
+    st.sampled_from([0, 1, 3]),
+)
+def test_lanes_fill_rows_as_one_after_another_does_or_give_up(
+    seed: int, num_items: int, capacity: int, depth: int, shortest: int
+) -> None:
+    lengths = np.random.default_rng(seed).integers(shortest, 7, num_items)
+    found = packing._fill_in_lanes(lengths, capacity, depth)
+    if found is not None:
+        assert found.tolist() == packing._fill_in_order(lengths, capacity).tolist()
+
+
+@pytest.mark.parametrize("capacity", [2048, 1 << 15])
+def test_lanes_are_what_fills_rows_of_many_documents(
+    capacity: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    lengths = np.clip(rng.lognormal(5.8, 1.0, 300_000).astype(np.int64), 2, 2047) * (capacity >> 11)
+    expected = packing._fill_in_order(lengths, capacity)
+    monkeypatch.delattr(packing, "_fill_in_order")
+    assert np.array_equal(fill(lengths, capacity), expected)
+
+
+def test_lengths_that_never_meet_are_filled_all_the_same() -> None:
+    lengths = np.full(300_000, 700, dtype=np.int64)
+    assert fill(lengths, 2047).tolist() == [*range(0, 300_000, 2), 300_000]
 
 
 def test_single_gives_a_document_a_row() -> None:
