@@ -71,9 +71,12 @@ def show(choice: RowChoice, limit: int, as_tokens: bool, out: Path | None, as_js
     type=click.Path(path_type=Path),
     help="Model folder to test; without, a small one of random weights.",
 )
+@click.option("--device", default="cpu", show_default=True, help="A torch device.")
 @click.option("--seed", default=0, show_default=True, help="What things are changed to.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each batch.")
-def leak_test(choice: RowChoice, model_folder: Path | None, seed: int, as_json: bool) -> None:
+def leak_test(
+    choice: RowChoice, model_folder: Path | None, device: str, seed: int, as_json: bool
+) -> None:
     """Change a document of packed rows of SOURCE and see which others anything moves in.
 
     Without --row and --step, the row with the most documents of each stream is tested beside the
@@ -88,7 +91,7 @@ def leak_test(choice: RowChoice, model_folder: Path | None, seed: int, as_json: 
 
     reports = []
     with choice.opened() as opened:
-        model = _model(opened, model_folder)
+        model = _model(opened, model_folder).to(device)
         for chosen in choice.batches(opened, beside=True):
             total = num_changes(model, chosen.batch)
             with Progress(f"leak-test {chosen.name}", total=total, unit="changes") as progress:
