@@ -149,3 +149,4 @@ def test_ctrl_c_prints_what_was_found_and_exits_as_shells_expect(
     assert code == 130
     assert "warning: 5 of 5  pictures of a single color" in out
     assert "interrupted after 5 documents" in out
+    assert out.splitlines()[-1] == "no errors, 1 warning; interrupted, not all was read"

@@ -446,6 +446,19 @@ def test_pages_without_their_pictures_are_an_error(shared_data: Path) -> None:
     assert found[0].hint == "--images may name the wrong folder"
 
 
+def test_shards_that_lie_elsewhere_are_read_where_they_lie(tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    folder = shards(tmp_path, [pair(n) for n in range(20)])
+    memory = fsspec.filesystem("memory")
+    memory.put(str(folder), "/check/remote", recursive=True)
+    findings = Findings()
+    checked = check_shards("memory://check/remote", findings, Expected())
+    assert (checked.facts.documents, list(findings)) == (20, [])
+    memory.pipe("/check/remote/00001.tar", memory.cat("/check/remote/00001.tar")[:5000])
+    check_shards("memory://check/remote", findings, Expected())
+    assert [finding.what for finding in findings] == ["truncated shards"]
+
+
 def test_a_copy_is_as_good(tmp_path: Path) -> None:
     folder = shards(tmp_path, [pair(n) for n in range(3)])
     shutil.copytree(folder, tmp_path / "copy")
