@@ -17,7 +17,8 @@ from kosmos.model.config import ModelConfig
 from kosmos.model.int8 import is_int8
 from kosmos.model.kosmos import Kosmos
 from kosmos.text.tokenizer import Tokenizer
-from kosmos.weights.folder import CONFIG, TOKENIZER, load_model, read_config
+from kosmos.weights.folder import load_model
+from kosmos.weights.folder_config import CONFIG, TOKENIZER, read_config
 from kosmos.weights.huggingface import is_huggingface
 from kosmos.weights.loaded import shape_model
 

@@ -17,14 +17,13 @@ Such a folder is of version 2, others stay readable to whoever reads version 1.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from kosmos.config import from_json, to_json
+from kosmos.config import to_json
 from kosmos.document.layout import Layout
-from kosmos.errors import CheckpointError, ConfigError, DataError
-from kosmos.files import Json, atomic_folder, read_json, sha256_file, write_json, write_text
+from kosmos.errors import CheckpointError
+from kosmos.files import Json, atomic_folder, sha256_file, write_json, write_text
 from kosmos.image.config import ImageConfig
 from kosmos.model.config import ModelConfig
 from kosmos.model.int8 import is_int8
@@ -32,6 +31,18 @@ from kosmos.model.kernels import quantize_model
 from kosmos.model.kosmos import Kosmos
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.weights.card import model_card
+from kosmos.weights.folder_config import (
+    CONFIG,
+    FORMAT,
+    FORMAT_VERSION,
+    QUANTIZED_VERSION,
+    TOKENIZER,
+    FolderConfig,
+    TokenizerRecord,
+    WeightsRecord,
+    check_parts,
+    read_config,
+)
 from kosmos.weights.huggingface import import_huggingface, is_huggingface
 from kosmos.weights.loaded import (
     LoadedModel,
@@ -46,58 +57,7 @@ from kosmos.weights.loaded import (
 )
 from kosmos.weights.tensors import MAX_SHARD_BYTES, list_tensors, write_tensors
 
-FORMAT = "openkosmos"
-FORMAT_VERSION = 1
-QUANTIZED_VERSION = 2
-CONFIG = "config.json"
-TOKENIZER = "tokenizer.model"
 CARD = "README.md"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenizerRecord:
-    """Which tokenizer the folder holds."""
-
-    num_pieces: int
-    """Pieces of the SentencePiece model, control pieces included."""
-    num_cells: int
-    """Cells along each side of the location grid."""
-    sha256: str
-    """Of tokenizer.model."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WeightsRecord:
-    """Which weights the folder holds."""
-
-    dtype: str
-    """Type of the tensors; of those that are not quantized, and so of activations."""
-    num_parameters: int
-    """Numbers in them, scales not counted."""
-    sha256: dict[str, str]
-    """Of each weight file, by name."""
-    quantization: Literal["int8"] | None = None
-    """How linear layers and the embedding are stored; not written where they are plain."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FolderConfig:
-    """What ``config.json`` says, but for the provenance, which is free JSON beside it."""
-
-    format: str
-    """Always ``openkosmos``."""
-    format_version: int
-    """Raised when older readers could not read a folder."""
-    model: ModelConfig
-    """Shape of the model."""
-    image: ImageConfig
-    """Preprocessing of pictures."""
-    layout: Layout
-    """Layout of tokens."""
-    tokenizer: TokenizerRecord
-    """Which tokenizer."""
-    weights: WeightsRecord
-    """Which weights."""
 
 
 def save_model(
@@ -173,7 +133,7 @@ def write_folder(
         DataError: As :func:`save_model`.
     """
     check_vocabulary(tokenizer, model, where=str(path))
-    _check_parts(model, image, layout, where=str(path))
+    check_parts(model, image, layout, where=str(path))
     check_replaceable(path)
     with atomic_folder(path) as scratch:
         weights = write_weights(scratch)
@@ -268,38 +228,6 @@ def _load_quantized(
     return loaded
 
 
-def read_config(folder: Path) -> tuple[FolderConfig, Json]:
-    """What our ``config.json`` says, and the provenance.
-
-    Raises:
-        CheckpointError: If it is not ours, is of a newer version, or has unknown fields.
-    """
-    file = folder / CONFIG
-    try:
-        fields = read_json(file)
-    except DataError as error:
-        raise CheckpointError(error.message, hint=error.hint) from error
-    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
-        kind = fields.get("model_type") if isinstance(fields, dict) else None
-        raise CheckpointError(
-            f"{file}: expected 'format': {FORMAT!r} or 'model_type': 'kosmos-2', found "
-            + (f"'model_type': {kind!r}" if kind else "neither")
-        )
-    if fields.get("format_version") not in (FORMAT_VERSION, QUANTIZED_VERSION):
-        raise CheckpointError(
-            f"{file}: expected format_version {FORMAT_VERSION} or {QUANTIZED_VERSION}, found "
-            f"{fields.get('format_version')!r}",
-            hint="a newer version of this package wrote it; upgrade",
-        )
-    provenance = fields.pop("provenance", None)
-    try:
-        config = from_json(FolderConfig, fields, where=f"{file}")
-    except ConfigError as error:
-        raise CheckpointError(error.message, hint=error.hint) from error
-    _check_parts(config.model, config.image, config.layout, where=str(file))
-    return config, provenance
-
-
 def check_files(folder: Path) -> list[str]:
     """Compare the files of our folder with the checksums in its config, reading all of them.
 
@@ -329,19 +257,3 @@ def _read_tokenizer(folder: Path, record: TokenizerRecord) -> Tokenizer:
             hint="the tokenizer was replaced or damaged; ids would mean other words",
         )
     return tokenizer
-
-
-def _check_parts(model: ModelConfig, image: ImageConfig, layout: Layout, *, where: str) -> None:
-    """Fail unless pictures and slots are what the model expects."""
-    if model.vision is None or model.connector is None:
-        return
-    if image.size != model.vision.image_size:
-        raise CheckpointError(
-            f"{where}: expected image.size {model.vision.image_size} as the vision tower reads, "
-            f"found {image.size}"
-        )
-    if layout.num_image_tokens != model.connector.num_queries:
-        raise CheckpointError(
-            f"{where}: expected layout.num_image_tokens {model.connector.num_queries} as the "
-            f"connector has queries, found {layout.num_image_tokens}"
-        )

@@ -20,7 +20,8 @@ from kosmos.files import Json, sha256_file
 from kosmos.model.int8 import is_int8, layer_names, plain_layer, quantize_rows
 from kosmos.model.kosmos import Kosmos
 from kosmos.model.packed import replace_child
-from kosmos.weights.folder import WeightsRecord, load_model, write_folder
+from kosmos.weights.folder import load_model, write_folder
+from kosmos.weights.folder_config import WeightsRecord
 from kosmos.weights.loaded import num_parameters, tensors_of
 from kosmos.weights.tensors import CODES, WEIGHTS
 

@@ -22,7 +22,8 @@ from kosmos.model.config import ModelConfig
 from kosmos.runtime import generator, require
 from kosmos.weights.convert import match
 from kosmos.weights.fairseq import read_release
-from kosmos.weights.folder import check_files, read_config
+from kosmos.weights.folder import check_files
+from kosmos.weights.folder_config import read_config
 from kosmos.weights.huggingface import is_huggingface, read_stored
 from kosmos.weights.huggingface_config import read_model_config
 from kosmos.weights.loaded import as_path, load_weights, shape_model

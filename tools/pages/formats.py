@@ -42,9 +42,9 @@ SHARED_MODULES = (
 FORMAT_RECORDS = {
     "Data index": ["kosmos.data.index:IndexKey"],
     "Model folder": [
-        "kosmos.weights.folder:FolderConfig",
-        "kosmos.weights.folder:TokenizerRecord",
-        "kosmos.weights.folder:WeightsRecord",
+        "kosmos.weights.folder_config:FolderConfig",
+        "kosmos.weights.folder_config:TokenizerRecord",
+        "kosmos.weights.folder_config:WeightsRecord",
     ],
     "Results folder": [
         "kosmos.evaluate.results:Results",
