@@ -26,7 +26,6 @@ import array
 import json
 import operator
 import os
-import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -53,24 +52,12 @@ from kosmos.document.serialize import (
     document_to_json,
     image_files,
 )
+from kosmos.document.stored import stored_image
 from kosmos.document.tar import TarWriter, gap, read_at
-from kosmos.document.types import Document, ImageSource
-from kosmos.errors import ConfigError, DataError, ImageError, KosmosError
+from kosmos.document.types import Document
+from kosmos.errors import ConfigError, DataError, KosmosError
 from kosmos.files import Json, atomic_folder, sha256_file
-from kosmos.image.codec import decode, encode_png, image_format
 from kosmos.remote import AnyPath, RemotePath, locate
-
-_EXTENSIONS = {
-    "JPEG": "jpg",
-    "PNG": "png",
-    "GIF": "gif",
-    "WEBP": "webp",
-    "BMP": "bmp",
-    "TIFF": "tif",
-    "PPM": "ppm",
-    "AVIF": "avif",
-    "JPEG2000": "jp2",
-}
 
 _CHECKED_TOGETHER = 1 << 20
 """Rows of the index that are checked at once, so that checking takes little memory."""
@@ -137,7 +124,7 @@ class ShardWriter:
             raise DataError(f"{self.folder}: expected unique document ids, found {doc.id!r} twice")
         names, images = [], []
         for number, image in enumerate(doc.images):
-            data, extension = _image_bytes(image.source, f"{where}, image {number}")
+            data, extension = stored_image(image.source, f"{where}, image {number}")
             names.append(ImageFile(f"{number}.{extension}", len(data)))
             images.append(data)
         value = document_to_json(doc, names, where=where)
@@ -410,20 +397,3 @@ def _are_places(rows: np.ndarray, sizes: np.ndarray) -> bool:
         and (json_bytes <= num_bytes).all()
         and (offset + num_bytes <= sizes[shard]).all()
     )
-
-
-def _image_bytes(source: ImageSource, where: str) -> tuple[bytes, str]:
-    """The file of a picture and the extension it deserves, whatever it was called."""
-    if isinstance(source, str | Path):
-        try:
-            data, where = Path(source).read_bytes(), f"{where}: {source}"
-        except OSError as error:
-            raise ImageError(
-                f"{where}: {source}: expected a picture, found {error.strerror}"
-            ) from error
-    elif isinstance(source, bytes):
-        data = source
-    else:
-        # these are in memory already: too late to refuse them for their size
-        return encode_png(decode(source, max_pixels=sys.maxsize, where=where)), "png"
-    return data, _EXTENSIONS[image_format(data, where=where)]
