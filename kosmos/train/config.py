@@ -8,6 +8,7 @@ from kosmos.document.layout import Layout
 from kosmos.errors import ConfigError
 from kosmos.image.config import ImageConfig
 from kosmos.model.config import ModelConfig
+from kosmos.train.lora import LoraConfig, target_layers
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 
@@ -39,6 +40,9 @@ class TrainConfig:
     """What of the vision tower trains. KOSMOS-1: last-layer. KOSMOS-2: all. Release: frozen."""
     start_from: str = ""
     """Model folder whose weights it starts with; rows of a larger vocabulary stay fresh."""
+    adapter: LoraConfig | None = None
+    """LoRA: small matrices beside the weights learn instead of the weights, which stay as
+    start_from has them. None: the weights learn."""
     precision: Precision = "float32"
     """Type of activations and of the weights they meet. bfloat16: weights, moments and summed
     gradients stay float32."""
@@ -71,6 +75,9 @@ class TrainConfig:
     """Steps between held-out losses; 0: only at the end."""
     heldout_sequences: int = 64
     """Held-out sequences of each stream that are scored."""
+    keep_best: bool = False
+    """The model that is left is that of the lowest held-out loss (the mean over the streams that
+    have held-out data), not of the last step. Its checkpoint stays beside the latest ones."""
     log_every: int = 10
     """Steps between progress lines; metrics.jsonl gets every step."""
 
@@ -116,6 +123,9 @@ class Run:
     """What is read, and how much of each in a step."""
     train: TrainConfig
     """How the weights move."""
+    parts: Literal["stated", "start"] = "stated"
+    """start: model, image, layout, tokenizer and num_cells are those of train.start_from, and
+    anything else is an error; rates of dropout may differ. stated: they are what the run says."""
     stated_tokens_per_step: float = 0.0
     """What the paper states, for `kosmos plan` to print beside its own sum; 0: not stated."""
     stated_total_tokens: float = 0.0
@@ -154,6 +164,8 @@ def check_run(run: Run, *, vocabulary_size: int | None = None) -> None:
             f"num_cells={run.num_cells} has ids, found {model.decoder.vocab_size}",
             hint=f"--set model.decoder.vocab_size={vocabulary_size}",
         )
+    _check_adapter(run)
+    _check_best(run)
     for stream in run.streams:
         check_stream(stream)
         if stream.max_tokens > model.decoder.max_tokens:
@@ -172,4 +184,38 @@ def check_run(run: Run, *, vocabulary_size: int | None = None) -> None:
         raise ConfigError(
             f"layout.num_image_tokens: expected model.connector.num_queries="
             f"{model.connector.num_queries}, found {run.layout.num_image_tokens}"
+        )
+
+
+def _check_adapter(run: Run) -> None:
+    train = run.train
+    if train.adapter is None:
+        return
+    target_layers(run.model, train.adapter.targets)
+    if train.objective != "next-token":
+        raise ConfigError(
+            f"train.adapter: expected train.objective='next-token', found {train.objective!r}"
+        )
+    if train.vision != "frozen" and run.model.vision is not None:
+        raise ConfigError(
+            f"train.vision: expected 'frozen' with an adapter, found {train.vision!r}",
+            hint="'vision' among train.adapter.targets adapts the vision tower",
+        )
+
+
+def _check_best(run: Run) -> None:
+    train = run.train
+    if not train.keep_best:
+        return
+    if not train.heldout_every:
+        raise ConfigError(
+            "train.heldout_every: expected a positive number with train.keep_best, found 0"
+        )
+    sources = [corpus for stream in run.streams for corpus in stream.sources]
+    is_named = any(corpus.path for corpus in sources)  # a recipe may wait for its data
+    if is_named and not any(corpus.heldout_path for corpus in sources):
+        raise ConfigError(
+            "train.keep_best: expected held-out data in one of the streams, found none",
+            hint=f"--set streams.{run.streams[0].name}.heldout_path=FOLDER; kosmos data import "
+            "--heldout-fraction 0.1 makes one",
         )
