@@ -7,14 +7,13 @@ there, contents that repeat, and boxes that are all in another convention than o
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from kosmos.data.boxlint import BoxLint
 from kosmos.data.config import Packing
 from kosmos.data.findings import Findings, Severity
 from kosmos.data.repeats import Repeats
+from kosmos.data.rowcount import RowCount
 from kosmos.data.textlint import splits_word, text_faults
-from kosmos.data.usable import Objection, encode_usable, line_ends
+from kosmos.data.usable import Objection, encode_usable
 from kosmos.document.encode import Encoded
 from kosmos.document.layout import TRAINING, Layout
 from kosmos.document.types import Document, Grounded, Image
@@ -92,43 +91,6 @@ class CorpusFacts:
     def pictures_per_row(self) -> float:
         """Mean pictures of a row."""
         return self.used_pictures / self.rows if self.rows else 0.0
-
-
-class RowCount:
-    """Rows that documents fill one after another, as :func:`~kosmos.data.packing.pack` has them.
-
-    Args:
-        packing: How.
-        max_tokens: Longest row.
-    """
-
-    def __init__(self, packing: Packing, max_tokens: int) -> None:
-        self._packing = packing
-        self._capacity = max_tokens - (packing == "full-sentence")
-        self._room = 0
-        self.num_rows = 0
-        self.num_tokens = 0
-        self.num_cut_tokens = 0
-        """Ends of lines longer than a row."""
-
-    def add(self, encoded: Encoded, tokenizer: Tokenizer) -> None:
-        """Put a document behind the others."""
-        if self._packing != "full-sentence":
-            self._put(len(encoded))
-            return
-        stops = np.union1d(line_ends(encoded, tokenizer), [len(encoded)])
-        # the document's own <s> is left out
-        for length in np.diff(stops, prepend=1).tolist():
-            self.num_cut_tokens += max(0, length - self._capacity)
-            self._put(min(length, self._capacity))
-
-    def _put(self, length: int) -> None:
-        if self._packing == "single" or length > self._room or self.num_rows == 0:
-            self.num_rows += 1
-            self._room = self._capacity
-            self.num_tokens += self._packing == "full-sentence"  # each row's own <s>
-        self._room -= length
-        self.num_tokens += length
 
 
 class CorpusCheck:

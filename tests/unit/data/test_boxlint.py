@@ -185,7 +185,7 @@ def test_a_sample_of_many_says_the_same_as_all() -> None:
 def test_boxes_that_are_all_one_are_told() -> None:
     found = BoxLint()
     for _ in range(30):
-        found.add(Box(0, 0, 1, 1), width=640, height=480)
+        found.add(Box(0.0, 0.0, 1.0, 1.0), width=640, height=480)
     assert found.verdict() is None
     assert (
         found.repeated() == "expected boxes that differ, found 100% of them to be the whole picture"
@@ -198,7 +198,7 @@ def coco(shared_data: Path) -> list[Row]:
         assert isinstance(fields, dict)
         for start, end, *corners, _ in fields["noun_chunks"]:
             phrase = fields["caption"][int(start) : int(end)]
-            rows.append((Box(*corners), fields["width"], fields["height"], phrase))
+            rows.append((Box(*map(float, corners)), fields["width"], fields["height"], phrase))
     return rows
 
 

@@ -13,11 +13,12 @@ import pytest
 from kosmos.boxes import Box
 from kosmos.data.checking import Checked, check_apart, check_shards, check_source
 from kosmos.data.config import Packing
-from kosmos.data.corpuscheck import Expected, RowCount
+from kosmos.data.corpuscheck import Expected
 from kosmos.data.findings import Finding, Findings
 from kosmos.data.formats.config import ImportConfig
 from kosmos.data.index import Index
 from kosmos.data.indexing import index_key, open_index
+from kosmos.data.rowcount import RowCount
 from kosmos.data.usable import encode_usable
 from kosmos.document.encode import Encoded
 from kosmos.document.shards import ShardReader
@@ -176,9 +177,9 @@ def test_boxes_that_training_refuses_have_its_message(
     picture = Image(encode_png(noise(0)))
     docs += [
         Document([picture, Grounded("a dog", [Box(0.5, 0.5, 0.2, 0.9)])], id="reversed"),
-        Document([picture, Grounded("a dog", [Box(10, 10, 90, 90)])], id="pixels"),
-        Document([picture, Grounded(" ", [Box(0, 0, 1, 1)]), Text("words")], id="blank"),
-        Document([Grounded("a dog", [Box(0, 0, 1, 1)])], id="no picture"),
+        Document([picture, Grounded("a dog", [Box(10.0, 10.0, 90.0, 90.0)])], id="pixels"),
+        Document([picture, Grounded(" ", [Box(0.0, 0.0, 1.0, 1.0)]), Text("words")], id="blank"),
+        Document([Grounded("a dog", [Box(0.0, 0.0, 1.0, 1.0)])], id="no picture"),
         Document([picture], id="no words"),
     ]
     folder = shards(tmp_path, docs)
@@ -205,7 +206,7 @@ def test_check_and_index_find_the_same_documents_unusable(
         Document([Image(whole[:-300]), Text("a circle")], id="half"),
         Document([Text("a red circle. " * 200)], id="long"),
         Document([Text("a red circle.", loss=False)], id="silent"),
-        Document([Image(whole), Grounded("a star", [Box(0, 0, 2, 1)])], id="outside"),
+        Document([Image(whole), Grounded("a star", [Box(0.0, 0.0, 2.0, 1.0)])], id="outside"),
         Document([Image(whole[:-300]), Text("a red circle. " * 200)], id="half and long"),
     ]
     folder = shards(tmp_path, docs)
@@ -286,7 +287,12 @@ def test_spans_that_cut_words_are_a_warning(tmp_path: Path) -> None:
     picture = Image(encode_png(noise(0)))
     docs = [
         Document(
-            [picture, Text("a d"), Grounded("og ru", [Box(0, 0, 0.5, n / 20 + 0.1)]), Text("ns")]
+            [
+                picture,
+                Text("a d"),
+                Grounded("og ru", [Box(0.0, 0.0, 0.5, n / 20 + 0.1)]),
+                Text("ns"),
+            ]
         )
         for n in range(10)
     ]
