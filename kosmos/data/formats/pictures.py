@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
@@ -53,14 +53,11 @@ class PictureFolder:
         """
         if self._assigned is not None:
             return _opened(next(self._assigned))
-        for name in names:
-            if name and (found := _opened(self.folder / name)) is not None:
-                return found
-        for name in names:
-            key = name.rpartition("/")[2].partition(".")[0]
-            if key and (data := self._archives.find(key)) is not None:
-                return Picture(name, data)
-        return None
+        # each name that is no file costs a request, a container is asked for once
+        ways = [self._file, self._member]
+        if isinstance(self.folder, RemotePath):
+            ways.reverse()
+        return ways[0](names) or ways[1](names)
 
     def find_key(self, key: str) -> Picture | None:
         """The picture that img2dataset keeps under a key: a file, or a member of a container."""
@@ -84,6 +81,17 @@ class PictureFolder:
         for stem in (*stems, name, name.rpartition(".")[0]):
             if stem and (path := self._by_stem.get(stem)) is not None:
                 return _opened(path)
+        return None
+
+    def _file(self, names: Sequence[str]) -> Picture | None:
+        found = (_opened(self.folder / name) for name in names if name)
+        return next((picture for picture in found if picture is not None), None)
+
+    def _member(self, names: Sequence[str]) -> Picture | None:
+        for name in names:
+            key = name.rpartition("/")[2].partition(".")[0]
+            if key and (data := self._archives.find(key)) is not None:
+                return Picture(name, data)
         return None
 
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import fsspec
 import PIL.Image
 import pytest
 from click.testing import CliRunner
@@ -96,3 +97,13 @@ def test_command_prints_the_account_and_keeps_an_earlier_import(tmp_path: Path) 
         CliRunner().invoke(command, arguments, catch_exceptions=False)
     result = CliRunner().invoke(command, [*arguments[:4], "--force"], catch_exceptions=False)
     assert "train 5  heldout 0" in result.stdout
+
+
+def test_the_command_reads_what_lies_elsewhere(tmp_path: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/test-import/a.jsonl", b'{"text": "one"}\n{"text": "two"}\n')
+    out = tmp_path / "out"
+    result = CliRunner().invoke(command, ["import", "jsonl", "memory://test-import", str(out)])
+    memory.rm("/test-import", recursive=True)
+    assert result.exit_code == 0, result.output
+    assert [doc.text for doc in ShardReader(out / "train")] == ["one", "two"]
