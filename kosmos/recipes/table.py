@@ -7,7 +7,7 @@ from pathlib import Path
 from kosmos import config
 from kosmos.errors import ConfigError
 from kosmos.files import read_json
-from kosmos.recipes import baseline, instruct, kosmos1, kosmos2, microcosm, trial
+from kosmos.recipes import baseline, finetune, instruct, kosmos1, kosmos2, microcosm, trial
 from kosmos.train.config import Run, check_run
 
 RECIPES: dict[str, Callable[[], Run]] = {
@@ -22,6 +22,8 @@ RECIPES: dict[str, Callable[[], Run]] = {
     "microcosm": microcosm.microcosm,
     "microcosm-instruct": microcosm.microcosm_instruct,
     "microcosm-baseline": microcosm.microcosm_baseline,
+    "finetune": finetune.finetune,
+    "finetune-lora": finetune.finetune_lora,
     "trial": trial.trial,
 }
 # what an issue or a paper calls them
@@ -31,12 +33,16 @@ ALIASES = {"instruct": "kosmos1-instruct", "baseline": "kosmos1-baseline"}
 def make_run(recipe: str, assignments: Sequence[str] = ()) -> Run:
     """A recipe by name, or a run.json by path, with ``name=value`` changes applied in order.
 
+    A recipe of ``parts="start"`` takes those parts from the folder in ``train.start_from``, and the
+    changes are applied to what it has then; a run.json has them already.
+
     Raises:
         ConfigError: If there is no such recipe or file, or a change is refused.
+        CheckpointError: If the folder to take parts from is no model folder.
     """
     name = ALIASES.get(recipe, recipe)
     if name in RECIPES:
-        run = RECIPES[name]()
+        run = _taking_parts(RECIPES[name](), assignments)
     elif recipe.endswith(".json") or Path(recipe).is_file():
         if not Path(recipe).is_file():
             raise ConfigError(f"{recipe}: expected a run file, found nothing there")
@@ -51,8 +57,24 @@ def make_run(recipe: str, assignments: Sequence[str] = ()) -> Run:
             f"expected a recipe or the path of a run.json, found {recipe!r}",
             hint=f"did you mean {near[0]!r}?" if near else "kosmos recipe list",
         )
-    for assignment in assignments:
-        run = config.override(run, assignment)
+    run = _changed(run, assignments)
     # only now: settings that depend on each other may come in any order
     check_run(run)
     return run
+
+
+def _changed(run: Run, assignments: Sequence[str]) -> Run:
+    for assignment in assignments:
+        run = config.override(run, assignment)
+    return run
+
+
+def _taking_parts(run: Run, assignments: Sequence[str]) -> Run:
+    """The run with the parts of the folder that the changes let it start from, if it takes any."""
+    changed = _changed(run, assignments)
+    if changed.parts == "stated" or not changed.train.start_from:
+        return run
+    # imports torch, which no other recipe waits for
+    from kosmos.train.adopt import adopt
+
+    return adopt(config.replace(run, {"train.start_from": changed.train.start_from}))

@@ -27,7 +27,11 @@ import torch
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_state_dict,
+    set_state_dict,
+)
 from torch.distributed.checkpoint.state_dict_loader import load as load_distributed
 from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
@@ -49,10 +53,18 @@ class Checkpoints:
         keep: How many of the latest stay.
         processes: Of the run.
         in_background: Whether :meth:`save` returns before the disk is done.
+        only_learning: Whether parameters that do not learn are left out: they are what they were
+            when a checkpoint is loaded.
     """
 
     def __init__(
-        self, folder: Path, *, keep: int, processes: Processes = ALONE, in_background: bool = False
+        self,
+        folder: Path,
+        *,
+        keep: int,
+        processes: Processes = ALONE,
+        in_background: bool = False,
+        only_learning: bool = False,
     ) -> None:
         self.folder = folder
         self.keep = keep
@@ -60,6 +72,9 @@ class Checkpoints:
         self._writers = processes.apart()
         self._thread = ThreadPoolExecutor(1, "checkpoint") if in_background else None
         self._under_way: Future[None] | None = None
+        self._options = StateDictOptions(
+            ignore_frozen_params=only_learning, strict=not only_learning
+        )
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, ascending."""
@@ -79,7 +94,13 @@ class Checkpoints:
             shutil.rmtree(path)
 
     def save(
-        self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, record: dict[str, Json]
+        self,
+        step: int,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        record: dict[str, Json],
+        *,
+        best: int = 0,
     ) -> None:
         """Write a checkpoint, then let go of those that are no longer kept.
 
@@ -88,16 +109,17 @@ class Checkpoints:
             model: Its weights are saved.
             optimizer: Its state is saved.
             record: What else to remember, as JSON.
+            best: Step whose checkpoint stays, however old.
 
         Raises:
             CheckpointError: If the disk refuses, or refused the one before; earlier checkpoints
                 stay as they were.
         """
         self.wait()
-        weights, moments = get_state_dict(model, optimizer)
+        weights, moments = get_state_dict(model, optimizer, options=self._options)
         state = {"model": weights, "optimizer": moments}
         if self._thread is None:
-            self._write(step, state, record)
+            self._write(step, state, record, best)
             return
         plain = StagingOptions(
             use_pinned_memory=False,
@@ -108,7 +130,7 @@ class Checkpoints:
         stager = DefaultStager(plain)
         copied = stager.stage(state)
         stager.close()
-        self._under_way = self._thread.submit(self._write, step, copied, record)
+        self._under_way = self._thread.submit(self._write, step, copied, record, best)
 
     def wait(self) -> None:
         """Until the checkpoint under way is written.
@@ -136,12 +158,18 @@ class Checkpoints:
         """
         path = self.path(step)
         _first_for_all(self._processes, lambda: self._check_files(step))
-        weights, moments = get_state_dict(model, optimizer)
+        weights, moments = get_state_dict(model, optimizer, options=self._options)
         state = {"model": weights, "optimizer": moments}
         try:
             with _no_word_of_one_process():
                 load_distributed(state, checkpoint_id=path, no_dist=not self._processes.are_joined)
-            set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments)
+            set_state_dict(
+                model,
+                optimizer,
+                model_state_dict=weights,
+                optim_state_dict=moments,
+                options=self._options,
+            )
         except (CheckpointException, RuntimeError, ValueError) as error:
             raise CheckpointError(f"{path}: does not fit the model: {_cause(error)}") from error
 
@@ -160,7 +188,13 @@ class Checkpoints:
             raise self._damaged(step, file, "another format")
         return record
 
-    def _write(self, step: int, state: Any, record: dict[str, Json]) -> None:  # noqa: ANN401
+    def _write(
+        self,
+        step: int,
+        state: Any,  # noqa: ANN401
+        record: dict[str, Json],
+        best: int,
+    ) -> None:
         path = self.path(step)
         scratch = path.with_name(f".{path.name}.partial")
 
@@ -178,7 +212,8 @@ class Checkpoints:
                 self._delete(path)
             scratch.rename(path)
             for old in self.steps()[: -self.keep] if self.keep > 0 else []:
-                self._delete(self.path(old))
+                if old != best:
+                    self._delete(self.path(old))
 
         try:
             _first_for_all(self._writers, begin)

@@ -67,7 +67,8 @@ def keep_until(path: Path, step: int) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     for line in lines:
         try:
-            if json.loads(line)["step"] <= step:
+            # a run that begins again measures even what was before its first step
+            if step and json.loads(line)["step"] <= step:
                 kept.append(line)
         except json.JSONDecodeError:
             continue

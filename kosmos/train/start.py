@@ -27,7 +27,9 @@ _EMBEDDING = "decoder.embedding.weight"
 _log = logging.getLogger(__name__)
 
 
-def start_from(model: Kosmos, tokenizer: Tokenizer, folder: Path | str) -> None:
+def start_from(
+    model: Kosmos, tokenizer: Tokenizer, folder: Path | str, *, entire: bool = False
+) -> None:
     """Copy the weights of a model folder into a model with fresh ones.
 
     Args:
@@ -35,11 +37,12 @@ def start_from(model: Kosmos, tokenizer: Tokenizer, folder: Path | str) -> None:
             the rows of a larger embedding.
         tokenizer: The model's; the folder's must be the same, except that it may have no location
             tokens.
-        folder: Ours or a Hugging Face one.
+        folder: Ours, a Hugging Face one, or an adapter of one of them.
+        entire: Whether nothing of the model may stay as it was.
 
     Raises:
-        CheckpointError: If the folder is quantized, or has parameters the model lacks or of another
-            shape.
+        CheckpointError: If the folder is quantized, has parameters the model lacks or of another
+            shape, or lacks some where none may be fresh.
     """
     loaded = load_model(folder)
     if is_int8(loaded.model):
@@ -55,6 +58,12 @@ def start_from(model: Kosmos, tokenizer: Tokenizer, folder: Path | str) -> None:
     lacking = wanted.keys() - stored.keys()
     fresh = sorted({name.partition(".")[0] for name in lacking})
     new_rows = len(wanted[_EMBEDDING]) - len(loaded.model.head_weight)
+    if entire and (fresh or new_rows):
+        raise CheckpointError(
+            f"{folder}: expected all weights of the model, found none for "
+            f"{', '.join(fresh) or f'{new_rows} rows of the embedding'}",
+            hint="an adapter learns beside weights that stay; fresh ones would never learn",
+        )
     _log.info(
         "started from %s; fresh: %s and %d rows of the embedding",
         folder,

@@ -10,6 +10,7 @@
         checkpoints/      the latest few, see checkpoint.py
         index/            rows of the data, unless kept elsewhere
         model/            the trained model, when the last step is done
+        adapter/          what LoRA learned, of a run with an adapter
 
 A killed run goes on from its last checkpoint as if nothing had happened: batches and dropout are
 functions of (seed, step), so with the same number of threads every later loss is the same to the
@@ -33,25 +34,28 @@ from kosmos.data.batch import Batch
 from kosmos.data.config import skipped_steps
 from kosmos.data.loader import Loader
 from kosmos.data.unigram import unigram_loss
-from kosmos.errors import CheckpointError, ConfigError
+from kosmos.errors import CheckpointError, ConfigError, DataError
 from kosmos.files import Json, read_json, write_json
 from kosmos.logs import Progress
 from kosmos.model.initialize import initialize
 from kosmos.model.kosmos import Kosmos
 from kosmos.runtime import peak_memory_bytes
 from kosmos.text.tokenizer import Tokenizer
+from kosmos.train.adapter import attach
+from kosmos.train.adopt import check_start_folder
+from kosmos.train.best import Best
 from kosmos.train.checkpoint import Checkpoints
 from kosmos.train.config import Run, check_run
+from kosmos.train.ending import leave_model
 from kosmos.train.events import EventsLog
 from kosmos.train.metrics import MetricsLog
 from kosmos.train.objectives import make_objective
 from kosmos.train.optimizer import make_optimizer
-from kosmos.train.parallel import Processes, joined, prepare_layers, split, whole_weights
+from kosmos.train.parallel import Processes, joined, prepare_layers, split
 from kosmos.train.record import check_same_data, check_same_run, run_record
 from kosmos.train.schedule import learning_rate
 from kosmos.train.start import start_from
 from kosmos.train.step import StepResult, heldout_losses, nonfinite_error, training_step
-from kosmos.weights.folder import save_model
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +82,7 @@ def train(
         on_step: Called with every training record.
 
     Returns:
-        The model folder.
+        The model folder; the adapter's, if it is all the run leaves.
 
     Raises:
         ConfigError: If the run contradicts itself or names no data.
@@ -87,6 +91,7 @@ def train(
         DataError: If data is missing, damaged or too much of it unusable, or a loss is not finite.
     """
     out = Path(out)
+    check_start_folder(run)
     if not run.tokenizer:
         raise ConfigError(
             "tokenizer: expected a SentencePiece model file, found none",
@@ -146,8 +151,10 @@ class _Training:
             keep=run.train.keep_checkpoints,
             processes=processes,
             in_background=run.train.background_checkpoints,
+            only_learning=run.train.adapter is not None,
         )
         self.done = _Done()
+        self.best = Best()
         _check_images(run, loader)
         self._unigram: dict[str, float] = {}
         self._began_s = 0.0
@@ -161,19 +168,17 @@ class _Training:
                 self._loop(metrics, events, stop)
             finally:
                 self.checkpoints.close()
-        folder = self.out / "model"
-        weights = whole_weights(self.model, self.processes)
+        if self.run.train.keep_best:
+            self._go_back_to_best()
+        folder = leave_model(
+            self.run,
+            self.model,
+            self.loader.tokenizer,
+            out=self.out,
+            provenance={**self.record, "step": self.done.step, "tokens": self.done.tokens},
+            processes=self.processes,
+        )
         if self.processes.is_first:
-            model = Kosmos(self.run.model)
-            model.load_state_dict(weights)
-            save_model(
-                folder,
-                model=model,
-                tokenizer=self.loader.tokenizer,
-                image=self.run.image,
-                layout=self.run.layout,
-                provenance={**self.record, "step": self.done.step, "tokens": self.done.tokens},
-            )
             _log.info("model in %s; peak memory %.2f GB", folder, peak_memory_bytes() / 1e9)
         self.processes.wait()
         return folder
@@ -192,9 +197,14 @@ class _Training:
             check_same_data(saved["made_by"], run, num_done=steps[-1], where=where)
         self.model = Kosmos(run.model)
         initialize(self.model, run.seed)
-        if not steps and run.train.start_from:
-            start_from(self.model, self.loader.tokenizer, run.train.start_from)
+        adapter = run.train.adapter
+        # checkpoints of an adapter are without what it adapts
+        if run.train.start_from and (not steps or adapter is not None):
+            folder, is_entire = run.train.start_from, adapter is not None
+            start_from(self.model, self.loader.tokenizer, folder, entire=is_entire)
         self.objective = make_objective(self.model, run.train, self.loader.tokenizer.vocabulary)
+        if adapter is not None:
+            attach(self.model, adapter, seed=run.seed)
         module = self.objective.module
         module.to(processes.device).train()
         prepare_layers(module, recompute=run.train.recompute, compiled=run.train.compile)
@@ -206,6 +216,9 @@ class _Training:
             done = saved["done"]
             assert isinstance(done, dict)
             self.done = _Done(**done)  # type: ignore[arg-type]
+            best = saved.get("best", {})
+            assert isinstance(best, dict)
+            self.best = Best(**best)  # type: ignore[arg-type]
             if processes.is_first:
                 _log.info("resumed from step %d", self.done.step)
         processes.wait()  # before the record that all have compared with theirs is replaced
@@ -239,6 +252,8 @@ class _Training:
         if processes.is_first:
             progress = Progress(f"train {run.name}", total=config.steps, unit="steps", start=start)
         with progress or nullcontext(), closing(batches):
+            if start == 0 and config.heldout_every and config.start_from:
+                self._heldout(metrics)  # what training has to improve on
             while self.done.step < config.steps:
                 record = self._step(next_of=batches, events=events)
                 if metrics is not None:
@@ -253,7 +268,8 @@ class _Training:
                     self._heldout(metrics)
                 # a signal may have reached one process and not yet another
                 (stops,) = processes.sum([stop.is_set()])
-                if is_last or step % config.checkpoint_every == 0 or stops:
+                is_best = config.keep_best and self.best.step == step
+                if is_last or step % config.checkpoint_every == 0 or stops or is_best:
                     self._save()
                 if stops and not is_last:
                     self.checkpoints.wait()
@@ -335,10 +351,42 @@ class _Training:
                 }
             )
 
+        if losses:
+            self.best = self.best.after(self.done.step, losses)  # type: ignore[arg-type]
+            if self.processes.is_first:
+                told = ", ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
+                mark = ", the best so far" if self.best.step == self.done.step > 0 else ""
+                _log.info("step %d: held-out loss %s%s", self.done.step, told, mark)
+
+    def _go_back_to_best(self) -> None:
+        """Put the checkpoint of the lowest held-out loss into the model."""
+        best = self.best
+        if best.loss is None:
+            raise DataError("held-out loss: expected a finite one, found none in the whole run")
+        if best.step != self.done.step:
+            self.checkpoints.load(best.step, self.objective.module, self.optimizer)
+            done = self.checkpoints.record(best.step)["done"]
+            assert isinstance(done, dict)
+            self.done = _Done(**done)  # type: ignore[arg-type]
+        if self.processes.is_first:
+            _log.info("the model is that of step %d, held-out loss %.4g", best.step, best.loss)
+            if best.is_worse_than_before:
+                _log.warning(
+                    "held-out loss was %.4g before the first step and never less; a lower "
+                    "train.learning_rate, an adapter or more data may help",
+                    best.before,
+                )
+
     def _save(self) -> None:
         self.done = replace(self.done, wall_s=time.monotonic() - self._began_s)
-        record: dict[str, Json] = {"made_by": self.record, "done": asdict(self.done)}
-        self.checkpoints.save(self.done.step, self.objective.module, self.optimizer, record)
+        record: dict[str, Json] = {
+            "made_by": self.record,
+            "done": asdict(self.done),
+            "best": asdict(self.best),
+        }
+        best = self.best.step if self.run.train.keep_best else 0
+        module = self.objective.module
+        self.checkpoints.save(self.done.step, module, self.optimizer, record, best=best)
 
 
 def _advance(progress: Progress, record: dict[str, Json]) -> None:

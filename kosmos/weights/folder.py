@@ -17,6 +17,7 @@ Such a folder is of version 2, others stay readable to whoever reads version 1.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ from kosmos.model.int8 import is_int8
 from kosmos.model.kernels import quantize_model
 from kosmos.model.kosmos import Kosmos
 from kosmos.text.tokenizer import Tokenizer
+from kosmos.weights.adapter import add_adapter, check_base, is_adapter, read_adapter
 from kosmos.weights.card import model_card
 from kosmos.weights.folder_config import (
     CONFIG,
@@ -168,7 +170,9 @@ def load_model(
     tokenizer: Tokenizer | Path | None = None,
     quantize: Literal["int8"] | None = None,
 ) -> LoadedModel:
-    """Load a model folder, ours or a Hugging Face Kosmos-2 one.
+    """Load a model folder, ours or a Hugging Face Kosmos-2 one, or an adapter folder of ours.
+
+    An adapter is added to the weights of its base.
 
     Args:
         folder: Where it is.
@@ -187,6 +191,8 @@ def load_model(
     if quantize is not None:
         return _load_quantized(folder, device=device, dtype=dtype, tokenizer=tokenizer)
     path = as_path(folder, what="a model")
+    if is_adapter(path):
+        return load_adapted(path, device=device, dtype=dtype, tokenizer=tokenizer)
     if not (path / CONFIG).is_file():
         raise CheckpointError(
             f"{path / CONFIG}: expected the config of a model folder, found nothing there",
@@ -214,6 +220,68 @@ def load_model(
         layout=config.layout,
         provenance=provenance,
     )
+
+
+def load_adapted(
+    folder: str | Path,
+    *,
+    base: Path | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    tokenizer: Tokenizer | Path | None = None,
+) -> LoadedModel:
+    """Load an adapter folder: its base, with the adapter added to the weights.
+
+    Args:
+        folder: The adapter.
+        base: Where its base is now; None: where it was in training.
+        device: As for :func:`load_model`, and so are the rest.
+        dtype: See there.
+        tokenizer: See there.
+
+    Raises:
+        CheckpointError: As :func:`load_model`, and if the base is not the one that was trained on.
+    """
+    adapter = read_adapter(folder)
+    base = base or adapter.base
+    check_base(adapter, base)
+    loaded = load_model(base, device=device, dtype=dtype, tokenizer=tokenizer)
+    add_adapter(loaded.model, adapter)
+    return replace(
+        loaded,
+        image=adapter.record.image,
+        layout=adapter.record.layout,
+        provenance={"adapter": adapter.provenance, "base": loaded.provenance},
+    )
+
+
+def merge_adapter(
+    base: str | Path, adapter: str | Path, target: str | Path, *, dtype: str = "stored"
+) -> LoadedModel:
+    """Write an adapter and the model it was trained on as one model folder.
+
+    Args:
+        base: The model folder, ours or a Hugging Face one.
+        adapter: The adapter folder.
+        target: Where to; a model folder that is there is replaced.
+        dtype: Of the weights; ``"stored"``: as the base has them.
+
+    Returns:
+        What was written.
+
+    Raises:
+        CheckpointError: As :func:`load_adapted` and :func:`save_model`.
+    """
+    loaded = load_adapted(adapter, base=as_path(base, what="a model"), dtype=dtype)
+    save_model(
+        target,
+        model=loaded.model,
+        tokenizer=loaded.tokenizer,
+        image=loaded.image,
+        layout=loaded.layout,
+        provenance=loaded.provenance,
+    )
+    return loaded
 
 
 def _load_quantized(

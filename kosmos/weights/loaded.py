@@ -281,13 +281,14 @@ def as_path(folder: str | Path, *, what: str) -> Path:
 
 
 def check_replaceable(folder: Path) -> None:
-    """Fail if writing a model folder would remove something that is not one.
+    """Fail if writing a model or an adapter folder would remove something that is neither.
 
     Raises:
         CheckpointError: If there is a file, or a folder with other things than a model.
     """
     if folder.is_dir():
-        if (folder / "config.json").is_file() or not any(folder.iterdir()):
+        configs = ("config.json", "adapter_config.json")
+        if any((folder / name).is_file() for name in configs) or not any(folder.iterdir()):
             return
     elif not folder.exists():
         return
