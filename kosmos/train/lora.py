@@ -58,11 +58,11 @@ class LinearLayers(NamedTuple):
 
     inputs: int
     outputs: int
-    count: int
+    num_layers: int
 
     def adapter_parameters(self, rank: int) -> int:
         """Numbers in their adapters."""
-        return self.count * rank * (self.inputs + self.outputs)
+        return self.num_layers * rank * (self.inputs + self.outputs)
 
 
 def target_name(module: str) -> str:
