@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from kosmos.config import replace, to_json
+from kosmos.document.types import Document, Text
 from kosmos.files import Json, read_jsonl, write_json
 from kosmos.train.config import Run
 from kosmos.train.trainer import train
 from kosmos.weights.folder import load_model
 from tests.distributed.torchrun import torchrun
-from tests.tiny_run import make_run
+from tests.tiny_run import make_run, page_document, write_shards
 
 # float32 sums in another order; 3 times the worst seen over 6 steps of AdamW, of one to four
 # processes
@@ -134,6 +135,35 @@ def test_another_number_of_processes_goes_on_where_the_first_stopped(
         assert not (out / "model").exists()
     train(run, out=out, resume=True)
     assert_same_run(out, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("vision", ["all", "last-layer", "frozen"])
+def test_micro_batches_without_pictures_neither_hang_nor_lose_gradients(
+    run: Run, tmp_path: Path, vision: str
+) -> None:
+    # every second page has no picture, and a micro-batch is one page: while one process runs its
+    # vision tower the other has none to run
+    documents = [
+        page_document(n) if n % 2 else Document([Text(f"page {n}: a red star.")], id=f"plain-{n}")
+        for n in range(12)
+    ]
+    pages = write_shards(tmp_path / "pages", documents)
+    mixed = replace(
+        run,
+        {
+            "streams": tuple(
+                replace(stream, {"path": str(pages), "packing": "single", "sequences_per_step": 5})
+                for stream in run.streams
+                if stream.name == "pages"
+            ),
+            "train.micro_batch_tokens": 1,
+            "train.vision": vision,
+            "train.steps": 3,
+        },
+    )
+    train(mixed, out=tmp_path / "alone")
+    assert_same_run(train_on(mixed, tmp_path / "out", 2), tmp_path / "alone")
 
 
 @pytest.mark.slow
