@@ -39,6 +39,8 @@ def read_ahead(
     Raises:
         DataError: What reading raised, at the step it is of; or a worker is dead.
     """
+    assert depth >= 0
+    assert num_workers >= 0
     pending: deque[list[Future[Batch]]] = deque()
     with ExitStack() as stack:
         read = _reading(reader, num_workers, stack)

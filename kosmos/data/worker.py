@@ -91,6 +91,7 @@ class Worker:
             raise self._dead(what) from error
 
     def _dead(self, what: str) -> DataError:
+        self._socket.close()
         code = self.process.wait()
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return DataError(
