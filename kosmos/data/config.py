@@ -114,6 +114,18 @@ class Stream:
         return f"streams.{self.name}" + (f".corpora.{corpus.name}" if self.corpora else "")
 
 
+def check_names(streams: Sequence[Stream]) -> None:
+    """Fail if two streams have one name.
+
+    Raises:
+        ConfigError: Naming it.
+    """
+    names = [stream.name for stream in streams]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"streams: expected unique names, found {name!r} twice")
+
+
 def check_stream(stream: Stream) -> None:
     """Fail unless the fields of a stream fit each other.
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from kosmos.data.batch import Batch
-from kosmos.data.config import Corpus, Stream, check_stream
+from kosmos.data.config import Corpus, Stream, check_names, check_stream
 from kosmos.data.index import Index
 from kosmos.data.indexing import index_key, open_index
 from kosmos.data.mixture import Sequences, StreamOrder
@@ -72,6 +72,7 @@ class Loader:
         self.micro_batch_tokens = micro_batch_tokens
         self.heldout_sequences = heldout_sequences
         self._cache_folder = cache_folder
+        check_names(streams)
         for stream in streams:
             check_stream(stream)
             _check_paths(stream)

@@ -158,7 +158,7 @@ def pack(
         max_tokens: Longest row.
     """
     numbers = np.arange(len(offsets) - 1, dtype=np.int64)
-    if packing == "full-sentence":
+    if packing == "full-sentence" and len(numbers) > 0:
         return _full_sentence(offsets, line_ends, max_tokens)
     if packing == "isolated":
         boundaries = fill(np.diff(offsets), max_tokens)

@@ -7,14 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kosmos.config import replace
 from kosmos.data.batch import Batch
+from kosmos.data.config import Corpus, Packing, Stream
 from kosmos.data.loader import Loader
 from kosmos.document.pixels import load_pixels
 from kosmos.document.shards import ShardReader
-from kosmos.errors import ConfigError
+from kosmos.errors import ConfigError, DataError
 from kosmos.image.transform import ImageTransform
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run
+from tests.tiny_run import caption_document, text_document, write_shards
 
 
 def make_loader(
@@ -188,3 +191,191 @@ def test_a_stream_without_data_is_named(run: Run, tokenizer: Tokenizer, cache_fo
     with pytest.raises(ConfigError, match=r"streams.text.path: expected a folder") as error:
         make_loader(dataclasses.replace(run, streams=(nameless,)), tokenizer, cache_folder)
     assert error.value.hint == "--set streams.text.path=FOLDER"
+
+
+def test_a_rank_reads_no_picture_of_another_but_what_a_filler_copies(
+    loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[str] = []
+
+    def counting(images, transform, *, where):
+        decoded.extend(where)
+        return load_pixels(images, transform, where=where)
+
+    monkeypatch.setattr("kosmos.data.reading.load_pixels", counting)
+    whole = loader.step(6)
+    count_of_step = len(decoded)
+    for num_ranks in (2, 3, 5):
+        decoded.clear()
+        shares = [loader.step(6, rank=rank, num_ranks=num_ranks) for rank in range(num_ranks)]
+        fillers = [batch for share in shares for batch in share if batch.is_filler]
+        assert fillers
+        copied = sum(len(batch.pixels) for batch in fillers if batch.pixels is not None)
+        assert len(decoded) == count_of_step + copied
+        real = [batch for share in shares for batch in share if not batch.is_filler]
+        assert sorted(batch.place for batch in real) == [batch.place for batch in whole]
+        assert sum(b.num_tokens for s in shares for b in s) == sum(b.num_tokens for b in whole)
+
+
+def test_a_filler_is_the_first_of_its_round_without_loss(loader: Loader) -> None:
+    whole = loader.step(6)
+    share = loader.step(6, rank=4, num_ranks=5)
+    for batch in share:
+        of_stream = [other for other in whole if other.stream == batch.stream]
+        if batch.is_filler:
+            first = of_stream[(len(of_stream) - 1) // 5 * 5]
+            assert (batch.place, batch.num_tokens, batch.num_loss_tokens) == (first.place, 0, 0.0)
+            assert np.array_equal(batch.token_ids, first.token_ids)
+
+
+def test_a_round_needs_images_for_all_ranks_or_for_none(
+    run: Run, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    words = [dataclasses.replace(text_document(n, num_lines=1)) for n in range(6)]
+    mixed = write_shards(tmp_path / "mixed", words + [caption_document(n) for n in range(6)])
+    stream = dataclasses.replace(
+        run.streams[0], path=str(mixed), packing="single", sequences_per_step=12, max_tokens=200
+    )
+    mixed_run = dataclasses.replace(run, streams=(stream,))
+    loader = make_loader(mixed_run, tokenizer, tmp_path / "index", micro_batch_tokens=1)
+    alone = loader.step(0)
+    assert [batch.needs_images for batch in alone] == [batch.pixels is not None for batch in alone]
+    ranks = [loader.step(0, rank=rank, num_ranks=5) for rank in range(5)]
+    for together in zip(*ranks, strict=True):
+        (needed,) = {batch.needs_images for batch in together}
+        assert needed == any(batch.pixels is not None for batch in together)
+    assert any(batch.needs_images and batch.pixels is None for share in ranks for batch in share)
+
+
+@pytest.fixture
+def corpora(run: Run, tmp_path: Path) -> Stream:
+    """A stream of three corpora, weights 3, 2 and 1, the first two with held-out data."""
+    folders = [
+        write_shards(tmp_path / name, [text_document(n) for n in range(first, first + 30)])
+        for name, first in (
+            ("a", 0),
+            ("b", 100),
+            ("c", 200),
+            ("a-heldout", 300),
+            ("b-heldout", 400),
+        )
+    ]
+    a, b, c, heldout_a, heldout_b = map(str, folders)
+    return dataclasses.replace(
+        run.streams[0],
+        path="",
+        packing="single",
+        sequences_per_step=6,
+        max_tokens=200,
+        corpora=(
+            Corpus(name="a", path=a, weight=3.0, heldout_path=heldout_a),
+            Corpus(name="b", path=b, weight=2.0, heldout_path=heldout_b),
+            Corpus(name="c", path=c, weight=1.0),
+        ),
+    )
+
+
+def first_digits(batches: list[Batch]) -> list[str]:
+    """Which corpus each document is of: 0, 1, 2 and so on."""
+    names = [name.removeprefix("text-") for batch in batches for name in batch.document_ids]
+    return [name[0] if len(name) == 3 else "0" for name in names]
+
+
+def test_corpora_fill_each_step_by_weight(
+    run: Run, tokenizer: Tokenizer, tmp_path: Path, corpora: Stream
+) -> None:
+    loader = make_loader(
+        dataclasses.replace(run, streams=(corpora,)), tokenizer, tmp_path / "index"
+    )
+    assert list(loader.indices) == ["text/a", "text/b", "text/c"]
+    for step in range(12):  # six sequences a step are a period of the weights
+        batches = loader.step(step)
+        assert {batch.stream for batch in batches} == {"text"}
+        assert sorted(first_digits(batches)) == ["0", "0", "0", "1", "1", "2"]
+
+
+def test_heldout_sequences_are_of_the_corpora_that_hold_out_by_weight(
+    run: Run, tokenizer: Tokenizer, tmp_path: Path, corpora: Stream
+) -> None:
+    loader = Loader(
+        (corpora,),
+        tokenizer,
+        seed=run.seed,
+        layout=run.layout,
+        image=run.image,
+        micro_batch_tokens=128,
+        cache_folder=tmp_path / "index",
+        heldout_sequences=25,
+    )
+    digits = first_digits(loader.heldout("text"))
+    assert (digits.count("3"), digits.count("4")) == (15, 10)
+
+
+def test_token_counts_of_a_stream_are_those_of_its_corpora_by_weight(
+    run: Run, tokenizer: Tokenizer, tmp_path: Path, corpora: Stream, loader: Loader
+) -> None:
+    mixed = make_loader(dataclasses.replace(run, streams=(corpora,)), tokenizer, tmp_path / "index")
+    counts = [index.token_counts / index.token_counts.sum() for index in mixed.indices.values()]
+    expected = 3 / 6 * counts[0] + 2 / 6 * counts[1] + 1 / 6 * counts[2]
+    found = mixed.token_counts("text")
+    assert np.allclose(found / found.sum(), expected)
+    # a stream of one folder has the index's own
+    assert np.array_equal(loader.token_counts("text"), loader.indices["text"].token_counts)
+
+
+def test_a_corpus_without_a_path_is_refused_or_left_out_with_a_warning(
+    run: Run,
+    tokenizer: Tokenizer,
+    tmp_path: Path,
+    corpora: Stream,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lacking = replace(corpora, {"corpora.a.path": "", "corpora.c.path": ""})
+    with pytest.raises(
+        ConfigError, match=r"streams.text.corpora.a.path: expected .* \(nor for c\)"
+    ) as error:
+        make_loader(dataclasses.replace(run, streams=(lacking,)), tokenizer, tmp_path / "index")
+    assert error.value.hint is not None
+    assert "--set streams.text.missing_corpora=drop" in error.value.hint
+    dropping = dataclasses.replace(lacking, missing_corpora="drop")
+    loader = make_loader(
+        dataclasses.replace(run, streams=(dropping,)), tokenizer, tmp_path / "index"
+    )
+    assert "streams.text: left out for want of a path: a, c; of the others: b 100.0%" in caplog.text
+    assert set(first_digits(loader.step(0))) == {"1"}
+
+
+def test_a_source_shorter_than_its_part_of_a_step_is_refused(
+    run: Run, tokenizer: Tokenizer, cache_folder: Path, tmp_path: Path, corpora: Stream
+) -> None:
+    hungry = dataclasses.replace(run.streams[1], sequences_per_step=31)
+    with pytest.raises(DataError, match=r"streams.captions .*at least 31 seq.* found 30"):
+        make_loader(dataclasses.replace(run, streams=(hungry,)), tokenizer, cache_folder)
+    hungry = dataclasses.replace(corpora, sequences_per_step=62)
+    with pytest.raises(DataError, match=r"streams.text.corpora.a .*at least 31 seq.* found 30"):
+        make_loader(dataclasses.replace(run, streams=(hungry,)), tokenizer, tmp_path / "index")
+
+
+@pytest.mark.parametrize("packing", ["single", "full-sentence", "isolated"])
+def test_a_stream_without_documents_is_refused(
+    run: Run, tokenizer: Tokenizer, tmp_path: Path, packing: Packing
+) -> None:
+    folder = write_shards(tmp_path / "empty", [])
+    empty = dataclasses.replace(run.streams[0], path=str(folder), packing=packing)
+    with pytest.raises(DataError, match=r"text \(.*empty\): expected documents to train on"):
+        make_loader(dataclasses.replace(run, streams=(empty,)), tokenizer, tmp_path / "index")
+
+
+def test_streams_of_one_name_are_refused(
+    run: Run, tokenizer: Tokenizer, cache_folder: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"streams: expected unique names, found 'text' twice"):
+        Loader(
+            (run.streams[0], run.streams[0]),
+            tokenizer,
+            seed=0,
+            layout=run.layout,
+            image=run.image,
+            micro_batch_tokens=128,
+            cache_folder=cache_folder,
+        )
