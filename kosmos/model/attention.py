@@ -13,6 +13,9 @@ and no output is NaN, whatever the kernel; nothing else attends to it::
     b x x              -   x
     c       x          a       x
     d       x x        b       x x
+
+On a CPU isolated sequences are cut out of their rows and attended to one after the other, which
+skips what the mask would hide: rows of 2,048 with twenty sequences take a tenth of the time.
 """
 
 from dataclasses import dataclass
@@ -40,6 +43,21 @@ class Pattern:
     """Plain causal attention, for which kernels have a path that skips half of the work."""
     rotation: Rotation | None
     """xPos, if that is how the decoder knows positions."""
+    lengths: Int[Tensor, " sequences"] | None = None
+    """Of the sequences that lie side by side, row after row, each of which attends to itself
+    alone, causally; None: they are not cut apart. A tensor, so that a compiled layer does not
+    depend on the numbers."""
+
+    def sees(self, batch: int, tokens: int) -> Bool[Tensor, "batch tokens length"]:
+        """Whether each new token attends to each; without a cache."""
+        if self.mask is not None:
+            return (self.mask[:, 0] == 0).expand(batch, tokens, -1)
+        causal = torch.ones(batch, tokens, tokens, dtype=torch.bool).tril()
+        if self.lengths is None:
+            return causal
+        numbers = torch.arange(len(self.lengths)).repeat_interleave(self.lengths)
+        numbers = numbers.view(batch, tokens)
+        return causal & (numbers[:, :, None] == numbers[:, None, :])
 
 
 def causal_pattern(
@@ -70,6 +88,10 @@ def causal_pattern(
             return Pattern(mask=None, is_causal=True, rotation=rotation)
         if tokens == 1:
             return Pattern(mask=None, is_causal=False, rotation=rotation)
+    if segments is not None and valid is None and past == 0 and like.device.type == "cpu":
+        lengths = None if torch.compiler.is_compiling() else _lengths(segments)
+        if lengths is not None:
+            return Pattern(mask=None, is_causal=True, rotation=rotation, lengths=lengths)
     steps = torch.arange(past + tokens, device=like.device)
     rows = steps[past:, None]
     allowed = (steps <= rows)[None]  # [1 tokens length]
@@ -78,6 +100,19 @@ def causal_pattern(
     if valid is not None:
         allowed = (allowed & valid[:, None, :]) | (steps == rows)
     return Pattern(mask=_scores(allowed, like), is_causal=False, rotation=rotation)
+
+
+def _lengths(segments: Int[Tensor, "batch tokens"]) -> Int[Tensor, " sequences"] | None:
+    """Lengths of the sequences of all rows; None if one of them comes in two parts."""
+
+    def begins(numbers: Tensor) -> Tensor:
+        return F.pad(numbers[:, 1:] != numbers[:, :-1], (1, 0), value=True)
+
+    starts = begins(segments)
+    if int(starts.sum()) != int(begins(segments.sort(dim=1).values).sum()):
+        return None
+    places = starts.flatten().nonzero().squeeze(1)
+    return places.diff(append=places.new_tensor([segments.numel()]))
 
 
 def _scores(
@@ -122,6 +157,11 @@ class SelfAttention(nn.Module):
         if pattern.rotation is not None:
             query = rotate(query, pattern.rotation.query)
             key = rotate(key, pattern.rotation.key)
+        dropout = self.dropout if self.training else 0.0
+        if pattern.lengths is not None:
+            heads = _attend_apart(query, key, value, pattern.lengths, dropout)
+            isolated: Tensor = self.out(self.inner_norm(heads.flatten(2)))
+            return isolated
         query, key, value = (states.transpose(1, 2) for states in (query, key, value))
         if cache is not None:
             past_key, past_value = cache.append(self.layer_index, key, value)
@@ -133,11 +173,32 @@ class SelfAttention(nn.Module):
             key,
             value,
             attn_mask=mask,
-            dropout_p=self.dropout if self.training else 0.0,
+            dropout_p=dropout,
             is_causal=pattern.is_causal,
         )
         joined: Tensor = self.out(self.inner_norm(heads.transpose(1, 2).flatten(2)))
         return joined
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # as many kernels as sequences
+def _attend_apart(
+    query: Float[Tensor, "batch tokens heads head"],
+    key: Float[Tensor, "batch tokens heads head"],
+    value: Float[Tensor, "batch tokens heads head"],
+    lengths: Int[Tensor, " sequences"],
+    dropout: float,
+) -> Float[Tensor, "batch tokens heads head"]:
+    """Causal attention within each sequence of rows that hold several."""
+    sizes = lengths.tolist()
+    queries, keys, values = (
+        torch.split(states.flatten(0, 1).transpose(0, 1).unsqueeze(0), sizes, dim=2)
+        for states in (query, key, value)
+    )
+    heads = [
+        F.scaled_dot_product_attention(*one, dropout_p=dropout, is_causal=True).transpose(1, 2)
+        for one in zip(queries, keys, values, strict=True)
+    ]
+    return torch.cat(heads, dim=1).view_as(query)
 
 
 class Attention(nn.Module):

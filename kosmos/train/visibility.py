@@ -24,9 +24,4 @@ def who_sees_whom(batch: Batch) -> Bool[np.ndarray, "batch positions length"]:
         rotation=None,
         like=like,
     )
-    if pattern.mask is None:
-        assert pattern.is_causal
-        sees = torch.ones(1, tokens, tokens, dtype=torch.bool).tril()
-    else:
-        sees = pattern.mask[:, 0] == 0
-    return sees.expand(rows, tokens, tokens).numpy()
+    return pattern.sees(rows, tokens).numpy()

@@ -249,7 +249,7 @@ def test_the_mask_that_is_drawn_is_the_mask_that_layers_get(isolated: bool) -> N
     handle.remove()
     (pattern,) = patterns
     if isolated:
-        assert np.array_equal(sees, (pattern.mask[:, 0] == 0).numpy())
+        assert np.array_equal(sees, pattern.sees(*batch.token_ids.shape).numpy())
         own = batch.segments[:, :, None] == batch.segments[:, None, :]
         assert np.array_equal(sees, own & np.tri(sees.shape[1], dtype=bool))
     else:
