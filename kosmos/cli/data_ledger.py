@@ -43,13 +43,14 @@ def ledger(
     those of the data; where train.skip_steps leaves some out they run ahead of the steps.
 
     Example: kosmos data ledger runs/micro --steps 100-102
+
     Example: kosmos data ledger runs/micro --document caption-17
     """
     from kosmos.data.ledger import Ledger
     from kosmos.train.record import recorded_order
 
     if step is None and steps is None and document is None:
-        raise ConfigError("expected --step, --steps or --document, found none of them")
+        raise ConfigError("ledger: expected --step, --steps or --document, found none of them")
     run, order = recorded_order(run_folder, index_folder)
     first, last = _bounds(step, steps, run.train.steps)
     book = Ledger(order)
@@ -65,7 +66,7 @@ def ledger(
 def _bounds(step: int | None, steps: str | None, num_steps: int) -> tuple[int, int]:
     """First and last step that are asked for; all of the run if none is."""
     if step is not None and steps is not None:
-        raise ConfigError("expected --step or --steps, found both")
+        raise ConfigError("ledger: expected --step or --steps, found both")
     text = steps if steps is not None else "1-" + str(num_steps) if step is None else str(step)
     first, _, last = text.partition("-")
     try:
@@ -73,7 +74,7 @@ def _bounds(step: int | None, steps: str | None, num_steps: int) -> tuple[int, i
     except ValueError:
         raise ConfigError(f"--steps: expected steps such as 100-102, found {text!r}") from None
     if not 1 <= bounds[0] <= bounds[1] <= num_steps:
-        raise ConfigError(f"expected steps from 1 to {num_steps}, which the run has, found {text}")
+        raise ConfigError(f"--step: expected 1 to {num_steps}, as the run has steps, found {text}")
     return bounds
 
 
