@@ -134,6 +134,18 @@ def read_jsonl(path: Path) -> Iterator[Json]:
         raise DataError(f"{path}: expected a JSON Lines file, found nothing there") from None
 
 
+def free_space(path: Path) -> str:
+    """What a disk has left, for a message about one that refused: ``(0.00 GB free on /data)``.
+
+    Args:
+        path: A file or folder on it; it need not be there.
+    """
+    folder = next(parent for parent in (path, *path.absolute().parents) if parent.is_dir())
+    while not folder.is_mount() and folder != folder.parent:
+        folder = folder.absolute().parent
+    return f"({shutil.disk_usage(folder).free / 1e9:.2f} GB free on {folder})"
+
+
 def sha256_file(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with open(path, "rb") as file:

@@ -1,5 +1,8 @@
 """Shards, a tokenizer and a run so small that training takes a second; for data, train, e2e."""
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +69,17 @@ def write_shards(folder: Path, documents: list[Document]) -> Path:
         for doc in documents:
             writer.write(doc)
     return folder
+
+
+@contextmanager
+def full_disk(num_bytes: int) -> Iterator[None]:
+    """The kernel refuses to let a file grow past a size, as it does when the disk is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def make_tokenizer(folder: Path) -> Path:

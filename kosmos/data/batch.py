@@ -60,6 +60,11 @@ class Batch:
         )
 
     @property
+    def num_positions(self) -> int:
+        """Positions that are computed: padding, and those of a filler, are among them."""
+        return int(self.token_ids.size)
+
+    @property
     def num_loss_tokens(self) -> float:
         """Sum of the loss weights."""
         return float(self.loss_weights.sum())

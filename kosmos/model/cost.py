@@ -81,6 +81,7 @@ def forward_flops(
     images: int = 0,
     past: int = 0,
     head_tokens: int | None = None,
+    pairs: int | None = None,
 ) -> int:
     """Operations of one forward pass, images encoded and logits computed.
 
@@ -91,14 +92,16 @@ def forward_flops(
         images: Images encoded, in all rows together.
         past: Cached tokens before the new ones.
         head_tokens: Positions in all rows together that go through the head; None: all.
+        pairs: Pairs of tokens of a row that attention compares, where that is less than every token
+            with every other: the squares of the lengths of what lies in it, added up.
     """
     decoder = config.decoder
     head = batch * tokens if head_tokens is None else head_tokens
-    flops = batch * _decoder_flops(decoder, tokens, past)
+    compared = tokens * (past + tokens) if pairs is None else pairs
+    flops = batch * _decoder_flops(decoder, tokens, compared)
     flops += 2 * head * decoder.width * decoder.vocab_size
     if config.vision is not None and config.connector is not None:
-        flops += images * _patch_flops(config.vision)
-        flops += images * config.vision.num_layers * _vision_layer_flops(config.vision)
+        flops += images * tower_flops(config.vision)
         flops += images * _connector_flops(config.connector, config.vision, decoder.width)
     return flops
 
@@ -110,14 +113,15 @@ def training_flops(
     batch: int = 1,
     images: int = 0,
     loss_tokens: int | None = None,
+    pairs: int | None = None,
     vision: VisionTraining = "all",
 ) -> int:
-    """Operations of one training step without recomputation.
+    """Operations of one training step without recomputation; arguments as of the forward pass.
 
     What learns costs three forward passes; the frozen part of the vision tower costs one.
     """
     flops = 3 * forward_flops(
-        config, tokens=tokens, batch=batch, images=images, head_tokens=loss_tokens
+        config, tokens=tokens, batch=batch, images=images, head_tokens=loss_tokens, pairs=pairs
     )
     if config.vision is not None and vision != "all":
         layer = _vision_layer_flops(config.vision)
@@ -126,10 +130,15 @@ def training_flops(
     return flops
 
 
-def _decoder_flops(config: DecoderConfig, tokens: int, past: int) -> int:
+def tower_flops(config: VisionConfig) -> int:
+    """Operations of one picture's way through the vision tower."""
+    return _patch_flops(config) + config.num_layers * _vision_layer_flops(config)
+
+
+def _decoder_flops(config: DecoderConfig, tokens: int, pairs: int) -> int:
     width = config.width
     products = tokens * (4 * width * width + 2 * width * config.ffn_width)
-    scores = 2 * tokens * (past + tokens) * width
+    scores = 2 * pairs * width
     return config.num_layers * 2 * (products + scores)
 
 

@@ -58,6 +58,34 @@ def token_loss(
     return loss
 
 
+@torch.no_grad()
+def token_losses(
+    hidden: Float[Tensor, "*batch width"],
+    head_weight: Float[Tensor, "vocab width"],
+    targets: Int[Tensor, "*batch"],
+    weights: Float[Tensor, "*batch"],
+    *,
+    chunk_tokens: int = CHUNK_TOKENS,
+) -> Float[Tensor, "*batch"]:
+    """What each position adds to :func:`token_loss`, in float32, without gradients.
+
+    Args:
+        hidden: After the final norm.
+        head_weight: The output head.
+        targets: Token that follows each position.
+        weights: How much each position counts; where 0, so is the result.
+        chunk_tokens: Positions that go through the head together.
+    """
+    rows = (weights.flatten() > 0).nonzero().squeeze(1)
+    losses = hidden.new_zeros(weights.numel(), dtype=torch.float32)
+    for start in range(0, len(rows), chunk_tokens):
+        chunk = rows[start : start + chunk_tokens]
+        logits = (hidden.flatten(0, -2)[chunk] @ head_weight.T).float()
+        chosen = logits.gather(1, targets.flatten()[chunk].unsqueeze(1)).squeeze(1)
+        losses[chunk] = logits.logsumexp(1) - chosen
+    return losses.view(weights.shape) * weights
+
+
 class _ChunkedLoss(torch.autograd.Function):
     """Loss of selected rows, whose gradients are computed on the way forward."""
 

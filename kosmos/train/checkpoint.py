@@ -36,10 +36,10 @@ from torch.distributed.checkpoint.state_dict_loader import load as load_distribu
 from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
 from kosmos.errors import CheckpointError, DataError, KosmosError
-from kosmos.files import Json, read_json, sha256_file, write_json
+from kosmos.files import Json, free_space, read_json, sha256_file, write_json
 from kosmos.train.parallel import ALONE, Processes
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 RECORD = "checkpoint.json"
 
 _log = logging.getLogger(__name__)
@@ -229,7 +229,7 @@ class Checkpoints:
             if self._writers.is_first:
                 shutil.rmtree(scratch, ignore_errors=True)
             raise CheckpointError(
-                f"{path}: could not be written: {_cause(error)}",
+                f"{path}: could not be written: {_cause(error)} {free_space(self.folder)}",
                 hint="earlier checkpoints are untouched; free some space and use --resume",
             ) from error
 

@@ -56,6 +56,12 @@ class TrainConfig:
     are and note the step and its documents in events.jsonl."""
     max_nonfinite: int = 10
     """Steps in a row that may be skipped so before the run stops all the same."""
+    spike_factor: float = 8.0
+    """A step whose loss lies this many usual distances above the median of its stream is noted in
+    events.jsonl with the documents that raised it, see train/spikes.py; 0: none is."""
+    peak_flops: float = 0.0
+    """Operations a second that one device could do at best, for the utilisation; 0: what is known
+    of the GPU, or measured of a CPU."""
     micro_batch_tokens: int = 16_384
     """A stream's share of a step is cut into micro-batches of at most this many tokens."""
     checkpoint_every: int = 1000
@@ -89,7 +95,7 @@ class TrainConfig:
                     f"train.{name}: expected a positive number, found {getattr(self, name)}"
                 )
         not_negative = ("warmup_steps", "clip_norm", "keep_checkpoints", "heldout_every")
-        for name in (*not_negative, "loader_workers"):
+        for name in (*not_negative, "loader_workers", "spike_factor", "peak_flops"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"train.{name}: expected 0 or more, found {getattr(self, name)}")
         if self.learning_rate <= 0.0:

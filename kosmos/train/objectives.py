@@ -6,13 +6,15 @@ and a summed loss; the step divides once, by the weight of all its micro-batches
 
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 from kosmos.data.batch import Batch
+from kosmos.model.cost import VisionTraining, training_flops
 from kosmos.model.kosmos import Kosmos
-from kosmos.model.loss import token_loss
+from kosmos.model.loss import token_loss, token_losses
 from kosmos.text.vocabulary import Vocabulary
 from kosmos.train.config import TrainConfig
 from kosmos.train.optimizer import freeze_vision
@@ -38,6 +40,16 @@ class Objective(Protocol):
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """Summed loss of a micro-batch, in nats."""
 
+    def document_losses(self, batch: Batch) -> Float64[np.ndarray, "2 documents"]:
+        """Summed loss and weight of each document of a micro-batch, without gradients."""
+
+    def flops(self, batch: Batch) -> int:
+        """Operations of the matrix products that a micro-batch needs, there and back.
+
+        Those of what is real in it: neither padding nor what is computed twice counts, and a
+        document that stands alone in a row is compared with itself only.
+        """
+
 
 def make_objective(model: Kosmos, config: TrainConfig, vocabulary: Vocabulary) -> Objective:
     """The objective a run asks for, with what does not learn frozen.
@@ -48,18 +60,37 @@ def make_objective(model: Kosmos, config: TrainConfig, vocabulary: Vocabulary) -
     if config.objective == "regions":
         return RegionContrast(model, vocabulary)
     freeze_vision(model, config.vision)
-    return NextToken(model)
+    return NextToken(model, vision=config.vision)
 
 
-class NextToken:
+class NextToken(nn.Module):
     """Predict every token that counts from those before it.
+
+    Args:
+        model: What learns of it is set already.
+        vision: What of its vision tower learns, for the count of operations.
 
     Source: KOSMOS-1 section 2.3; loss on discrete tokens only, in float32.
     """
 
-    def __init__(self, model: Kosmos) -> None:
-        self.module = model
-        self.methods = ("encode_images",)
+    def __init__(self, model: Kosmos, *, vision: VisionTraining = "all") -> None:
+        super().__init__()
+        self.model = model
+        self._vision = vision
+
+    @property
+    def module(self) -> nn.Module:
+        """The model, and around it the whole way from a batch to its loss.
+
+        One call for all of it, so that split weights are put together and gradients summed in the
+        same order in every process, whether a process has pictures or not.
+        """
+        return self
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """It has no ``forward``; these read the model's weights."""
+        return ("loss", "document_losses")
 
     def weight(self, batch: Batch) -> float:
         """Sum of the loss weights of its tokens."""
@@ -67,7 +98,52 @@ class NextToken:
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """Summed loss of its tokens."""
-        model = self.module
+        hidden, idle = self._read(batch)
+        device = hidden.device
+        loss = token_loss(
+            hidden,
+            self.model.head_weight,
+            as_tensor(batch.targets, device),
+            as_tensor(batch.loss_weights, device),
+        )
+        return loss if idle is None else loss + idle
+
+    @torch.no_grad()
+    def document_losses(self, batch: Batch) -> Float64[np.ndarray, "2 documents"]:
+        """Summed loss and loss weight of each document."""
+        hidden, _ = self._read(batch)
+        device = hidden.device
+        losses = token_losses(
+            hidden,
+            self.model.head_weight,
+            as_tensor(batch.targets, device),
+            as_tensor(batch.loss_weights, device),
+        )
+        owners = batch.documents[:, 1:]
+        counts = (owners >= 0) & (batch.loss_weights > 0)
+        measured = (losses.double().cpu().numpy(), batch.loss_weights)
+        size = len(batch.document_ids)
+        return np.stack([np.bincount(owners[counts], m[counts], size) for m in measured])
+
+    def flops(self, batch: Batch) -> int:
+        """Operations of a forward pass and of the gradients of what learns."""
+        if batch.is_filler:
+            return 0
+        lengths = _lengths(batch)
+        return training_flops(
+            self.model.config,
+            tokens=int(lengths.sum()),
+            pairs=int((lengths**2).sum()),
+            images=0 if batch.pixels is None else len(batch.pixels),
+            loss_tokens=int((batch.loss_weights > 0).sum()),
+            vision=self._vision,
+        )
+
+    def _read(
+        self, batch: Batch
+    ) -> tuple[Float[Tensor, "batch tokens width"], Float[Tensor, ""] | None]:
+        """What the decoder makes of its rows; and zero by way of a vision tower that is idle."""
+        model = self.model
         device = model.head_weight.device
         soft_tokens, idle = None, None
         if batch.pixels is not None:
@@ -83,20 +159,25 @@ class NextToken:
             positions=as_tensor(batch.positions, device) if isolated else None,
             segments=as_tensor(batch.segments, device) if isolated else None,
         )
-        loss = token_loss(
-            hidden,
-            model.head_weight,
-            as_tensor(batch.targets, device),
-            as_tensor(batch.loss_weights, device),
-        )
-        return loss if idle is None else loss + idle
+        return hidden, idle
 
     def _idle_tower(self, device: torch.device) -> Float[Tensor, ""]:
         """Zero, by way of the vision tower, which other processes run at this moment.
 
         Weights that are split over all processes are put together by all or by none.
         """
-        config = self.module.config.vision
+        config = self.model.config.vision
         assert config is not None
         blank = torch.zeros((1, 3, config.image_size, config.image_size), device=device)
-        return self.module.encode_images(blank).float().sum() * 0.0
+        return self.model.encode_images(blank).float().sum() * 0.0
+
+
+def _lengths(batch: Batch) -> Int64[np.ndarray, " sequences"]:
+    """Tokens of everything that attends to itself alone: rows, or the documents in them."""
+    if batch.segments is None:
+        # padding is on the right, and belongs to no document
+        lengths: Int64[np.ndarray, " sequences"] = (batch.documents[:, 1:] >= 0).sum(axis=1)
+        return lengths
+    rows = np.arange(len(batch.segments))[:, None] * (batch.segments.shape[1] + 1)
+    counts = np.bincount((rows + batch.segments)[batch.segments >= 0])
+    return counts[counts > 0]

@@ -5,8 +5,8 @@ to a finished model from outside, in the order that each needs of the next: laye
 again in the backward pass, layers that are compiled, weights that are split (FSDP2)::
 
     with joined(sharded=...) as processes:
-        model = Kosmos(...)
-        split(model, precision="bfloat16", methods=("encode_images",))
+        objective = NextToken(Kosmos(...))
+        split(objective.module, precision="bfloat16", methods=objective.methods)
 
 Gradients are summed over the processes, not averaged: the step divides every loss by the weight of
 the whole step already.
@@ -76,6 +76,15 @@ class Processes:
         dist.all_reduce(total, group=self.group)
         sums: list[float] = total.tolist()
         return sums
+
+    def largest(self, values: Sequence[float]) -> list[float]:
+        """The largest of all processes, in float64; the same on each."""
+        if self.size == 1:
+            return [float(value) for value in values]
+        found = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(found, op=dist.ReduceOp.MAX, group=self.group)
+        most: list[float] = found.tolist()
+        return most
 
     def gather(self, value: T) -> list[T]:
         """The values of all processes, in the order of their ranks."""

@@ -26,7 +26,7 @@ from kosmos.train.config import Run
 _MAY_DIFFER = re.compile(
     r"run\.(name|source|tokenizer|stated_.*)"
     r"|run\.train\.(checkpoint_every|keep_checkpoints|heldout_every|heldout_sequences|log_every)"
-    r"|run\.train\.(loader_workers|skip_steps|background_checkpoints)"
+    r"|run\.train\.(loader_workers|skip_steps|background_checkpoints|spike_factor|peak_flops)"
     r"|run\.streams\..*\.(path|heldout_path|tokens_per_sequence|images_per_sequence|max_unusable)"
     r"|run\.streams\..*\.(missing_corpora|num_tokens|stated_epochs)"
     r"|digest|version|data\..*\.path"

@@ -20,11 +20,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from kosmos.data.batch import Batch
 from kosmos.errors import ConfigError
+from kosmos.model.cost import tower_flops
 from kosmos.model.kosmos import Kosmos
 from kosmos.text.vocabulary import Vocabulary
 from kosmos.train.tensors import as_tensor
@@ -125,7 +126,7 @@ class RegionContrast(nn.Module):
     @property
     def methods(self) -> tuple[str, ...]:
         """It has no ``forward``; the loss reads the tower and the words."""
-        return ("loss",)
+        return ("loss", "document_losses")
 
     def weight(self, batch: Batch) -> float:
         """Boxes of a batch, over which the loss is a sum."""
@@ -135,11 +136,34 @@ class RegionContrast(nn.Module):
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """Summed loss of the boxes of a batch, in nats."""
+        if batch.pixels is None:
+            return self.words.weight.sum() * 0.0
+        return self._picks(batch)[1].sum()
+
+    @torch.no_grad()
+    def document_losses(self, batch: Batch) -> Float64[np.ndarray, "2 documents"]:
+        """Summed loss and number of boxes of each document."""
+        size = len(batch.document_ids)
+        if batch.pixels is None:
+            return np.zeros((2, size))
+        regions, losses = self._picks(batch)
+        begins = batch.image_slots & ~np.pad(batch.image_slots, ((0, 0), (1, 0)))[:, :-1]
+        owners = batch.documents[:, :-1][begins][regions.images[regions.rows]]
+        # a box weighs 1 for its words and 1 for its places
+        measured = (losses.double().cpu().numpy(), regions.weights / 2)
+        return np.stack([np.bincount(owners, values, size) for values in measured])
+
+    def flops(self, batch: Batch) -> int:
+        """Operations of the tower, all of which learns; the words are few and not counted."""
+        assert self.model.config.vision is not None
+        images = 0 if batch.pixels is None or batch.is_filler else len(batch.pixels)
+        return 3 * images * tower_flops(self.model.config.vision)
+
+    def _picks(self, batch: Batch) -> tuple[Regions, Float[Tensor, " picks"]]:
+        """The regions of a batch, and what each of their picks adds to the loss."""
         tower = self.model.vision
         assert tower is not None
         regions = find_regions(batch, self.vocabulary, patches_per_side=self.patches_per_side)
-        if batch.pixels is None:
-            return self.words.weight.sum() * 0.0
         device = self.words.weight.device
         features = tower(as_tensor(batch.pixels, device))[:, 1:]
         chosen = features[torch.from_numpy(regions.images), torch.from_numpy(regions.patches)]
@@ -151,7 +175,7 @@ class RegionContrast(nn.Module):
         )
         picked = log_probs[torch.from_numpy(regions.rows), torch.from_numpy(regions.token_ids)]
         weights = torch.from_numpy(regions.weights).to(device)
-        return -(picked * weights).sum()
+        return regions, -picked * weights
 
 
 def _phrase_before(tokens: np.ndarray, place: int, vocabulary: Vocabulary) -> list[int]:

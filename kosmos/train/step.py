@@ -45,6 +45,12 @@ class StepResult:
     """Positions, image slots included and padding not."""
     num_loss_tokens: float
     """Sum of the loss weights."""
+    num_positions: int
+    """Positions that were computed, padding and fillers included."""
+    num_fillers: int
+    """Micro-batches without loss that only kept processes in step."""
+    flops: int
+    """Operations that the step needed, see :meth:`Objective.flops`."""
     grad_norm: float
     """Global norm of the gradient before clipping."""
     problems: tuple[Problem, ...] = field(default=())
@@ -96,12 +102,20 @@ def training_step(
             group["lr"] = learning_rate
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    (num_tokens,) = processes.sum([sum(batch.num_tokens for batch in batches)])
+    counts = [
+        (batch.num_tokens, batch.num_positions, batch.is_filler, objective.flops(batch))
+        for batch in batches
+    ]
+    sums_of_counts = processes.sum([sum(column) for column in zip(*counts, strict=True)])
+    num_tokens, num_positions, num_fillers, flops = map(int, sums_of_counts)
     return StepResult(
         loss=loss,
         losses=losses,
-        num_tokens=int(num_tokens),
+        num_tokens=num_tokens,
         num_loss_tokens=total,
+        num_positions=num_positions,
+        num_fillers=num_fillers,
+        flops=flops,
         grad_norm=grad_norm,
         problems=problems,
     )

@@ -5,7 +5,8 @@
     out/
         run.json          the resolved run and the digests of what it read
         metrics.jsonl     a record per step, and held-out losses
-        events.jsonl      steps that were not finite, with their documents; absent without any
+        events.jsonl      steps that were not finite or far above the usual loss, with documents;
+                          absent without any
         tensorboard/      the same for TensorBoard
         checkpoints/      the latest few, see checkpoint.py
         index/            rows of the data, unless kept elsewhere
@@ -33,6 +34,7 @@ from types import FrameType
 from kosmos.data.batch import Batch
 from kosmos.data.config import skipped_steps
 from kosmos.data.loader import Loader
+from kosmos.data.mixture import data_step
 from kosmos.data.unigram import unigram_loss
 from kosmos.errors import CheckpointError, ConfigError, DataError
 from kosmos.files import Json, read_json, write_json
@@ -56,6 +58,7 @@ from kosmos.train.record import check_same_data, check_same_run, run_record
 from kosmos.train.schedule import learning_rate
 from kosmos.train.start import start_from
 from kosmos.train.step import StepResult, heldout_losses, nonfinite_error, training_step
+from kosmos.train.watching import Watch, shown
 
 _log = logging.getLogger(__name__)
 
@@ -211,6 +214,7 @@ class _Training:
         if processes.are_joined:
             split(module, precision=run.train.precision, methods=self.objective.methods)
         self.optimizer = make_optimizer(module, run.train)
+        self.watch = Watch(run.train, self.objective, processes)
         if steps:
             self.checkpoints.load(steps[-1], module, self.optimizer)
             done = saved["done"]
@@ -263,7 +267,7 @@ class _Training:
                 step = self.done.step
                 is_last = step == config.steps
                 if progress is not None and (step % config.log_every == 0 or is_last):
-                    _advance(progress, record)
+                    progress.advance(step - progress.done, **shown(record))
                 if is_last or (config.heldout_every and step % config.heldout_every == 0):
                     self._heldout(metrics)
                 # a signal may have reached one process and not yet another
@@ -281,10 +285,10 @@ class _Training:
         self, *, next_of: Iterator[Sequence[Batch]], events: EventsLog | None
     ) -> dict[str, Json]:
         """One step and its record."""
-        began_s = time.monotonic()
-        batches = next(next_of)
-        data_wait_s = time.monotonic() - began_s
         config, step = self.run.train, self.done.step + 1
+        began_s = time.monotonic()
+        batches = _read(next_of, step)
+        data_wait_s = time.monotonic() - began_s
         rate = learning_rate(step, config)
         result = training_step(
             self.objective,
@@ -296,8 +300,8 @@ class _Training:
             step=step,
             processes=self.processes,
         )
-        self._judge(result, step, events)
         now_s = time.monotonic()
+        self._judge(result, batches, step, events)
         self.done = _Done(step, self.done.tokens + result.num_tokens, now_s - self._began_s)
         is_skipped = bool(result.problems)
         record: dict[str, Json] = {
@@ -309,21 +313,21 @@ class _Training:
             "losses": {} if is_skipped else dict(result.losses),
             "learning_rate": rate,
             "grad_norm": None if is_skipped else result.grad_norm,
-            "num_tokens": result.num_tokens,
-            "num_loss_tokens": result.num_loss_tokens,
-            "tokens_per_s": round(result.num_tokens / (now_s - began_s), 1),
-            "data_wait_s": round(data_wait_s, 4),
         }
-        return record
+        return record | self.watch.measure(result, step_s=now_s - began_s, data_wait_s=data_wait_s)
 
-    def _judge(self, result: StepResult, step: int, events: EventsLog | None) -> None:
-        """Note a step that did not move the weights; raise if the run must not go on."""
+    def _judge(
+        self, result: StepResult, batches: Sequence[Batch], step: int, events: EventsLog | None
+    ) -> None:
+        """Note a step that is out of the common; raise if the run must not go on."""
+        of_data = data_step(step - 1, skipped_steps(self.run.train.skip_steps)) + 1
         if not result.problems:
             self._skipped_in_a_row = 0
+            self.watch.note_spikes(result, batches, events, step=step, data_step=of_data)
             return
         self._skipped_in_a_row += 1
         if events is not None:
-            events.nonfinite(step, result.problems)
+            events.nonfinite(step, result.problems, data_step=of_data)
         config = self.run.train
         if config.nonfinite == "stop" or self._skipped_in_a_row > config.max_nonfinite:
             raise nonfinite_error(result.problems, step)
@@ -389,12 +393,17 @@ class _Training:
         self.checkpoints.save(self.done.step, module, self.optimizer, record, best=best)
 
 
-def _advance(progress: Progress, record: dict[str, Json]) -> None:
-    step, loss, rate = record["step"], record["loss"], record["tokens_per_s"]
-    assert isinstance(step, int)
-    assert isinstance(rate, float)
-    told = {"loss": loss} if isinstance(loss, float) else {}  # none of a step that was skipped
-    progress.advance(step - progress.done, **told, tokens_per_s=rate)
+def _read(batches: Iterator[Sequence[Batch]], step: int) -> Sequence[Batch]:
+    """The data of a step; what keeps it from being read is told with the step."""
+    try:
+        return next(batches)
+    except DataError as error:
+        raise DataError(
+            f"step {step}: {error.message}",
+            hint=error.hint
+            or "put the data back as it was and use --resume, which goes on from "
+            "the last checkpoint",
+        ) from error
 
 
 def _check_images(run: Run, loader: Loader) -> None:

@@ -172,3 +172,10 @@ def test_memory_of_the_state_is_exact():
 def test_costs_need_no_torch():
     code = "import sys, kosmos.model.cost; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_rows_of_several_lengths_cost_what_each_costs_by_itself():
+    lengths = (3, 17, 40)
+    alone = sum(forward_flops(MICRO, tokens=length) for length in lengths)
+    together = forward_flops(MICRO, tokens=sum(lengths), pairs=sum(length**2 for length in lengths))
+    assert together == alone < forward_flops(MICRO, tokens=sum(lengths))

@@ -1,9 +1,6 @@
 """kosmos.train.checkpoint."""
 
-import resource
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ from kosmos.model.kosmos import Kosmos
 from kosmos.train.checkpoint import Checkpoints
 from kosmos.train.config import TrainConfig
 from kosmos.train.optimizer import freeze_vision, make_optimizer
+from tests.tiny_run import full_disk
 
 CONFIG = TrainConfig(steps=10, warmup_steps=0, learning_rate=0.01, decay_all=False)
 
@@ -48,17 +46,6 @@ def assert_same(
             assert torch.equal(value, theirs[key][name])
 
 
-@contextmanager
-def full_disk(num_bytes: int) -> Iterator[None]:
-    """The kernel refuses to let a file grow past a size, as it does when the disk is full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_weights_and_moments_come_back_to_the_bit(tmp_path: Path) -> None:
     saved = make(0, num_updates=3)
     checkpoints = Checkpoints(tmp_path, keep=2)
@@ -84,6 +71,7 @@ def test_a_full_disk_is_an_error_and_leaves_the_checkpoint_before_intact(tmp_pat
     checkpoints.save(1, *saved, {})
     with full_disk(20_000), pytest.raises(CheckpointError, match="could not be written") as error:
         checkpoints.save(2, *make(0, num_updates=2), {})
+    assert " GB free on /" in error.value.message
     assert error.value.hint is not None
     assert "earlier checkpoints are untouched" in error.value.hint
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]

@@ -1,12 +1,17 @@
 """kosmos.train.metrics."""
 
+import json
 import logging
+import math
+import re
 from pathlib import Path
 
 import pytest
 
+from kosmos.errors import DataError
 from kosmos.files import read_jsonl
 from kosmos.train.metrics import MetricsLog
+from tests.tiny_run import full_disk
 
 
 def record(step: int, kind: str = "train") -> dict[str, object]:
@@ -39,6 +44,28 @@ def test_a_record_is_in_the_file_before_the_next_step_begins(tmp_path: Path) -> 
     log.write(record(1))  # type: ignore[arg-type]
     assert len(list(read_jsonl(tmp_path / "metrics.jsonl"))) == 1
     log.close()
+
+
+def test_what_is_not_finite_is_null_since_json_knows_no_such_number(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path, step=0)
+    log.write({"kind": "heldout", "step": 1, "losses": {"a": math.nan, "b": [math.inf, 1.5]}})
+    log.close()
+    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line, parse_constant=pytest.fail)["losses"] == {"a": None, "b": [None, 1.5]}
+
+
+def test_a_full_disk_names_the_file_and_what_is_left(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path, step=0)
+    log.write(record(1))  # type: ignore[arg-type]
+    size = (tmp_path / "metrics.jsonl").stat().st_size
+    with full_disk(size + 10), pytest.raises(DataError) as error:
+        log.write(record(2))  # type: ignore[arg-type]
+    assert re.search(r"metrics.jsonl: could not be written: .* \(.* GB free on /", str(error.value))
+    log.close()
+    # what was torn is dropped where the run goes on
+    write(tmp_path, range(2, 4), step=1)
+    steps = [row["step"] for row in read_jsonl(tmp_path / "metrics.jsonl")]  # type: ignore[index, call-overload]
+    assert steps == [1, 2, 3]
 
 
 def test_tensorboard_shows_the_same_numbers(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from kosmos.files import Json, read_json, read_jsonl
 from kosmos.model.config import ModelConfig
 from kosmos.train import trainer
 from kosmos.train.config import Run
+from kosmos.train.spikes import MIN_SEEN
 from kosmos.train.step import StepResult, training_step
 from kosmos.train.trainer import train
 from kosmos.weights.folder import load_model
@@ -47,8 +48,15 @@ def test_a_run_leaves_its_record_metrics_checkpoints_and_model(run: Run, finishe
     first = rows[0]
     assert set(first) == {
         "kind", "step", "tokens", "wall_s", "loss", "losses", "learning_rate", "grad_norm",
-        "num_tokens", "num_loss_tokens", "tokens_per_s", "data_wait_s",
+        "num_tokens", "num_loss_tokens", "num_positions", "num_fillers", "step_s", "tokens_per_s",
+        "flops", "utilisation", "memory_bytes", "data_wait_s", "data_wait_share",
     }  # fmt: skip
+    for row in rows:
+        if row["kind"] == "train":
+            assert row["num_positions"] >= row["num_tokens"] > row["num_loss_tokens"] > 0  # type: ignore[operator]
+            assert 0 <= row["data_wait_share"] <= 1  # type: ignore[operator]
+            assert 0 < row["utilisation"] < 1  # type: ignore[operator]
+            assert row["num_fillers"] == 0
     tokens = [row["num_tokens"] for row in rows if row["kind"] == "train"]
     assert rows[-1]["tokens"] == sum(tokens)  # type: ignore[arg-type]
     assert set(rows[-1]["losses"]) == set(rows[-1]["unigram"]) == {"captions"}  # type: ignore[arg-type]
@@ -249,6 +257,37 @@ def test_a_step_that_is_not_finite_ends_the_run_and_is_noted(
     assert (event["kind"], event["step"], event["stream"]) == ("nonfinite", 3, "captions")
     assert event["documents"]
     assert (tmp_path / "out" / "checkpoints" / "step-00000002").is_dir()
+
+
+def test_a_spike_is_noted_with_the_documents_that_raised_it(
+    run: Run,
+    tmp_path: Path,
+    cache_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    at, guilty = MIN_SEEN + 3, set()
+
+    def step(objective, optimizer, batches, *, step, **options):
+        for batch in batches:
+            if step == at and batch.stream == "captions":  # all words are one that never occurs
+                batch.targets[:] = 3
+                guilty.update(batch.document_ids)
+        return training_step(objective, optimizer, batches, step=step, **options)
+
+    monkeypatch.setattr(trainer, "training_step", step)
+    longer = replace(
+        run, {"train.steps": at + 2, "train.spike_factor": 1.0, "train.learning_rate": 5e-3}
+    )
+    train(longer, out=tmp_path / "out", cache_folder=cache_folder)
+    (event,) = read_jsonl(tmp_path / "out" / "events.jsonl")
+    assert isinstance(event, dict)
+    assert (event["kind"], event["step"], event["stream"]) == ("spike", at, "captions")
+    assert event["data_step"] == at
+    assert event["loss"] > event["usual"] + 1.0  # type: ignore[operator]
+    assert set(event["documents"]) == guilty  # type: ignore[arg-type]
+    assert min(event["document_losses"]) > event["usual"]  # type: ignore[operator, type-var]
+    assert f"step {at}: the loss of stream 'captions' is" in caplog.text
 
 
 def test_steps_that_are_not_finite_are_skipped_if_so_asked_but_not_forever(
