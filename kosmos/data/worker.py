@@ -10,7 +10,7 @@ taken from the training thread that must keep a GPU busy. A worker is a fresh Py
     Batch without arrays  <------        and a file in memory with the arrays, which are not copied
 
 Nothing is left behind, whoever dies first and however: the memory has no name, and a worker ends
-when its socket does. Ctrl-C reaches the workers of a terminal too; they leave it to their parent.
+when its socket does.
 """
 
 import contextlib
@@ -55,6 +55,7 @@ class Worker:
                 [sys.executable, "-m", "kosmos.data.worker", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                process_group=0,  # Ctrl-C is the parent's: it may want a few batches more
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
             )
         self._send(reader, "the reader")
@@ -108,7 +109,6 @@ def main(file_number: int) -> None:
     Args:
         file_number: Of the socket to the parent.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with (
         socket.socket(fileno=file_number) as parent,
         contextlib.suppress(BrokenPipeError, ConnectionError),

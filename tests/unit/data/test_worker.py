@@ -81,6 +81,13 @@ def test_a_closed_worker_is_gone(loader: Loader) -> None:
     assert worker.process.returncode == 0
 
 
+def test_ctrl_c_does_not_reach_a_worker_at_any_moment_of_its_life(loader: Loader) -> None:
+    worker = Worker(0, loader._train)
+    # a terminal interrupts the group in its foreground
+    assert os.getpgid(worker.process.pid) != os.getpgid(0)
+    worker.close()
+
+
 @pytest.mark.parametrize("when", ["before it answers", "between two micro-batches"])
 def test_a_dead_worker_is_an_error_that_names_it(loader: Loader, when: str) -> None:
     worker = Worker(7, loader._train)
