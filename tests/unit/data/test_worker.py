@@ -140,7 +140,9 @@ def test_what_reading_raises_is_raised_at_its_step(
         data[at : at + 8] = b"rubbish!"
     shard.write_bytes(bytes(data))
     for num_workers in (0, 1):
-        with pytest.raises(ImageError, match=r"stream 'captions', document 'caption-\d'.*, image 0"):
+        with pytest.raises(
+            ImageError, match=r"stream 'captions', document 'caption-\d'.*, image 0"
+        ):
             next(loader.prefetch(0, 4, num_workers=num_workers))
 
 
