@@ -89,6 +89,8 @@ class VisionTower(nn.Module):
                 f"pixels: expected images of shape {(3, size, size)}, "
                 f"found {tuple(pixels.shape[1:])}"
             )
+        # weights may have been put together in another type than pictures come in
+        pixels = pixels.to(self.patch_embedding.weight.dtype)
         patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)
         first = self.class_embedding.expand(len(patches), 1, -1)
         hidden = torch.cat([first, patches], dim=1) + self.position_embedding
