@@ -15,6 +15,7 @@ from kosmos.data.order import MicroBatch
 from kosmos.document.pixels import load_pixels
 from kosmos.document.shards import ShardReader
 from kosmos.document.types import Document
+from kosmos.errors import DataError
 from kosmos.image.config import ImageConfig
 from kosmos.image.transform import ImageTransform
 
@@ -92,9 +93,18 @@ class BatchReader:
         for source, row in zip(chosen, rows, strict=True):
             docs: dict[int, Document] = {}
             for document, image in row.images:
+                number = source.index.number(document)
+                name = f"stream {stream!r}, document {source.index.id(document)!r}"
                 if document not in docs:
-                    docs[document] = source.reader[source.index.number(document)]
-                doc = docs[document]
-                images.append(doc.images[image])
-                where.append(f"stream {stream!r}, document {doc.id!r}, image {image}")
+                    docs[document] = _read(source.reader, number, name)
+                images.append(docs[document].images[image])
+                where.append(f"{name} ({source.reader.where(number)}), image {image}")
         return load_pixels(images, self._transform, where=where) if images else None
+
+
+def _read(reader: ShardReader, number: int, name: str) -> Document:
+    """A document; what keeps it from being read is told with its name."""
+    try:
+        return reader[number]
+    except DataError as error:
+        raise DataError(f"{name}: {error.message}", hint=error.hint) from error

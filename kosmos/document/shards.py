@@ -295,8 +295,7 @@ class ShardReader:
             )
         number %= len(self)
         shard, offset, json_bytes, num_bytes = (int(v) for v in self._index[number])
-        path = self._file(self._manifest.shards[shard].file)
-        where = f"{path}, document {number}"
+        where, path = self.where(number), self._file(self._manifest.shards[shard].file)
         data = read_at(path, offset, num_bytes)
         try:
             value: Json = json.loads(data[:json_bytes])
@@ -310,6 +309,11 @@ class ShardReader:
         if begin != len(data):
             raise DataError(f"{where}: expected {begin} bytes, found {len(data)}")
         return document_from_json(value, images, where=where)
+
+    def where(self, number: int) -> str:
+        """The shard of a document and its number, for messages."""
+        file = self._manifest.shards[int(self._index[number, 0])].file
+        return f"{self.folder / file}, document {number}"
 
     def __iter__(self) -> Iterator[Document]:
         return (self[number] for number in range(len(self)))
