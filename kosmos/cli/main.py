@@ -31,7 +31,7 @@ COMMANDS: dict[str, str] = {
     "score": "Say how likely a model finds given continuations.",
     "evaluate": "Measure a model on tasks.",
     "report": "Make a page of results, with pictures and boxes.",
-    "weights": "Import, export, verify and quantize model folders.",
+    "weights": "Import, export, merge, verify and quantize model folders.",
 }
 
 

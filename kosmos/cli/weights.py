@@ -1,4 +1,4 @@
-"""``kosmos weights``: other people's weights into our model folders and back, with proof."""
+"""``kosmos weights``: model folders made, merged, compared and turned into other people's."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ _FOLDER = click.Path(path_type=Path)
 
 @click.group()
 def command() -> None:
-    """Import, export, verify and quantize model folders."""
+    """Import, export, merge, verify and quantize model folders."""
 
 
 command.add_command(quantize)
@@ -119,6 +119,33 @@ def export(
     loaded = load_model(source, dtype="stored")
     export_huggingface(loaded, target, max_shard_bytes=int(max_shard_gb * 1e9))
     _tell(target, loaded, as_json=as_json)
+
+
+@command.command("merge", short_help="A model and its adapter into one model folder.")
+@click.argument("base", type=_FOLDER)
+@click.argument("adapter", type=_FOLDER)
+@click.argument("target", type=_FOLDER)
+@click.option(
+    "--dtype",
+    type=click.Choice(["stored", "float32", "bfloat16", "float16"]),
+    default="stored",
+    show_default=True,
+    help="Of the weights; stored: as BASE has them.",
+)
+@click.option("--force", is_flag=True, help="Replace an existing folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def merge(base: Path, adapter: Path, target: Path, dtype: str, force: bool, as_json: bool) -> None:
+    """Write the model BASE with ADAPTER added to its weights as a model folder of ours at TARGET.
+
+    BASE, a folder of ours or of Hugging Face's, must hold the weights that ADAPTER was trained on,
+    wherever they were then.
+
+    Example: kosmos weights merge kosmos-2-patch14-224 runs/mine/adapter mine
+    """
+    from kosmos.weights.folder import merge_adapter
+
+    _refuse(target, force=force)
+    _tell(target, merge_adapter(base, adapter, target, dtype=dtype), as_json=as_json)
 
 
 @command.command("verify", short_help="Compare two model folders.")

@@ -20,6 +20,7 @@ from kosmos.data.order import Order
 from kosmos.errors import CheckpointError, DataError
 from kosmos.files import Json, read_json
 from kosmos.train.config import Run
+from kosmos.weights.adapter import base_digests
 
 # what may change between a run and its continuation: no weight depends on it. Of data and
 # tokenizer the digests are compared, not the paths; skipped steps have a check of their own.
@@ -40,6 +41,7 @@ def run_record(run: Run, loader: Loader) -> dict[str, Json]:
         "digest": config.digest(run),
         "version": _package_version(),
         "tokenizer": loader.tokenizer.digest,
+        "start": _start_digests(run),
         "data": {
             stream.source_name(corpus): {
                 "path": corpus.path,
@@ -50,6 +52,13 @@ def run_record(run: Run, loader: Loader) -> dict[str, Json]:
             for corpus in stream.sources
         },
     }
+
+
+def _start_digests(run: Run) -> dict[str, Json]:
+    """Of the folder that a run starts from, where its continuation needs the same one again."""
+    if run.train.adapter is None and run.parts == "stated":
+        return {}
+    return {**base_digests(Path(run.train.start_from))}
 
 
 def recorded_order(folder: Path, index_folder: Path | None = None) -> tuple[Run, Order]:

@@ -1,0 +1,141 @@
+"""kosmos.train.adopt: what a run takes from the folder it starts from, and may not change."""
+
+from dataclasses import replace as replace_fields
+from pathlib import Path
+
+import pytest
+
+from kosmos.config import replace, to_json
+from kosmos.errors import CheckpointError, ConfigError
+from kosmos.files import read_json, write_json
+from kosmos.recipes.table import make_run
+from kosmos.text.tokenizer import Tokenizer
+from kosmos.train.adopt import check_start_folder
+from kosmos.train.config import Run
+from kosmos.train.trainer import train
+from kosmos.weights.folder import save_model
+from kosmos.weights.huggingface import export_huggingface, import_huggingface
+from kosmos.weights.loaded import LoadedModel
+from tests.tiny import tiny_config, tiny_image, tiny_layout, tiny_model, tiny_tokenizer
+
+RECIPES = ("finetune", "finetune-lora")
+
+
+@pytest.fixture
+def loaded() -> LoadedModel:
+    """A model with dropout, of the kind transformers can be."""
+    tokenizer = tiny_tokenizer()
+    config = tiny_config(vocab_size=tokenizer.vocabulary.size)
+    config = replace_fields(config, decoder=replace_fields(config.decoder, dropout=0.25))
+    image = replace_fields(tiny_image(config), geometry="square", mean=(0.5, 0.5, 0.5))
+    return LoadedModel(
+        model=tiny_model(config), tokenizer=tokenizer, image=image, layout=tiny_layout(config)
+    )
+
+
+@pytest.fixture
+def folder(loaded: LoadedModel, tmp_path: Path) -> Path:
+    """Its folder."""
+    save_model(
+        tmp_path / "base",
+        model=loaded.model,
+        tokenizer=loaded.tokenizer,
+        image=loaded.image,
+        layout=loaded.layout,
+        provenance=None,
+    )
+    return tmp_path / "base"
+
+
+def of(folder: Path, *more: str, recipe: str = "finetune") -> Run:
+    return make_run(recipe, [f"train.start_from={folder}", *more])
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_takes_its_parts_from_the_folder(
+    recipe: str, loaded: LoadedModel, folder: Path
+) -> None:
+    run = of(folder, recipe=recipe)
+    assert run.model == loaded.model.config
+    assert (run.image, run.layout) == (loaded.image, loaded.layout)
+    assert Tokenizer.load(run.tokenizer, num_cells=run.num_cells).digest == loaded.tokenizer.digest
+    assert run.streams[0].max_tokens == loaded.model.config.decoder.max_tokens
+    check_start_folder(run)
+
+
+def test_a_hugging_face_folder_gives_the_same_parts(
+    loaded: LoadedModel, folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("transformers")
+    export_huggingface(loaded, tmp_path / "theirs")
+    ours, theirs = of(folder), of(tmp_path / "theirs")
+    reread = import_huggingface(tmp_path / "theirs")
+    assert theirs.model == reread.model.config
+    assert (theirs.image, theirs.layout, theirs.num_cells) == (
+        ours.image,
+        ours.layout,
+        ours.num_cells,
+    )
+    check_start_folder(theirs)
+
+
+def test_changes_are_applied_to_what_the_folder_has(folder: Path) -> None:
+    run = of(folder, "model.decoder.dropout=0.0", "train.steps=30")
+    assert (run.model.decoder.dropout, run.train.steps) == (0.0, 30)
+    assert run.model.decoder.width == 32
+    check_start_folder(run)  # another rate of dropout is no other model
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["model.decoder.num_heads=2", "image.mean=[0.1,0.1,0.1]", "layout.rounding=release"],
+)
+def test_a_part_that_is_not_the_folders_is_an_error(folder: Path, change: str) -> None:
+    name = change.partition("=")[0]
+    with pytest.raises(ConfigError, match=f"found others: {name} is ") as caught:
+        check_start_folder(of(folder, change))
+    assert caught.value.hint is not None
+    assert "parts=stated" in caught.value.hint
+
+
+def test_a_recorded_run_is_held_against_the_folder_again(
+    run: Run, tmp_path: Path, cache_folder: Path
+) -> None:
+    brief = replace(run, {"train.steps": 2})
+    start = train(brief, out=tmp_path / "start", cache_folder=cache_folder)
+    recipe = make_run("finetune", [f"train.start_from={start}", "train.steps=25"])
+    tuned = replace(recipe, {"streams": run.streams[1:2]})
+    train(tuned, out=tmp_path / "out", cache_folder=cache_folder)
+    record = read_json(tmp_path / "out" / "run.json")
+    assert isinstance(record, dict)
+    assert isinstance(record["start"], dict)
+    assert set(record["start"]) == {"model.safetensors", "tokenizer.model"}
+    again = make_run(str(tmp_path / "out" / "run.json"))
+    assert again == tuned
+    check_start_folder(again)
+    fields = read_json(start / "config.json")
+    assert isinstance(fields, dict)
+    changed = to_json(replace(run.image, {"mean": (0.0, 0.0, 0.0)}))
+    write_json(start / "config.json", {**fields, "image": changed})
+    with pytest.raises(ConfigError, match=r"image\.mean"):
+        check_start_folder(again)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_without_a_folder_a_recipe_is_planned_as_the_released_model_and_not_trained(
+    recipe: str, tmp_path: Path
+) -> None:
+    run = make_run(recipe)
+    assert run.model == make_run("kosmos2-released").model
+    with pytest.raises(ConfigError, match=r"train\.start_from: expected a model folder"):
+        train(run, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_none_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="nowhere"):
+        of(tmp_path / "nowhere")
+
+
+def test_a_run_of_stated_parts_is_held_against_nothing(run: Run) -> None:
+    check_start_folder(replace(run, {"train.start_from": "nowhere"}))
