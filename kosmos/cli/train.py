@@ -1,5 +1,6 @@
 """``kosmos train``: a recipe, or a recorded run again, to a model folder."""
 
+import os
 from pathlib import Path
 
 import click
@@ -16,8 +17,12 @@ def command(recipe: str, out: Path, assignments: tuple[str, ...], resume: bool) 
     Ctrl-C leaves a checkpoint; --resume goes on, after a kill too, as if nothing had happened.
 
     Example: kosmos train microcosm --out runs/micro --set train.steps=200
+
+    On several processes: torchrun --nproc-per-node 8 -m kosmos train RECIPE --out DIR --resume
     """
     from kosmos.recipes.table import make_run
     from kosmos.train.trainer import train
 
-    click.echo(train(make_run(recipe, assignments), out=out, resume=resume))
+    folder = train(make_run(recipe, assignments), out=out, resume=resume)
+    if os.environ.get("RANK", "0") == "0":  # of several processes the first speaks
+        click.echo(folder)
