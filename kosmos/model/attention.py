@@ -155,8 +155,8 @@ class SelfAttention(nn.Module):
             for projection in (self.query, self.key, self.value)
         )
         if pattern.rotation is not None:
-            query = rotate(query, pattern.rotation.query)
-            key = rotate(key, pattern.rotation.key)
+            query = rotate(query, pattern.rotation.query, reuse=True)
+            key = rotate(key, pattern.rotation.key, reuse=True)
         dropout = self.dropout if self.training else 0.0
         if pattern.lengths is not None:
             heads = _attend_apart(query, key, value, pattern.lengths, dropout)

@@ -115,3 +115,19 @@ def test_the_compiled_form_is_the_same_product(monkeypatch):
     eager = rotate(states, table)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     torch.testing.assert_close(rotate(states, table), eager, atol=1e-14, rtol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_states_may_be_reused_and_are_kept_where_a_gradient_is_asked_for(dtype):
+    table = xpos(torch.tensor([[3, 9]]), head_dim=8, scale_base=4, center=2).query
+    table = table.to(torch.float64 if dtype == torch.float64 else torch.float32)
+    states = torch.randn(1, 2, 3, 8).to(dtype)
+    before, expected = states.clone(), rotate(states, table)
+    assert torch.equal(states, before), "as long as nothing is said"
+    learns = states.clone().requires_grad_()
+    turned = rotate(learns, table, reuse=True)
+    turned.sum().backward()
+    assert torch.equal(learns.detach(), before)
+    assert torch.equal(turned.detach(), expected)
+    assert learns.grad.any()
+    assert torch.equal(rotate(states, table, reuse=True), expected)
