@@ -26,6 +26,7 @@ FORMAT_MODULES = {
     "Metrics": "kosmos.train.metrics",
     "Checkpoints": "kosmos.train.checkpoint",
     "Model folder": "kosmos.weights.folder",
+    "Adapter folder": "kosmos.weights.adapter",
     "Hugging Face model folder": "kosmos.weights.huggingface",
     "Checkpoint of the release": "kosmos.weights.fairseq",
     "Requests file": "kosmos.cli.requests",
@@ -46,6 +47,7 @@ FORMAT_RECORDS = {
         "kosmos.weights.folder_config:TokenizerRecord",
         "kosmos.weights.folder_config:WeightsRecord",
     ],
+    "Adapter folder": ["kosmos.weights.adapter:AdapterRecord"],
     "Results folder": [
         "kosmos.evaluate.results:Results",
         "kosmos.evaluate.results:TaskResult",

@@ -26,6 +26,12 @@ class ImportConfig:
     record, with what was read of it before kept."""
     seed: int = 0
     """Of every random choice: which single-image pages stay, which documents are held out."""
+    prompt: str = ""
+    """Pairs, COCO: words before each caption that carry no loss, such as "An image of", with which
+    `kosmos caption` asks; empty: none, as in the papers' pre-training."""
+    boxes: Literal["", "xyxy-pixels", "xywh-pixels", "xyxy-fractions", "xywh-fractions"] = ""
+    """Boxes: what four numbers mean where the file does not say: two corners or a corner and a
+    size, in pixels or in fractions of the picture. It is never guessed."""
     min_caption_side_px: int = 0
     """Pairs: pictures with a shorter side are left out; 200 in the release, for its LAION-2B."""
     grit_mode: Literal["phrase", "expression"] = "expression"

@@ -3,9 +3,7 @@
 - :func:`read_coco_references`: pictures, ``references``
 - :func:`read_refcoco`: pictures, ``expression`` and ``box``; JSON Lines of
   ``{"file", "expression", "width", "height", "bbox_xyxy"}`` in pixels
-- :func:`read_vqa`: pictures, ``question`` and ``answers``; JSON Lines of ``{"question_id",
-  "image_id" or "file", "question", "answers"}``, or a folder with VQAv2's official
-  ``questions.json`` and ``annotations.json``
+- :func:`read_vqa`: pictures, ``question`` and ``answers``; what questions.py reads
 
 Evaluation tasks put their prompts around them.
 """
@@ -16,24 +14,15 @@ from pathlib import Path
 from kosmos.boxes import Box
 from kosmos.data.formats.config import ImportConfig
 from kosmos.data.formats.pairs import coco_captions
-from kosmos.data.formats.pictures import Picture, PictureFolder, check_picture
+from kosmos.data.formats.pictures import PictureFolder, find_usable
+from kosmos.data.formats.questions import question_samples
 from kosmos.data.formats.records import Row, read_rows
 from kosmos.data.formats.tally import Tally
 from kosmos.document.types import Document, Image
-from kosmos.errors import DataError
-from kosmos.files import Json, read_json
+from kosmos.files import Json
 from kosmos.remote import AnyPath
 
 _JSONL = frozenset({".jsonl"})
-# how COCO's files are named in VQAv2, by split, and in later releases
-_IMAGE_NAMES = (
-    "{}.jpg",
-    "{}.png",
-    "{:0>12}.jpg",
-    "COCO_val2014_{:0>12}.jpg",
-    "COCO_train2014_{:0>12}.jpg",
-    "COCO_test2015_{:0>12}.jpg",
-)
 
 
 def read_coco_references(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
@@ -45,7 +34,7 @@ def read_coco_references(source: AnyPath, config: ImportConfig, tally: Tally) ->
         if not references:
             tally.leave_out("picture without captions", where)
             continue
-        picture = _picture(folder, [name], config, tally, where)
+        picture = find_usable(folder, [name], config, tally, where)
         if picture is not None:
             tally.keep()
             meta: dict[str, Json] = {"references": references, "source": picture.name}
@@ -64,7 +53,7 @@ def read_refcoco(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterato
         if box is None:
             tally.bad("no box in pixels, or one without area", row.where)
             continue
-        picture = _picture(folder, [name], config, tally, row.where)
+        picture = find_usable(folder, [name], config, tally, row.where)
         if picture is not None:
             tally.keep()
             corners: list[Json] = [box.x0, box.y0, box.x1, box.y1]
@@ -78,66 +67,14 @@ def read_refcoco(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterato
 
 def read_vqa(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
     """A document per question."""
-    rows = (
-        _official_vqa(source)
-        if source.is_dir()
-        else read_rows(source, config, tally, suffixes=_JSONL)
-    )
-    folder = PictureFolder(source / "questions.json" if source.is_dir() else source, config)
-    for row in rows:
-        question, answers = row.fields.get("question"), row.fields.get("answers")
-        if not isinstance(question, str) or not isinstance(answers, list) or not answers:
-            tally.bad("no question or answers", row.where)
-            continue
-        image_id = row.fields.get("image_id")
-        name = row.fields.get("file")
-        names = [name] if isinstance(name, str) else [n.format(image_id) for n in _IMAGE_NAMES]
-        picture = _picture(folder, names, config, tally, row.where)
-        if picture is not None:
-            tally.keep()
-            meta: dict[str, Json] = {
-                "question": question,
-                "answers": [str(answer) for answer in answers],
-                "source": picture.name,
-            }
-            doc_id = str(row.fields.get("question_id"))
-            yield Document([Image(picture.source)], id=doc_id, meta=meta)
-
-
-def _official_vqa(source: AnyPath) -> Iterator[Row]:
-    """Questions joined with their answers."""
-    answers_of: dict[str, Json] = {}
-    for row in _list(source / "annotations.json", "annotations"):
-        answers = row.get("answers")
-        if isinstance(answers, list):
-            given = [answer.get("answer") for answer in answers if isinstance(answer, dict)]
-            answers_of[str(row.get("question_id"))] = given
-    for row in _list(source / "questions.json", "questions"):
-        question_id = str(row.get("question_id"))
-        fields: dict[str, Json] = {**row, "answers": answers_of.get(question_id)}
-        yield Row(f"question {question_id}", fields)
-
-
-def _list(path: AnyPath, name: str) -> list[dict[str, Json]]:
-    """The objects of a list in a JSON file."""
-    value = read_json(path)
-    rows = value.get(name) if isinstance(value, dict) else None
-    if not isinstance(rows, list):
-        raise DataError(f"{path}: expected an object with a list {name!r}, found none")
-    return [row for row in rows if isinstance(row, dict)]
-
-
-def _picture(
-    folder: PictureFolder, names: list[str], config: ImportConfig, tally: Tally, where: str
-) -> Picture | None:
-    picture = folder.find(*names)
-    if picture is None:
-        tally.leave_out("no file of the picture", where)
-        return None
-    if isinstance(problem := check_picture(picture.source, config), str):
-        tally.bad(problem, where)
-        return None
-    return picture
+    for sample in question_samples(source, config, tally):
+        tally.keep()
+        meta: dict[str, Json] = {
+            "question": sample.question,
+            "answers": [*sample.answers],
+            "source": sample.picture.name,
+        }
+        yield Document([Image(sample.picture.source)], id=sample.id, meta=meta)
 
 
 def _box(row: Row, tally: Tally) -> Box | None:

@@ -4,11 +4,13 @@
   ``KEY.json`` with a field ``caption``; Parquet with a column of pictures (``jpg``, or ``image`` as
   Hugging Face has it) and ``caption``; the release's TSV (tsv.py), its boxes not looked at
 - :func:`read_coco`: the official ``captions_*.json``, or JSON Lines of ``file`` (or ``image``) and
-  ``captions``
+  ``captions``, or ``caption`` for one
+
+With ``prompt`` in the config, every caption follows those words and alone carries loss.
 """
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
@@ -65,6 +67,7 @@ def read_coco(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[D
     """A document per caption; all of a picture's go to the same side of a held-out split."""
     folder = PictureFolder(source, config)
     excluded = Exclusion(config.exclude_images)
+    counts: Counter[str] = Counter()  # captions of a picture may be rows apart
     for name, captions in coco_captions(source, config, tally):
         if not captions:
             tally.leave_out("picture without captions", f"{source.name}: {name}")
@@ -79,14 +82,17 @@ def read_coco(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[D
         if isinstance(problem := check_picture(picture.source, config), str):
             tally.bad(problem, f"{source.name}: {name}")
             continue
-        for number, caption in enumerate(captions):
-            where = f"{PurePosixPath(name).stem}#{number}"
+        stem = PurePosixPath(name).stem
+        for caption in captions:
+            where = f"{stem}#{counts[stem]}"
+            counts[stem] += 1
             if not caption.strip():
                 tally.bad("no caption", where)
                 continue
             tally.keep()
             meta: dict[str, Json] = {"source": picture.name}
-            yield Document([Image(picture.source), Text(caption.strip())], id=where, meta=meta)
+            words = _words(caption.strip(), config)
+            yield Document([Image(picture.source), *words], id=where, meta=meta)
 
 
 def _sample_pair(sample: Sample, config: ImportConfig, tally: Tally) -> Document | None:
@@ -134,7 +140,14 @@ def _pair(
     if min(picture.size) < config.min_caption_side_px:
         tally.leave_out(f"picture with a side under {config.min_caption_side_px} px", where)
         return None
-    return Document([Image(data), Text(caption)], id=where, meta=meta)
+    return Document([Image(data), *_words(caption, config)], id=where, meta=meta)
+
+
+def _words(caption: str, config: ImportConfig) -> list[Text]:
+    """A caption, behind the words that ask for it if there are any."""
+    if not config.prompt:
+        return [Text(caption)]
+    return [Text(config.prompt, loss=False), Text(f" {caption}")]
 
 
 def _is_fetched(fields: dict[str, Json], where: str, tally: Tally) -> bool:
@@ -160,6 +173,8 @@ def coco_captions(
     if source.suffix != ".json":
         for row in read_rows(source, config, tally, suffixes=frozenset({".jsonl"})):
             name, captions = text_field(row.fields, "file", "image"), row.fields.get("captions")
+            if captions is None and "caption" in row.fields:
+                captions = [row.fields["caption"] or ""]
             if name is None or not isinstance(captions, list):
                 tally.bad("no file or captions", row.where)
                 continue

@@ -14,6 +14,7 @@ import PIL.Image
 from kosmos.data.formats.archives import Archives
 from kosmos.data.formats.config import ImportConfig
 from kosmos.data.formats.records import IMAGE_SUFFIXES, source_files
+from kosmos.data.formats.tally import Tally
 from kosmos.errors import DataError, ImageError
 from kosmos.image.codec import decode
 from kosmos.remote import AnyPath, RemotePath, locate
@@ -122,6 +123,20 @@ def check_picture(source: bytes | Path, config: ImportConfig) -> str | PIL.Image
         picture = decode(source, max_pixels=config.image.max_pixels)
     except ImageError:
         return "picture does not decode"
+    return picture
+
+
+def find_usable(
+    folder: PictureFolder, names: Sequence[str], config: ImportConfig, tally: Tally, where: str
+) -> Picture | None:
+    """The picture of any of some names if it decodes; None, counted, if there is no such."""
+    picture = folder.find(*names)
+    if picture is None:
+        tally.leave_out("no file of the picture", where)
+        return None
+    if isinstance(problem := check_picture(picture.source, config), str):
+        tally.bad(problem, where)
+        return None
     return picture
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeAlias
 
+from kosmos.data.formats.boxes import read_boxes
 from kosmos.data.formats.config import ImportConfig
 from kosmos.data.formats.grit import read_grit
 from kosmos.data.formats.grounded_instructions import read_grounded_instructions
@@ -12,6 +13,7 @@ from kosmos.data.formats.llava import read_llava
 from kosmos.data.formats.mmc4 import read_mmc4
 from kosmos.data.formats.obelics import read_obelics
 from kosmos.data.formats.pairs import read_coco, read_pairs
+from kosmos.data.formats.questions import read_questions
 from kosmos.data.formats.tally import Tally
 from kosmos.data.formats.text import (
     read_jsonl_text,
@@ -43,11 +45,17 @@ FORMATS: dict[str, Format] = {
         read_pairs,
         "pictures and captions: WebDataset tars (img2dataset), Parquet, the release's TSV",
     ),
-    "coco": Format(read_coco, "COCO captions and their pictures"),
+    "coco": Format(
+        read_coco, "COCO captions and their pictures, or JSON Lines of file and caption"
+    ),
     "grit": Format(read_grit, "captions with boxes: GRIT as JSON Lines, Parquet, tars or TSV"),
     "grit-instructions": Format(
         read_grounded_instructions, "GRIT as questions about expressions and boxes"
     ),
+    "boxes": Format(
+        read_boxes, "things with boxes in a named convention: JSON Lines, COCO detection"
+    ),
+    "questions": Format(read_questions, "questions about pictures and answers: JSON Lines, VQAv2"),
     "mmc4": Format(read_mmc4, "MMC4 rows: interleaved web pages"),
     "obelics": Format(read_obelics, "OBELICS rows: interleaved web pages"),
     "instructions": Format(
