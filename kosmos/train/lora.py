@@ -33,8 +33,8 @@ class LoraConfig:
     """Rows of the matrix that reads, columns of the one that writes."""
     alpha: float = 32.0
     """What they add is scaled by alpha / rank."""
-    dropout: float = 0.05
-    """On what they read."""
+    dropout: float = 0.0
+    """On what they read; costs a copy of it for each of them."""
     targets: tuple[str, ...] = ("decoder.attention", "decoder.ffn")
     """Linear layers that get them, such as decoder.attention, decoder.ffn.fc1, connector, vision;
     see train/lora.py."""

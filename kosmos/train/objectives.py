@@ -12,14 +12,16 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 from kosmos.data.batch import Batch
-from kosmos.model.cost import VisionTraining, training_flops
 from kosmos.model.kosmos import Kosmos
 from kosmos.model.loss import token_loss, token_losses
 from kosmos.text.vocabulary import Vocabulary
+from kosmos.train.adapter_cost import flops_of
 from kosmos.train.config import TrainConfig
 from kosmos.train.optimizer import freeze_vision
 from kosmos.train.regions import RegionContrast
 from kosmos.train.tensors import as_tensor
+
+_EVERYTHING = TrainConfig(steps=1, warmup_steps=0, learning_rate=1.0, vision="all")
 
 
 @runtime_checkable  # so that the shape checks of the tests can ask
@@ -60,7 +62,7 @@ def make_objective(model: Kosmos, config: TrainConfig, vocabulary: Vocabulary) -
     if config.objective == "regions":
         return RegionContrast(model, vocabulary)
     freeze_vision(model, config.vision)
-    return NextToken(model, vision=config.vision)
+    return NextToken(model, config)
 
 
 class NextToken(nn.Module):
@@ -68,15 +70,15 @@ class NextToken(nn.Module):
 
     Args:
         model: What learns of it is set already.
-        vision: What of its vision tower learns, for the count of operations.
+        config: Says what learns, for the count of operations; None: everything.
 
     Source: KOSMOS-1 section 2.3; loss on discrete tokens only, in float32.
     """
 
-    def __init__(self, model: Kosmos, *, vision: VisionTraining = "all") -> None:
+    def __init__(self, model: Kosmos, config: TrainConfig | None = None) -> None:
         super().__init__()
         self.model = model
-        self._vision = vision
+        self._config = config or _EVERYTHING
 
     @property
     def module(self) -> nn.Module:
@@ -130,13 +132,13 @@ class NextToken(nn.Module):
         if batch.is_filler:
             return 0
         lengths = _lengths(batch)
-        return training_flops(
+        return flops_of(
+            self._config,
             self.model.config,
             tokens=int(lengths.sum()),
             pairs=int((lengths**2).sum()),
             images=0 if batch.pixels is None else len(batch.pixels),
             loss_tokens=int((batch.loss_weights > 0).sum()),
-            vision=self._vision,
         )
 
     def _read(

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from kosmos.data.config import Stream
 from kosmos.model.cost import (
     TrainingMemory,
-    count_parameters,
     parameter_table,
-    training_flops,
-    training_memory,
 )
+from kosmos.train.adapter_cost import flops_of, memory_of
 from kosmos.train.config import Run, check_run
+from kosmos.train.lora import count_adapter_parameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +90,7 @@ class Plan:
     stated_total_tokens: float
     """What the paper says; 0: nothing."""
     parameters: dict[str, int]
-    """By part."""
+    """By part; of a run with an adapter the adapter is one."""
     num_parameters: int
     """Sum of the parts."""
     memory: TrainingMemory
@@ -145,8 +144,8 @@ def plan(run: Run, measured: Mapping[str, Lengths] | None = None) -> Plan:
         total_tokens=tokens_per_step * run.train.steps,
         stated_tokens_per_step=run.stated_tokens_per_step,
         stated_total_tokens=run.stated_total_tokens,
-        parameters=parameter_table(run.model),
-        num_parameters=count_parameters(run.model),
+        parameters=_parameters(run),
+        num_parameters=sum(_parameters(run).values()),
         memory=max(
             (_memory(run, s.sequences_per_step, lengths[s.name]) for s in run.streams),
             key=lambda memory: memory.total,
@@ -203,13 +202,13 @@ def _flops(run: Run, sequences: int, lengths: Lengths) -> int:
     tokens = round(lengths.tokens)
     # <image> and the slots are not predicted; </image> is not either
     silent = images * (run.layout.num_image_tokens + 2)
-    return training_flops(
+    return flops_of(
+        run.train,
         run.model,
         tokens=tokens,
         batch=sequences,
         images=images,
         loss_tokens=max(0, sequences * tokens - silent),
-        vision=run.train.vision,
     )
 
 
@@ -217,10 +216,20 @@ def _memory(run: Run, sequences: int, lengths: Lengths) -> TrainingMemory:
     """Of a micro-batch of a stream, as large as the limit and the step allow."""
     tokens = round(lengths.tokens)
     batch = max(1, min(sequences, run.train.micro_batch_tokens // tokens))
-    return training_memory(
+    return memory_of(
+        run.train,
         run.model,
         tokens=tokens,
         batch=batch,
         images=round(batch * lengths.images),
-        vision=run.train.vision,
+    )
+
+
+def _parameters(run: Run) -> dict[str, int]:
+    adapter = run.train.adapter
+    table = parameter_table(run.model)
+    return (
+        table
+        if adapter is None
+        else {**table, "adapter": count_adapter_parameters(run.model, adapter)}
     )
