@@ -17,6 +17,7 @@ from kosmos.data.corpuscheck import Expected
 from kosmos.data.findings import Findings
 from kosmos.errors import KosmosError
 from kosmos.text.tokenizer import Tokenizer
+from kosmos.train.adopt import check_start_folder
 from kosmos.train.config import Run, check_run
 from kosmos.train.start import check_start
 
@@ -39,12 +40,15 @@ def check_ready(
     Returns:
         The corpora that have a path, in the order of the run, held-out ones behind their own.
     """
+    with _told(findings, "train.start_from"):
+        check_start_folder(run)
     tokenizer = _tokenizer(run, findings)
     with _told(findings, _RUN):
         check_run(run, vocabulary_size=None if tokenizer is None else tokenizer.vocabulary.size)
     if run.train.start_from and tokenizer is not None:
         with _told(findings, "train.start_from"):
-            check_start(run.model, tokenizer, run.train.start_from)
+            is_entire = run.train.adapter is not None
+            check_start(run.model, tokenizer, run.train.start_from, entire=is_entire)
     found: list[Checked] = []
     for stream in run.streams:
         with _told(findings, f"streams.{stream.name}"):
@@ -80,6 +84,8 @@ def _told(findings: Findings, where: str) -> Iterator[None]:
 
 
 def _tokenizer(run: Run, findings: Findings) -> Tokenizer | None:
+    if run.parts == "start" and not run.train.start_from:
+        return None  # it is in the folder that is missing
     if not run.tokenizer:
         findings.add(
             "error",

@@ -48,22 +48,14 @@ def start_from(
     if is_int8(loaded.model):
         raise _quantized(folder)
     wanted, stored = dict(model.named_parameters()), dict(loaded.model.named_parameters())
-    _check_fit(folder, loaded.tokenizer, tokenizer, stored, wanted)
+    _check_fit(folder, loaded.tokenizer, tokenizer, stored, wanted, entire=entire)
     with torch.no_grad():
         for name, value in stored.items():
             if name == _EMBEDDING:
                 wanted[name][: len(value)] = value
             else:
                 wanted[name].copy_(value)
-    lacking = wanted.keys() - stored.keys()
-    fresh = sorted({name.partition(".")[0] for name in lacking})
-    new_rows = len(wanted[_EMBEDDING]) - len(loaded.model.head_weight)
-    if entire and (fresh or new_rows):
-        raise CheckpointError(
-            f"{folder}: expected all weights of the model, found none for "
-            f"{', '.join(fresh) or f'{new_rows} rows of the embedding'}",
-            hint="an adapter learns beside weights that stay; fresh ones would never learn",
-        )
+    fresh, new_rows = _fresh(stored, wanted)
     _log.info(
         "started from %s; fresh: %s and %d rows of the embedding",
         folder,
@@ -72,13 +64,16 @@ def start_from(
     )
 
 
-def check_start(config: ModelConfig, tokenizer: Tokenizer, folder: Path | str) -> None:
+def check_start(
+    config: ModelConfig, tokenizer: Tokenizer, folder: Path | str, *, entire: bool = False
+) -> None:
     """Fail where :func:`start_from` would, without reading a weight of a folder of ours.
 
     Args:
         config: Shape of the run's model.
         tokenizer: The run's.
-        folder: Ours or a Hugging Face one.
+        folder: Ours, a Hugging Face one, or an adapter of one of them.
+        entire: Whether nothing of the model may stay fresh.
 
     Raises:
         CheckpointError: As :func:`start_from`, and if a file of the folder is missing.
@@ -88,7 +83,8 @@ def check_start(config: ModelConfig, tokenizer: Tokenizer, folder: Path | str) -
     if not (path / CONFIG).is_file() or is_huggingface(path):
         # its weights are mapped, and most of them stay on the disk
         loaded = load_model(path)
-        _check_fit(path, loaded.tokenizer, tokenizer, dict(loaded.model.named_parameters()), wanted)
+        stored = dict(loaded.model.named_parameters())
+        _check_fit(path, loaded.tokenizer, tokenizer, stored, wanted, entire=entire)
         return
     saved, _ = read_config(path)
     if saved.weights.quantization is not None:
@@ -98,7 +94,7 @@ def check_start(config: ModelConfig, tokenizer: Tokenizer, folder: Path | str) -
         raise CheckpointError(f"{path / missing[0]}: expected weights, found nothing there")
     theirs = Tokenizer.load(path / TOKENIZER, num_cells=saved.tokenizer.num_cells)
     stored = dict(shape_model(saved.model).named_parameters())
-    _check_fit(path, theirs, tokenizer, stored, wanted)
+    _check_fit(path, theirs, tokenizer, stored, wanted, entire=entire)
 
 
 def _check_fit(
@@ -107,6 +103,8 @@ def _check_fit(
     ours: Tokenizer,
     stored: Mapping[str, Tensor],
     wanted: Mapping[str, Tensor],
+    *,
+    entire: bool,
 ) -> None:
     """Fail unless ids mean the same words and every stored parameter has a place."""
     if theirs.digest != ours.digest:
@@ -124,6 +122,20 @@ def _check_fit(
         raise CheckpointError(
             f"{folder}: expected the weights of the run's model, found {'; '.join(wrong[:5])}{more}"
         )
+
+    fresh, new_rows = _fresh(stored, wanted)
+    if entire and (fresh or new_rows):
+        raise CheckpointError(
+            f"{folder}: expected all weights of the model, found none for "
+            f"{', '.join(fresh) or f'{new_rows} rows of the embedding'}",
+            hint="an adapter learns beside weights that stay; fresh ones would never learn",
+        )
+
+
+def _fresh(stored: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> tuple[list[str], int]:
+    """Parts of the model that nothing is stored for, and rows of the embedding."""
+    parts = sorted({name.partition(".")[0] for name in wanted.keys() - stored.keys()})
+    return parts, len(wanted[_EMBEDDING]) - len(stored[_EMBEDDING])
 
 
 def _misfits(stored: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:

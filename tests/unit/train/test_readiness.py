@@ -11,6 +11,7 @@ from kosmos.data.findings import Finding, Findings
 from kosmos.model.config import PRESETS, ModelConfig, with_vocabulary
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run
+from kosmos.train.lora import LoraConfig
 from kosmos.train.readiness import check_ready
 from kosmos.weights.folder import save_model
 from kosmos.weights.loaded import shape_model
@@ -198,6 +199,22 @@ def test_a_folder_that_lacks_a_file_is_an_error(run: Run, tmp_path: Path, missin
     (folder / missing).unlink()
     found = problems(run, **{"train.start_from": str(folder)})
     assert [(severity, where) for severity, where, _ in found] == [("error", "train.start_from")]
+
+
+def test_an_adapter_needs_all_weights_and_a_recipe_that_takes_parts_its_folder(
+    run: Run, tmp_path: Path
+) -> None:
+    blind = replace(run.model, vision=None, connector=None)
+    folder = save(tmp_path / "model", run, blind, run.num_cells)
+    adapted = {"train.start_from": str(folder), "train.vision": "frozen"}
+    found = problems(run, **adapted, **{"train.adapter": LoraConfig()})
+    assert [what for _, _, what in found] == [
+        f"{folder}: expected all weights of the model, found none for connector, vision"
+    ]
+    found = problems(run, **{"parts": "start", "tokenizer": ""})
+    assert [what for _, _, what in found] == [
+        "train.start_from: expected a model folder, found none"
+    ]
 
 
 def test_text_of_lines_longer_than_a_row_is_told(run: Run, tmp_path: Path) -> None:
