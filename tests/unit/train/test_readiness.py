@@ -211,7 +211,7 @@ def test_an_adapter_needs_all_weights_and_a_recipe_that_takes_parts_its_folder(
     assert [what for _, _, what in found] == [
         f"{folder}: expected all weights of the model, found none for connector, vision"
     ]
-    found = problems(run, **{"parts": "start", "tokenizer": ""})
+    found = problems(run, parts="start", tokenizer="")
     assert [what for _, _, what in found] == [
         "train.start_from: expected a model folder, found none"
     ]
