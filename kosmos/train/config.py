@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from kosmos.data.config import Stream, check_stream, skipped_steps
+from kosmos.data.config import Stream, check_names, check_stream, skipped_steps
 from kosmos.document.layout import Layout
 from kosmos.errors import ConfigError
 from kosmos.image.config import ImageConfig
@@ -138,11 +138,8 @@ class Run:
     """What the paper states; 0: not stated."""
 
     def __post_init__(self) -> None:
-        names = [stream.name for stream in self.streams]
-        for name in names:
-            if names.count(name) > 1:
-                raise ConfigError(f"streams: expected unique names, found {name!r} twice")
-        if not names:
+        check_names(self.streams)
+        if not self.streams:
             raise ConfigError("streams: expected at least one, found none")
 
 
