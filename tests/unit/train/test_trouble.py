@@ -3,6 +3,7 @@ goes on to the same end once that is mended."""
 
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -106,9 +107,16 @@ def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before_to_go_on_from
     run = replace(own_run, {"train.background_checkpoints": in_background})
     out = tmp_path / "out"
     with ExitStack() as stack:
-        fill = at_step(3, lambda: stack.enter_context(full_disk(60_000)))
+
+        def fill() -> None:
+            deadline = time.monotonic() + 60.0
+            while not (out / "checkpoints" / "step-00000002").is_dir():  # still being written
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            stack.enter_context(full_disk(60_000))
+
         with pytest.raises(CheckpointError) as error:
-            train(run, out=out, on_step=fill)
+            train(run, out=out, on_step=at_step(3, fill))
     assert re.search(
         r"step-00000004: could not be written: .* \(\d+\.\d\d GB free on /", error.value.message
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from kosmos.config import replace
 from kosmos.data.loader import Loader
 from kosmos.model.cost import training_flops
 from kosmos.model.kosmos import Kosmos
@@ -67,7 +68,8 @@ def loader(run: Run, tokenizer: Tokenizer, cache_folder: Path) -> Loader:
 
 
 def test_operations_are_those_of_each_row_or_document_by_itself(run: Run, loader: Loader) -> None:
-    objective = NextToken(Kosmos(run.model), vision="last-layer")
+    last_layer = replace(run, {"train.vision": "last-layer"}).train
+    objective = NextToken(Kosmos(run.model), last_layer)
     for batch in loader.step(0):
         expected = 0
         for row in range(len(batch.token_ids)):
