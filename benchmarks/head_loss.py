@@ -1,98 +1,90 @@
-"""Output head and loss: ours against all logits at once, and both against the GEMM rate.
+"""Output head and loss, forward and backward, where a quarter of the positions carry loss.
 
-Run ``python benchmarks/head_loss.py [--vocab 65037] [--width 512] [--tokens 2048] [--share 0.25]``.
-Forward and backward alternate in one process; peak memory is taken in a fresh process each.
+What it costs the peer: logits of all positions, a normalized copy of them and a gradient of the
+same size, most of which is zeros. Peaks are what two runs add to processes of their own.
 """
 
-import argparse
-import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 
+from benchmarks.harness import agree
+from benchmarks.harness.bench import OF_LIMIT, RATIO, Benchmark, Case, Setting, main
+from benchmarks.harness.machine import Calibration
+from benchmarks.harness.measure import Target, Times
+from benchmarks.harness.models import SIZES
 from kosmos.model.loss import token_loss
-from kosmos.runtime import peak_memory_bytes
+
+NUM_TOKENS, SHARE = 2048, 0.25
+PEAK = "peak ÷ peer's"
+TOLERANCE = 1e-4
+"""Of sums of float32 in another order, relative to the largest gradient."""
+BENCHMARK = Benchmark(
+    name="head_loss",
+    title="head and loss",
+    workload=f"{NUM_TOKENS:,} positions × 512, loss on {SHARE:.0%}, 65k vocabulary",
+    peer="all logits, cross_entropy with ignore_index",
+    targets=[
+        Target(name=RATIO, bound=3.5),
+        Target(name=OF_LIMIT, bound=0.8),
+        Target(name=PEAK, bound=0.2, at_most=True),
+    ],
+    size="small",
+    rounds=7,
+    on_cuda=False,
+)
 
 
-def _steps(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
-    """Both ways to compute the same gradients."""
-    rng = torch.Generator().manual_seed(0)
-    hidden = torch.randn(args.tokens, args.width, generator=rng).requires_grad_()
-    head = (torch.randn(args.vocab, args.width, generator=rng) * args.width**-0.5).requires_grad_()
-    targets = torch.randint(0, args.vocab, (args.tokens,), generator=rng)
-    weights = (torch.rand(args.tokens, generator=rng) < args.share).float()
-    ignored = torch.where(weights > 0, targets, -100)
+def prepare(setting: Setting) -> Case:
+    """The same numbers in every round: no value changes what there is to do."""
+    decoder = SIZES[setting.size].decoder
+    num_tokens = setting.count(NUM_TOKENS, 128)
+    rng = torch.Generator().manual_seed(setting.args.seed)
+    hidden = torch.randn(num_tokens, decoder.width, generator=rng).requires_grad_()
+    scale = decoder.width**-0.5
+    head = (torch.randn(decoder.vocab_size, decoder.width, generator=rng) * scale).requires_grad_()
+    targets = torch.randint(0, decoder.vocab_size, (num_tokens,), generator=rng)
+    counts = torch.randperm(num_tokens, generator=rng) < int(SHARE * num_tokens)
+    weights, ignored = counts.float(), targets.where(counts, -100)
 
-    def clear() -> None:
+    def ours(turn: int) -> torch.Tensor:
+        del turn
         hidden.grad = head.grad = None
+        loss = token_loss(hidden, head, targets, weights)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
 
-    def ours() -> None:
-        clear()
-        token_loss(hidden, head, targets, weights).backward()
+    def theirs(turn: int) -> torch.Tensor:
+        del turn
+        hidden.grad = head.grad = None
+        loss = F.cross_entropy(F.linear(hidden, head), ignored, reduction="sum")
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
 
-    def all_logits() -> None:
-        clear()
-        F.cross_entropy(F.linear(hidden, head), ignored, reduction="sum").backward()
+    def check() -> dict[str, object]:
+        found = []
+        for side in (ours, theirs):
+            loss = side(0).detach()
+            assert hidden.grad is not None
+            assert head.grad is not None
+            found.append((loss, hidden.grad, head.grad))
+        names = ("loss", "gradient of the states", "gradient of the head")
+        apart = [
+            agree.tensors(one, other, name, TOLERANCE)
+            for name, one, other in zip(names, *found, strict=True)
+        ]
+        return {"largest difference, relative": max(apart)}
 
-    return {"ours": ours, "all logits": all_logits}
+    def limit_s(rates: Calibration) -> float:
+        return 3 * 2 * int(counts.sum()) * decoder.width * decoder.vocab_size / rates.flops_per_s
 
+    def further(times: Times) -> dict[str, float]:
+        del times
+        return {PEAK: setting.peak_bytes("ours") / setting.peak_bytes("peer")}
 
-def _limit_s(args: argparse.Namespace) -> float:
-    """Time of the three products of the chosen rows at the rate of a large product."""
-    square = torch.randn(1536, 1536)
-    best = min(_time_s(lambda: square @ square) for _ in range(10))
-    operations = 3 * 2 * args.share * args.tokens * args.width * args.vocab
-    return operations * best / (2 * 1536**3)
-
-
-def _time_s(step: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    step()
-    return time.perf_counter() - start
-
-
-def _peak_mib(name: str) -> float:
-    """Peak memory a way adds to its inputs, in a process of its own."""
-    command = [sys.executable, *sys.argv, "--peak-of", name]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--vocab", type=int, default=65_037)
-    parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--tokens", type=int, default=2048)
-    parser.add_argument("--share", type=float, default=0.25, help="of positions carrying loss")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--peak-of", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    steps = _steps(args)
-    if args.peak_of:
-        before = peak_memory_bytes()
-        steps[args.peak_of]()
-        print((peak_memory_bytes() - before) / 2**20)
-        return
-    # first of all: a child's peak starts from its parent's size
-    peaks = {name: _peak_mib(name) for name in steps}
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(args.repeats):
-        for name, step in steps.items():
-            times[name].append(_time_s(step))
-    limit = _limit_s(args)
-    medians = {name: statistics.median(values[1:]) for name, values in times.items()}
-    for name, median in medians.items():
-        spread = f"{min(times[name][1:]):.3f}-{max(times[name][1:]):.3f}"
-        print(
-            f"{name:>10}: {median:.3f} s ({spread}), {median / limit:.1f}x the GEMM limit, "
-            f"peak {peaks[name]:.0f} MiB"
-        )
-    print(f"     ratio: {medians['all logits'] / medians['ours']:.1f}x")
+    return Case(ours=ours, peer=theirs, check=check, limit_s=limit_s, further=further)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(BENCHMARK, prepare))

@@ -130,3 +130,21 @@ def log_prob(peer: Peer, prompt: Sequence[int], answer: Sequence[int]) -> float:
     logits = peer.model.text_model(token_ids, logits_to_keep=len(answer) + 1).logits
     log_probs = logits[0, :-1].float().log_softmax(-1)
     return float(log_probs.gather(1, token_ids[0, -len(answer) :, None]).sum())
+
+
+def tensors(ours: Tensor, theirs: Tensor, what: str, tolerance: float) -> float:
+    """Compare two tensors of one shape.
+
+    Returns:
+        The largest difference, as a fraction of the largest of the peer's numbers.
+
+    Raises:
+        DisagreementError: If it is more than the tolerance.
+    """
+    difference = ((ours - theirs).abs().max() / theirs.abs().max()).item()
+    if not difference <= tolerance:
+        raise DisagreementError(
+            f"{what}: expected the peer's but for {tolerance:.0e} of the largest, found "
+            f"{difference:.1e}"
+        )
+    return difference

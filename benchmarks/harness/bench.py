@@ -7,6 +7,7 @@ the check, the rounds, calibration again, the table, the JSON file.
 """
 
 import argparse
+import json
 import shlex
 import subprocess
 import sys
@@ -28,14 +29,15 @@ from benchmarks.harness.models import SIZES, check_memory, model_folder, only_on
 from benchmarks.harness.peer import Peer
 from benchmarks.harness.table import show
 from kosmos.errors import KosmosError
-from kosmos.files import Json, write_json
+from kosmos.files import Json, read_json, write_json
 from kosmos.generate.generator import Generator
 from kosmos.model.config import ModelConfig
+from kosmos.runtime import peak_memory_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
-RATIO, OF_LIMIT = "ours ÷ peer", "of the limit"
+RATIO, OF_LIMIT, SECONDS = "ours ÷ peer", "of the limit", "s"
 Quantize: TypeAlias = Literal["int8"] | None
-MAX_SHARE = {"full": 1.0, "medium": 0.5, "tiny": 0.02}
+MAX_SHARE = {"full": 1.0, "medium": 0.5, "small": 0.5, "tiny": 0.02}
 """Size of the calibration beside the usual one."""
 
 
@@ -50,7 +52,7 @@ class Benchmark:
     workload: str
     """What is done."""
     peer: str
-    """With what."""
+    """With what; empty if ours is alone, and its seconds are what targets are about."""
     targets: Sequence[Target]
     """What it should reach."""
     size: str = "full"
@@ -61,14 +63,16 @@ class Benchmark:
     """How many times the float32 weights are in memory."""
     on_cuda: bool = True
     """Whether it means something on a GPU."""
+    needs_cuda: bool = False
+    """Whether it means something there alone; the tiny one runs anywhere, to be tested."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """Two ways to do one thing."""
+    """Two ways to do one thing, or ours alone."""
 
     ours: Step
-    peer: Step
+    peer: Step | None
     check: Callable[[], Mapping[str, Json]]
     """Raises :class:`DisagreementError` where the two differ; gives facts for the record."""
     limit_s: Callable[[Calibration], float] | None = None
@@ -90,13 +94,42 @@ class Setting:
     """What a run of a benchmark was given, and what it loads from that when it needs it."""
 
     args: argparse.Namespace
-    folder: Path
+    name: str
+    words: Sequence[str]
     generators: dict[Quantize, Generator] = field(default_factory=dict)
 
     @property
     def size(self) -> str:
         """A key of :data:`SIZES`."""
         return str(self.args.size)
+
+    @cached_property
+    def folder(self) -> Path:
+        """What both sides load."""
+        args = self.args
+        return model_folder(args.size, args.work, tokenizer=args.tokenizer, seed=args.seed)
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding, which follow from the tokenizer."""
+        config = read_json(self.folder / "config.json")
+        return int(config["text_config"]["vocab_size"])  # type: ignore[arg-type, call-overload, index]
+
+    def peak_bytes(self, side: str) -> int:
+        """What two runs of a side add to the memory of a process of their own.
+
+        The case is prepared before; what a side builds in its first run counts.
+
+        Args:
+            side: ``"ours"`` or ``"peer"``.
+        """
+        command = [sys.executable, "-m", f"benchmarks.{self.name}", *self.words]
+        command += ["--size", self.size, "--threads", str(torch.get_num_threads())]
+        done = subprocess.run(
+            [*command, "--peak-of", side], check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+        return found["bytes"]
 
     def count(self, many: int, tiny: int) -> int:
         """How many of something: fewer with the tiny model."""
@@ -198,12 +231,14 @@ def main(
     if args.threads:
         torch.set_num_threads(args.threads)
     on_gpu = torch.device(args.device).type == "cuda"
-    if on_gpu and not (benchmark.on_cuda and torch.cuda.is_available()):
-        why = "there is none here" if benchmark.on_cuda else "this one is about the CPU"
+    if why := _why_not(benchmark, args):
         print(f"{benchmark.name}: skipped on --device {args.device}: {why}")
         return 0
     args.dtype = args.dtype or ("bfloat16" if on_gpu else "float32")
     args.work = args.work.expanduser()
+    if args.peak_of:
+        _print_peak(prepare(Setting(args=args, name=benchmark.name, words=words)), args.peak_of)
+        return 0
     try:
         with only_one(args.size):
             check_memory(args.size, benchmark.copies)
@@ -228,8 +263,7 @@ def measure(
     Raises:
         DisagreementError: If ours and the peer give different results.
     """
-    folder = model_folder(args.size, args.work, tokenizer=args.tokenizer, seed=args.seed)
-    setting = Setting(args=args, folder=folder)
+    setting = Setting(args=args, name=benchmark.name, words=words)
     share = MAX_SHARE[args.size]
     shown: list[machine.Calibration] = []
 
@@ -253,8 +287,8 @@ def measure(
     beside = [machine.Calibration.mean(shown[at : at + 2]) for at in range(0, len(shown), 2)]
     limits_s = [] if case.limit_s is None else [case.limit_s(one) for one in beside]
     limit_s = median(limits_s) if limits_s else None
-    ratio = Ratio.of(times)
-    numbers = {RATIO: ratio.median}
+    ratio = Ratio.of(times) if times.peer else None
+    numbers = {SECONDS: median(times.ours)} if ratio is None else {RATIO: ratio.median}
     if limits_s:
         numbers[OF_LIMIT] = median(
             limit / ours for limit, ours in zip(limits_s, times.ours, strict=True)
@@ -275,7 +309,9 @@ def measure(
         "limit_s": limit_s,
         "unit": case.unit,
         "count": case.count,
-        "ratio": {"median": ratio.median, "least": ratio.least, "greatest": ratio.greatest},
+        "ratio": None
+        if ratio is None
+        else {"median": ratio.median, "least": ratio.least, "greatest": ratio.greatest},
         "numbers": dict[str, Json](numbers),
         "targets": [
             {
@@ -295,10 +331,32 @@ def measure(
     }
 
 
+def _why_not(benchmark: Benchmark, args: argparse.Namespace) -> str:
+    """Why a benchmark means nothing on a device; empty if it does."""
+    on_gpu = torch.device(args.device).type == "cuda"
+    if on_gpu and not benchmark.on_cuda:
+        return "this one is about the CPU"
+    if on_gpu and not torch.cuda.is_available():
+        return "there is none here"
+    if not on_gpu and benchmark.needs_cuda and args.size != "tiny":
+        return "this one is about a GPU; --size tiny runs anywhere"
+    return ""
+
+
+def _print_peak(case: Case, side: str) -> None:
+    """Run one side twice and print by how much the process grew."""
+    step = case.ours if side == "ours" else case.peer
+    assert step is not None
+    before = peak_memory_bytes()
+    step(0)
+    step(1)
+    print(json.dumps({"bytes": peak_memory_bytes() - before}))
+
+
 def _parser(benchmark: Benchmark) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{benchmark.name}",
-        description=f"{benchmark.title}: {benchmark.workload}. Peer: {benchmark.peer}.",
+        description=f"{benchmark.title}: {benchmark.workload}. Peer: {benchmark.peer or 'none'}.",
     )
     parser.add_argument("--size", choices=[*SIZES], default=benchmark.size)
     parser.add_argument("--rounds", type=int, default=benchmark.rounds, help="pairs of runs")
@@ -306,11 +364,13 @@ def _parser(benchmark: Benchmark) -> argparse.ArgumentParser:
     parser.add_argument("--work", type=Path, default=default_work(), help="models and photographs")
     parser.add_argument("--tokenizer", type=Path, help="SentencePiece model; default: a stand-in")
     parser.add_argument("--photos", type=Path, help="folder of photographs; default: drawn ones")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    device = "cuda" if benchmark.needs_cuda else "cpu"
+    parser.add_argument("--device", default=device, help=f"cpu or cuda; default: {device}")
     parser.add_argument("--dtype", help="default: float32 on a CPU, bfloat16 on a GPU")
     parser.add_argument("--threads", type=int, help="default: torch's")
     parser.add_argument("--seed", type=int, default=0, help="of the weights")
     parser.add_argument("--json", type=Path, help="file for everything measured")
+    parser.add_argument("--peak-of", choices=("ours", "peer"), help=argparse.SUPPRESS)
     return parser
 
 

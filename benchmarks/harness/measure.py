@@ -50,6 +50,7 @@ class Times:
 
     ours: Sequence[float]
     peer: Sequence[float]
+    """None of them if ours is alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,7 @@ class Ratio:
 
 def alternate(
     ours: Step,
-    peer: Step,
+    peer: Step | None,
     *,
     rounds: int,
     first: int = 0,
@@ -83,7 +84,7 @@ def alternate(
 
     Args:
         ours: One way.
-        peer: The other.
+        peer: The other; None if there is none.
         rounds: Pairs that are timed.
         first: Number of the first round; warming up counts as rounds.
         warmups: Rounds before those that are timed.
@@ -96,7 +97,7 @@ def alternate(
         Seconds of one call of each.
     """
     taken: dict[str, list[float]] = {"ours": [], "peer": []}
-    steps = {"ours": ours, "peer": peer}
+    steps = {"ours": ours} if peer is None else {"ours": ours, "peer": peer}
     for turn in range(warmups + rounds):
         # who goes second finds warmer caches and a warmer processor: change places
         for name in steps if turn % 2 == 0 else reversed(steps):

@@ -1,6 +1,7 @@
 """The model that both sides load: random weights, written once as a Hugging Face folder.
 
-- :data:`SIZES`: ``full`` is the released model, ``medium`` a fifth of it, ``tiny`` for tests
+- :data:`SIZES`: ``full`` is the released model, ``medium`` a fifth of it, ``small`` what a CPU
+  trains, ``tiny`` for tests
 - :func:`model_folder`: the folder, made if it is not there
 - :func:`stand_in_tokenizer`: a tokenizer with as many pieces as the released one, from no data
 - :func:`only_one`, :func:`check_memory`: two full-size runs at once would measure each other
@@ -57,6 +58,13 @@ _MEDIUM = ModelConfig(
     vision=replace(CLIP_VIT_L14, width=768, num_layers=12, num_heads=12, ffn_width=3072),
     connector=ConnectorConfig(num_heads=16, width=1024),
 )
+_SMALL = ModelConfig(
+    decoder=DecoderConfig(
+        vocab_size=KOSMOS2_VOCAB_SIZE, width=512, num_layers=8, num_heads=8, ffn_width=2048
+    ),
+    vision=replace(CLIP_VIT_L14, width=256, num_layers=4, num_heads=4, ffn_width=1024),
+    connector=ConnectorConfig(num_heads=8, width=512),
+)
 _TINY = ModelConfig(
     decoder=DecoderConfig(vocab_size=2048, width=64, num_layers=2, num_heads=4, ffn_width=128),
     vision=VisionConfig(
@@ -67,6 +75,7 @@ _TINY = ModelConfig(
 SIZES: dict[str, ModelConfig] = {
     "full": PRESETS["kosmos2-released"],
     "medium": _MEDIUM,
+    "small": _SMALL,
     "tiny": _TINY,
 }
 

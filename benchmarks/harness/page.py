@@ -16,7 +16,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"
 NAMES = (
     "first_token", "decode", "decode_int8", "decode_batch", "beam", "folder", "questions", "raven",
-    "multiple_choice", "constrained", "parsing", "tokenizing", "pixels", "load",
+    "multiple_choice", "constrained", "parsing", "tokenizing", "pixels", "load", "train_step",
+    "mixture_step", "head_loss", "xpos", "packing", "loader", "seek", "gpu_mfu",
 )  # fmt: skip
 """The benchmarks in the order of the table."""
 
@@ -25,14 +26,15 @@ _TOP = """\
 
 # Performance
 
-What the engine reaches beside Hugging Face's Kosmos-2 (and lm-evaluation-harness) with the same
-random weights, and beside what the machine can do at all. `make bench` makes this page again; one
-row is `python -m benchmarks.decode`, and `--help` says what can be changed.
+What the engine and training reach beside Hugging Face's Kosmos-2 (and others, named in each row)
+with the same random weights, and beside what the machine can do at all. `make bench` makes this
+page again; one row is `python -m benchmarks.decode`, and `--help` says what can be changed.
 
 How it is measured:
 
 - Both sides load one folder of random weights and are first made to show that they do the same
-  work: the same tokens, scores, pixels or boxes. Where they differ there is no time.
+  work: the same tokens, scores, pixels or boxes, the same loss and gradient. Where they differ
+  there is no time.
 - They run in turns, after a warm-up, the order changing every round. The ratio is the median of the
   ratios of the pairs, with the least and greatest in brackets: other work on the machine slows both
   halves of a pair. More than 1 means ours is faster.
@@ -40,7 +42,9 @@ How it is measured:
   memory far larger than the caches. It assumes that nothing is done twice and nothing waits.
 - Photographs are new in every round, so that pictures our engine remembers help it in no row.
 - Models: `full` is the released 1.66B, `medium` has 12 layers of 1024 and a 12-layer tower of 768,
-  both with 65,037 tokens.
+  `small` 8 layers of 512 and a 4-layer tower of 256, all with 65,037 tokens.
+- The page cannot say how quiet the machine was. Each row says when it was measured, and the rates
+  of the machine in that run.
 """
 _NO_RESULT = "not measured"
 

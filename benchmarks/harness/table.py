@@ -18,7 +18,7 @@ HEADER = (
 
 def cells(found: Mapping[str, Any]) -> list[str]:
     """One row from what the JSON file of a benchmark holds."""
-    ours, peer = (statistics.median(found[name]) for name in ("ours_s", "peer_s"))
+    ours = statistics.median(found["ours_s"])
     ratio, limit_s = found["ratio"], found["limit_s"]
     targets, reached = [], []
     for target in found["targets"]:
@@ -32,10 +32,10 @@ def cells(found: Mapping[str, Any]) -> list[str]:
         found["workload"],
         found["size"] if found["dtype"] == "float32" else f"{found['size']}, {found['dtype']}",
         _amount(ours, found),
-        _amount(peer, found),
+        _amount(statistics.median(found["peer_s"]), found) if ratio else "–",
         "–" if limit_s is None else seconds(limit_s),
         "–" if limit_s is None else f"{limit_s / ours:.0%}",
-        f"{ratio['median']:.2f} ({ratio['least']:.2f}–{ratio['greatest']:.2f})",
+        f"{ratio['median']:.2f} ({ratio['least']:.2f}–{ratio['greatest']:.2f})" if ratio else "–",
         "; ".join(targets),
         "; ".join(reached),
     ]

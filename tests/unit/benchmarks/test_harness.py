@@ -1,5 +1,7 @@
 """The clock, the ratio, the table, the JSON file and the refusals, on steps that do nothing."""
 
+import argparse
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.harness import bench, machine, models
-from benchmarks.harness.bench import OF_LIMIT, RATIO, Benchmark, Case
+from benchmarks.harness.bench import OF_LIMIT, RATIO, SECONDS, Benchmark, Case
 from benchmarks.harness.machine import Calibration
 from benchmarks.harness.measure import DisagreementError, Ratio, Target, Times, alternate
 from benchmarks.harness.page import page
@@ -34,10 +36,10 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "model_folder", lambda *_, **__: tmp_path)
     monkeypatch.setattr(machine, "calibrate", lambda *_, **__: RATES)
 
-    def run(case: Case, *words: str) -> int:
+    def run(case: Case, *words: str, benchmark: Benchmark = BENCHMARK) -> int:
         file = tmp_path / "found.json"
         given = ["--json", str(file), "--work", str(tmp_path), "--rounds", "3", *words]
-        return bench.main(BENCHMARK, lambda setting: case, words=given)
+        return bench.main(benchmark, lambda setting: case, words=given)
 
     return run
 
@@ -112,6 +114,33 @@ def test_no_path_of_this_machine_gets_into_the_record(run, tmp_path):
     text = (tmp_path / "found.json").read_text()
     assert str(tmp_path) not in text
     assert f"--photos {tmp_path.name}" in json.loads(text)["command"]
+
+
+def test_ours_alone_has_seconds_and_no_ratio(run, tmp_path, capsys):
+    alone = dataclasses.replace(fake(ours=0.25), peer=None)
+    targets = [Target(name=SECONDS, bound=1.0, at_most=True)]
+    assert run(alone, benchmark=dataclasses.replace(BENCHMARK, targets=targets)) == 0
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert (found["ratio"], found["peer_s"]) == (None, [])
+    assert found["numbers"][SECONDS] == 0.25
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("a fake"))
+    assert row.endswith("–            s ≤ 1   yes (0.25)")
+
+
+def test_a_benchmark_of_a_gpu_runs_elsewhere_only_to_be_tested(run, capsys):
+    on_gpu = dataclasses.replace(BENCHMARK, needs_cuda=True)
+    assert run(fake(), "--device", "cpu", "--size", "medium", benchmark=on_gpu) == 0
+    assert "skipped on --device cpu: this one is about a GPU" in capsys.readouterr().out
+    assert run(fake(), "--device", "cpu", benchmark=on_gpu) == 0
+    assert "a fake" in capsys.readouterr().out
+
+
+def test_memory_of_a_side_is_that_of_a_process_of_its_own(tmp_path):
+    args = argparse.Namespace(size="tiny", work=tmp_path)
+    words = ["--work", str(tmp_path)]
+    setting = bench.Setting(args=args, name="head_loss", words=words)
+    ours, peer = setting.peak_bytes("ours"), setting.peak_bytes("peer")
+    assert 0 < ours < peer
 
 
 def test_sides_that_disagree_are_not_timed(run, tmp_path, capsys):
