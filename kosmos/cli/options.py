@@ -92,7 +92,7 @@ def model_options(function: Callable[..., object]) -> Callable[..., object]:
                 "folder",
                 required=True,
                 type=click.Path(path_type=Path),
-                help="Model folder, ours or a Hugging Face Kosmos-2 one.",
+                help="Model folder, ours or a Hugging Face Kosmos-2 one, or an adapter.",
             ),
             click.option("--device", default="cpu", show_default=True, help="A torch device."),
             click.option(

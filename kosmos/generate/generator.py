@@ -69,10 +69,11 @@ class Generator:
         quantize: Literal["int8"] | None = None,
         pack: bool | None = None,
     ) -> "Generator":
-        """Load a model folder, ours or a Hugging Face Kosmos-2 one.
+        """Load a model folder, ours or a Hugging Face Kosmos-2 one, or an adapter of such.
 
         Args:
-            path: The folder.
+            path: The folder. An adapter is added to the weights of its base, which must lie where
+                it did in training.
             device: A torch device.
             dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``; of activations too.
             quantize: ``"int8"``: weights of one byte. A folder that holds such needs no telling.
@@ -487,7 +488,7 @@ def load(
     quantize: Literal["int8"] | None = None,
     pack: bool | None = None,
 ) -> Generator:
-    """Load a model folder, ours or a Hugging Face Kosmos-2 one; see :meth:`Generator.load`."""
+    """Load a model folder, a Hugging Face one or an adapter; see :meth:`Generator.load`."""
     return Generator.load(path, device=device, dtype=dtype, quantize=quantize, pack=pack)
 
 

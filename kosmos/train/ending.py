@@ -1,5 +1,6 @@
 """What a finished run leaves: a model folder, and of an adapter a folder of its own."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from kosmos.train.config import Run
 from kosmos.train.parallel import Processes, whole_weights
 from kosmos.weights.adapter import save_adapter
 from kosmos.weights.folder import merge_adapter, save_model
+
+_log = logging.getLogger(__name__)
 
 
 def leave_model(
@@ -61,6 +64,7 @@ def leave_model(
             layout=run.layout,
             provenance=dict(provenance),
         )
+        _log.info("adapter in %s", out / "adapter")
         if adapter.merge:
             merge_adapter(run.train.start_from, out / "adapter", out / "model", dtype="float32")
     return out / ("model" if adapter.merge else "adapter")

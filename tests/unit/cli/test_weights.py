@@ -1,4 +1,4 @@
-"""kosmos weights: import, export, verify; words for people and JSON for programs."""
+"""kosmos weights: import, export, merge, verify; words for people and JSON for programs."""
 
 import dataclasses
 import json
@@ -11,6 +11,7 @@ from kosmos.cli.main import main
 from kosmos.config import to_json
 from kosmos.files import write_json
 from kosmos.recipes.table import make_run
+from kosmos.weights.adapter import save_adapter
 from kosmos.weights.convert import rename
 from kosmos.weights.folder import load_model, save_model
 from kosmos.weights.huggingface_config import image_fields, model_fields
@@ -152,3 +153,32 @@ def test_clip_without_a_tokenizer_says_which_setting(capsys, tmp_path):
     code, _, err = run(capsys, "import", tmp_path, tmp_path / "start", "--format", "clip")
     assert code == 2
     assert "hint: --set tokenizer=my.model" in err
+
+
+def test_merge_adds_an_adapter_to_its_base(capsys, theirs, config, tmp_path):
+    name, rank = "decoder.layers.0.attention.value", 2
+    width = config.decoder.width
+    save_adapter(
+        tmp_path / "adapter",
+        tensors={
+            f"{name}.lora_A.weight": torch.ones(rank, width),
+            f"{name}.lora_B.weight": torch.full((width, rank), 0.25),
+        },
+        fields={"peft_type": "LORA", "r": rank, "lora_alpha": 4},
+        base=theirs,
+        image=tiny_image(config),
+        layout=tiny_layout(config),
+        provenance=None,
+    )
+    code, out, _ = run(capsys, "merge", theirs, tmp_path / "adapter", tmp_path / "merged", "--json")
+    assert code == 0
+    assert json.loads(out)["folder"] == str(tmp_path / "merged")
+    before, after = (load_model(tmp_path / folder).model for folder in ("theirs", "merged"))
+    change = after.get_parameter(f"{name}.weight") - before.get_parameter(f"{name}.weight")
+    torch.testing.assert_close(change, torch.full((width, width), 2 * 2 * 0.25))
+    code, _, err = run(capsys, "merge", theirs, tmp_path / "adapter", tmp_path / "merged")
+    assert code == 2
+    assert "--force replaces it" in err
+    code, _, err = run(capsys, "merge", tmp_path / "merged", tmp_path / "adapter", tmp_path / "x")
+    assert code == 1
+    assert "found others" in err

@@ -22,6 +22,7 @@ from kosmos.train.parallel import ALONE
 from kosmos.train.trainer import train
 from kosmos.weights.adapter import add_adapter, read_adapter, save_adapter
 from kosmos.weights.folder import load_adapted, load_model, merge_adapter, save_model
+from kosmos.weights.huggingface import export_huggingface
 from kosmos.weights.loaded import LoadedModel
 from kosmos.weights.quantize import quantize_folder
 from tests.tiny import (
@@ -193,6 +194,25 @@ def test_an_adapter_on_an_adapter_is_loaded_with_both(base: Path, tmp_path: Path
     for name, (reads, writes) in matrices.items():
         change = both.get_parameter(f"{name}.weight") - one.get_parameter(f"{name}.weight")
         torch.testing.assert_close(change, writes @ reads * (5.0 / 3), rtol=0, atol=1e-6)
+
+
+def test_a_hugging_face_folder_may_be_the_base_and_the_merged_model_become_one(
+    base: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("transformers")
+    theirs = tmp_path / "theirs"
+    export_huggingface(load_model(base), theirs)
+    model = adapted(theirs)
+    folder = save(tmp_path / "adapter", theirs, model)
+    merged = merge_adapter(theirs, folder, tmp_path / "merged")
+    torch.testing.assert_close(logits(merged.model), logits(model), rtol=0, atol=TOLERANCE)
+    export_huggingface(load_model(tmp_path / "merged"), tmp_path / "again")
+    assert torch.equal(logits(load_model(tmp_path / "again").model), logits(merged.model))
+    # any byte of the weights counts, where no config has their digests
+    file = theirs / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x7f")
+    with pytest.raises(CheckpointError, match="found others"):
+        load_model(folder)
 
 
 @pytest.mark.parametrize(
