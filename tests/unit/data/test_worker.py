@@ -147,9 +147,11 @@ def test_what_reading_raises_is_raised_at_its_step(
 
 
 READING = """
-import pickle, sys
+import pickle, signal, sys
 from kosmos.data.worker import Worker
 
+# a shell's background job ignores Ctrl-C, and so does what it starts
+signal.signal(signal.SIGINT, signal.default_int_handler)
 reader, part = pickle.load(open(sys.argv[1], "rb"))
 workers = [Worker(number, reader) for number in range(2)]
 for worker in workers:
