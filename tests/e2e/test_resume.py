@@ -47,7 +47,10 @@ def run_child(file: Path, out: Path, *, kill_after: int = -1, delay_s: float = 0
 
 def measured(out: Path) -> list[dict[str, Json]]:
     """Metrics without the times, which no two runs share."""
-    times = ("wall_s", "tokens_per_s", "data_wait_s")
+    times = (
+        *("wall_s", "tokens_per_s", "data_wait_s", "data_wait_share"),
+        *("utilisation", "memory_bytes"),
+    )
     rows = [row for row in read_jsonl(out / "metrics.jsonl") if isinstance(row, dict)]
     return [{k: v for k, v in row.items() if k not in times} for row in rows]
 
