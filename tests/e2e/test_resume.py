@@ -49,7 +49,7 @@ def measured(out: Path) -> list[dict[str, Json]]:
     """Metrics without the times, which no two runs share."""
     times = (
         *("wall_s", "tokens_per_s", "data_wait_s", "data_wait_share"),
-        *("utilisation", "memory_bytes"),
+        *("step_s", "utilisation", "memory_bytes"),
     )
     rows = [row for row in read_jsonl(out / "metrics.jsonl") if isinstance(row, dict)]
     return [{k: v for k, v in row.items() if k not in times} for row in rows]
