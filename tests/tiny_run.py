@@ -1,11 +1,13 @@
 """Shards, a tokenizer and a run so small that training takes a second; for data, train, e2e."""
 
 import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from kosmos.boxes import Box
 from kosmos.data.config import Stream
@@ -69,6 +71,11 @@ def write_shards(folder: Path, documents: list[Document]) -> Path:
         for doc in documents:
             writer.write(doc)
     return folder
+
+
+def without_tensorboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where it is not installed. It writes in a thread, which a full disk kills at any time."""
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 from kosmos.errors import DataError
 from kosmos.files import read_jsonl
 from kosmos.train.metrics import MetricsLog
-from tests.tiny_run import full_disk
+from tests.tiny_run import full_disk, without_tensorboard
 
 
 def record(step: int, kind: str = "train") -> dict[str, object]:
@@ -54,7 +54,10 @@ def test_what_is_not_finite_is_null_since_json_knows_no_such_number(tmp_path: Pa
     assert json.loads(line, parse_constant=pytest.fail)["losses"] == {"a": None, "b": [None, 1.5]}
 
 
-def test_a_full_disk_names_the_file_and_what_is_left(tmp_path: Path) -> None:
+def test_a_full_disk_names_the_file_and_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_tensorboard(monkeypatch)
     log = MetricsLog(tmp_path, step=0)
     log.write(record(1))  # type: ignore[arg-type]
     size = (tmp_path / "metrics.jsonl").stat().st_size
@@ -82,7 +85,7 @@ def test_tensorboard_shows_the_same_numbers(tmp_path: Path) -> None:
 def test_without_tensorboard_it_says_so_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "tensorboard", None)
+    without_tensorboard(monkeypatch)
     with caplog.at_level(logging.INFO):
         write(tmp_path, range(1, 3))
     assert "metrics go to metrics.jsonl alone" in caplog.text

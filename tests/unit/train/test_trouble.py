@@ -15,7 +15,7 @@ from kosmos.errors import CheckpointError, DataError
 from kosmos.files import Json, read_jsonl
 from kosmos.train.config import Run
 from kosmos.train.trainer import train
-from tests.tiny_run import full_disk, make_run
+from tests.tiny_run import full_disk, make_run, without_tensorboard
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +102,13 @@ def test_a_shard_that_is_cut_ends_the_run_too(own_run: Run, shard: Path, tmp_pat
 
 @pytest.mark.parametrize("in_background", [True, False])
 def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before_to_go_on_from(
-    own_run: Run, expected: list[Json], tmp_path: Path, in_background: bool
+    own_run: Run,
+    expected: list[Json],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    in_background: bool,
 ) -> None:
+    without_tensorboard(monkeypatch)
     run = replace(own_run, {"train.background_checkpoints": in_background})
     out = tmp_path / "out"
     with ExitStack() as stack:
@@ -127,8 +132,9 @@ def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before_to_go_on_from
 
 
 def test_a_disk_that_is_full_at_the_very_end_leaves_no_half_a_model(
-    own_run: Run, tmp_path: Path
+    own_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    without_tensorboard(monkeypatch)
     out = tmp_path / "out"
     run = replace(own_run, {"train.heldout_every": 0, "train.background_checkpoints": False})
     train(run, out=out)
