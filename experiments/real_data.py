@@ -14,12 +14,13 @@ import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from curves import Curve, read_curves, save_curves
 
 from kosmos.config import from_json
+from kosmos.data.config import Corpus, Stream
 from kosmos.data.loader import Loader
 from kosmos.files import read_json, write_json
 from kosmos.text.tokenizer import Tokenizer
@@ -27,6 +28,8 @@ from kosmos.train.config import Run
 
 TOKENIZER = "kosmos2/sentencepiece.bpe.model"
 WINDOW = 10
+
+T = TypeVar("T", Corpus, Stream)
 
 
 class Source(NamedTuple):
@@ -38,18 +41,37 @@ class Source(NamedTuple):
     options: tuple[str, ...] = ()
 
 
-# the photos given to the pages are of no other stream, so that no held-out photo is trained on
+# photos that are given to pages and conversations are of no other stream, so that no held-out photo
+# is trained on
 SOURCES: dict[str, Source] = {
     "wikipedia": Source("wikitext", "text/wikitext2_valid.txt"),
     "shakespeare": Source("text", "text/tinyshakespeare.txt"),
     "coco": Source("coco", "coco/annotations_dev.jsonl"),
     "cc12m": Source("pairs", "pairs/cc12m-train-0000.tar"),
     "grounded": Source("grit", "grounding/coco_grit_schema_dev.jsonl", images="coco"),
+    "grit-questions": Source(
+        "grit-instructions", "grounding/coco_grit_schema_dev.jsonl", images="coco"
+    ),
+    "refcoco": Source(
+        "boxes",
+        "grounding/refcoco_dev.jsonl",
+        images="grounding",
+        options=("--set", "boxes=xyxy-pixels"),
+    ),
+    "conversations": Source(
+        "llava",
+        "instruct/llava/coco2014_val_gpt4_qa_30x3.jsonl",
+        images="classify/imagenet_photos",
+        options=("--assign-images",),
+    ),
     "interleaved": Source(
         "mmc4", "web/mmc4_dev.jsonl", images="detect/raccoon", options=("--assign-images",)
     ),
-    "instruct": Source("instructions", "instruct/seed_tasks.jsonl"),
+    "self-instruct": Source("instructions", "instruct/seed_tasks.jsonl"),
+    "user-oriented": Source("instructions", "instruct/user_oriented_dev.jsonl"),
+    "t0": Source("instructions", "instruct/t0_sample.jsonl"),
 }
+"""By corpus; a stream is one corpus of its name, or mixed of several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +87,8 @@ class Line:
     """Mean training loss of the first steps, in nats."""
     last: float
     """The same of the last steps."""
+    first_heldout: float
+    """Held-out loss at its first measurement."""
     heldout: float
     """Held-out loss at the end."""
     unigram: float
@@ -75,8 +99,12 @@ class Line:
 
     @property
     def passed(self) -> bool:
-        """Whether something was learned and it is more than token frequencies."""
-        return self.last < self.first and self.heldout < self.unigram
+        """Whether something was learned, of what is held out too, beyond token frequencies."""
+        return (
+            self.last < self.first
+            and self.heldout <= self.first_heldout
+            and self.heldout < self.unigram
+        )
 
 
 def main() -> int:
@@ -117,7 +145,36 @@ def summarize(out: Path) -> list[Line]:
     """
     curves = read_curves(out / "run" / "metrics.jsonl")
     strong = strong_unigrams(out)
-    return [_line(out, name, curve, strong[name]) for name, curve in curves.items()]
+    return [
+        _line(out, stream, curves[stream.name], strong[stream.name])
+        for stream in read_trial(out).streams
+    ]
+
+
+def read_trial(out: Path) -> Run:
+    """The run, its paths made whole.
+
+    Args:
+        out: Folder that this script filled.
+    """
+    record = read_json(out / "run" / "run.json")
+    assert isinstance(record, dict)
+    run = from_json(Run, record["run"], where="run.json")
+    # the run was made in OUT, and its paths start there; an empty one stays empty
+    return replace(
+        run,
+        streams=tuple(
+            replace(_whole(stream, out), corpora=tuple(_whole(c, out) for c in stream.corpora))
+            for stream in run.streams
+        ),
+    )
+
+
+def _whole(source: T, out: Path) -> T:
+    paths = {"path": source.path, "heldout_path": source.heldout_path}
+    return replace(
+        source, **{name: str(out / path) if path else "" for name, path in paths.items()}
+    )
 
 
 def strong_unigrams(out: Path) -> dict[str, float]:
@@ -126,16 +183,9 @@ def strong_unigrams(out: Path) -> dict[str, float]:
     Args:
         out: Folder that this script filled.
     """
-    record = read_json(out / "run" / "run.json")
-    assert isinstance(record, dict)
-    run = from_json(Run, record["run"], where="run.json")
-    # the run was made in OUT, and its paths start there
-    streams = [
-        replace(s, path=str(out / s.path), heldout_path=str(out / s.heldout_path))
-        for s in run.streams
-    ]
+    run = read_trial(out)
     loader = Loader(
-        streams,
+        run.streams,
         Tokenizer.load(run.tokenizer, num_cells=run.num_cells),
         seed=run.seed,
         layout=run.layout,
@@ -144,11 +194,12 @@ def strong_unigrams(out: Path) -> dict[str, float]:
         heldout_sequences=run.train.heldout_sequences,
         cache_folder=out / "run" / "index",
     )
-    everything = 1.0 + sum(index.token_counts for index in loader.indices.values())
+    counts = {stream.name: loader.token_counts(stream.name) for stream in run.streams}
+    everything = 1.0 + sum(counts.values())
     everything = everything / everything.sum()
     losses = {}
-    for name, index in loader.indices.items():
-        own = index.token_counts / index.token_counts.sum()
+    for name, found in counts.items():
+        own = found / found.sum()
         batches = loader.heldout(name)
         targets = np.concatenate([b.targets[b.loss_weights > 0] for b in batches])
         losses[name] = min(
@@ -161,14 +212,15 @@ def strong_unigrams(out: Path) -> dict[str, float]:
 def print_table(lines: list[Line]) -> None:
     """Print the table in Markdown."""
     print(
-        "| stream | documents | held out | loss, first 10 steps | loss, last 10 | held-out loss "
-        "| unigram | strong unigram |\n|---|--:|--:|--:|--:|--:|--:|--:|"
+        "| stream | documents | held out | loss, first 10 steps | loss, last 10 "
+        "| held-out loss, first | held-out loss | unigram | strong unigram |\n"
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|"
     )
     for line in lines:
         print(
             f"| {line.stream} | {line.num_train} | {line.num_heldout} | {line.first:.2f} "
-            f"| {line.last:.2f} | {line.heldout:.2f} | {line.unigram:.2f} "
-            f"| {line.strong_unigram:.2f} |"
+            f"| {line.last:.2f} | {line.first_heldout:.2f} | {line.heldout:.2f} "
+            f"| {line.unigram:.2f} | {line.strong_unigram:.2f} |"
         )
     for line in lines:
         if not line.passed:
@@ -192,17 +244,18 @@ def _import_arguments(name: str, source: Source, data: Path, args: argparse.Name
     return ["data", "import", source.format, *paths, *images, *source.options, *share, *limit]
 
 
-def _line(out: Path, name: str, curve: Curve, strong_unigram: float) -> Line:
-    report = read_json(out / "corpora" / name / "report.json")
-    assert isinstance(report, dict)
+def _line(out: Path, stream: Stream, curve: Curve, strong_unigram: float) -> Line:
+    names = [corpus.name for corpus in stream.corpora] or [stream.name]
+    reports: list[Any] = [read_json(out / "corpora" / name / "report.json") for name in names]
     losses = [loss for _, loss in curve.train]
     assert curve.unigram is not None
     return Line(
-        stream=name,
-        num_train=int(report["train"]),  # type: ignore[arg-type]
-        num_heldout=int(report["heldout"]),  # type: ignore[arg-type]
+        stream=stream.name,
+        num_train=sum(int(report["train"]) for report in reports),
+        num_heldout=sum(int(report["heldout"]) for report in reports),
         first=sum(losses[:WINDOW]) / len(losses[:WINDOW]),
         last=sum(losses[-WINDOW:]) / len(losses[-WINDOW:]),
+        first_heldout=curve.heldout[0][1],
         heldout=curve.heldout[-1][1],
         unigram=curve.unigram,
         strong_unigram=strong_unigram,

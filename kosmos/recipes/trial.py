@@ -4,9 +4,10 @@ What it proves is the path (readers, loader, mixture, model, held-out losses) on
 here made; the data is far too little to teach a model of this vocabulary anything of use.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
-from kosmos.data.config import Stream
+from kosmos.data.config import Corpus, Stream
 from kosmos.document.layout import Layout
 from kosmos.image.config import ImageConfig
 from kosmos.model.config import (
@@ -70,8 +71,12 @@ def trial() -> Run:
             _stream("coco", 6, 31.0, images=1.0),
             _stream("cc12m", 1, 42.0, images=1.0),
             _stream("grounded", 6, 42.0, images=1.0),
+            _stream("expressions", 4, 41.0, images=1.0, of={"grit-questions": 3.0, "refcoco": 1.0}),
+            _stream("conversations", 1, 140.0, images=1.0),
             _stream("interleaved", 1, 530.0, images=3.6),
-            _stream("instruct", 2, 108.0),
+            _stream(
+                "instruct", 3, 190.0, of={"self-instruct": 1.0, "user-oriented": 1.0, "t0": 1.0}
+            ),
         ),
         train=TrainConfig(
             steps=200,
@@ -93,12 +98,23 @@ def _stream(
     *,
     images: float = 0.0,
     packing: Literal["single", "full-sentence"] = "single",
+    of: Mapping[str, float] | None = None,
 ) -> Stream:
+    """A stream of the folder of its name, or of corpora with weights."""
     is_packed = packing == "full-sentence"
     return Stream(
         name=name,
-        path=f"corpora/{name}/train",
-        heldout_path=f"corpora/{name}/heldout",
+        path="" if of else f"corpora/{name}/train",
+        heldout_path="" if of else f"corpora/{name}/heldout",
+        corpora=tuple(
+            Corpus(
+                name=part,
+                path=f"corpora/{part}/train",
+                heldout_path=f"corpora/{part}/heldout",
+                weight=weight,
+            )
+            for part, weight in (of or {}).items()
+        ),
         sequences_per_step=sequences,
         tokens_per_sequence=tokens,
         images_per_sequence=images,

@@ -14,7 +14,19 @@ from kosmos.document.shards import ShardReader
 from kosmos.files import Json, read_json, read_jsonl
 
 ROOT = Path(__file__).resolve().parents[2]
-STREAMS = ("wikipedia", "shakespeare", "coco", "cc12m", "grounded", "interleaved", "instruct")
+CORPORA = {
+    "wikipedia": ("wikipedia",),
+    "shakespeare": ("shakespeare",),
+    "coco": ("coco",),
+    "cc12m": ("cc12m",),
+    "grounded": ("grounded",),
+    "expressions": ("grit-questions", "refcoco"),
+    "conversations": ("conversations",),
+    "interleaved": ("interleaved",),
+    "instruct": ("self-instruct", "user-oriented", "t0"),
+}
+STREAMS = tuple(CORPORA)
+NAMES = tuple(name for names in CORPORA.values() for name in names)
 STEPS = 3
 # the trial with one narrow layer of each kind, so that a step takes no time
 SHRUNK = {
@@ -46,8 +58,8 @@ class Trial:
         rows = read_jsonl(self.out / "run" / "metrics.jsonl")
         return [row for row in rows if isinstance(row, dict) and row["kind"] == kind]
 
-    def pictures(self, stream: str, side: str) -> set[bytes]:
-        reader = ShardReader(self.out / "corpora" / stream / side)
+    def pictures(self, corpus: str, side: str) -> set[bytes]:
+        reader = ShardReader(self.out / "corpora" / corpus / side)
         return {bytes(image.source) for doc in reader for image in doc.images}
 
 
@@ -71,9 +83,9 @@ def trial(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Trial:
 
 @pytest.mark.slow
 def test_every_real_source_has_documents_on_both_sides(trial: Trial) -> None:
-    for stream in STREAMS:
+    for corpus in NAMES:
         for side in ("train", "heldout"):
-            reader = ShardReader(trial.out / "corpora" / stream / side)
+            reader = ShardReader(trial.out / "corpora" / corpus / side)
             reader.verify()
             assert len(reader) > 0
             assert any(doc.text.strip() for doc in reader)
@@ -94,7 +106,7 @@ def test_every_stream_has_a_loss_in_every_step_and_held_out(trial: Trial) -> Non
 @pytest.mark.slow
 def test_no_document_of_the_real_sources_is_unusable(trial: Trial) -> None:
     reports = [read_json(path) for path in (trial.out / "run" / "index").glob("*/index.json")]
-    assert len(reports) == 2 * len(STREAMS)
+    assert len(reports) == 2 * len(NAMES)
     for report in reports:
         assert isinstance(report, dict)
         assert report["unusable"] == {}
@@ -102,11 +114,12 @@ def test_no_document_of_the_real_sources_is_unusable(trial: Trial) -> None:
 
 @pytest.mark.slow
 def test_no_held_out_photo_is_trained_on_in_any_stream(trial: Trial) -> None:
-    # pages are given photos in turn; what a page shows means nothing there
-    captioned = ("coco", "cc12m", "grounded")
-    heldout = set[bytes]().union(*(trial.pictures(stream, "heldout") for stream in captioned))
+    # pages and conversations are given photos in turn; what they show means nothing there
+    given = ("interleaved", "conversations")
+    with_photos = ("coco", "cc12m", "grounded", "grit-questions", "refcoco")
+    heldout = set[bytes]().union(*(trial.pictures(name, "heldout") for name in with_photos))
     trained = set[bytes]().union(
-        *(trial.pictures(stream, "train") for stream in (*captioned, "interleaved"))
+        *(trial.pictures(name, "train") for name in (*with_photos, *given))
     )
     assert len(heldout) > 10
     assert len(trained) > 30
@@ -116,7 +129,7 @@ def test_no_held_out_photo_is_trained_on_in_any_stream(trial: Trial) -> None:
 @pytest.mark.slow
 def test_the_script_prints_its_commands_a_table_and_a_small_picture(trial: Trial) -> None:
     commands = [line for line in trial.stdout.splitlines() if line.startswith("$ kosmos ")]
-    assert len(commands) == len(STREAMS) + 1
+    assert len(commands) == len(NAMES) + 1
     for stream in STREAMS:
         assert f"\n| {stream} | " in trial.stdout
     picture = trial.out / "curves.png"
