@@ -3,12 +3,20 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from kosmos import config
 from kosmos.recipes.table import make_run
-from kosmos.train.plan import CorpusPlan, Plan, plan
+from kosmos.train.config import Run
+from kosmos.train.doubts import doubts
+from kosmos.train.footprint import PROGRAM_BYTES
+from kosmos.train.plan import CorpusPlan, Plan, plan, planned_shapes
+
+if TYPE_CHECKING:
+    from kosmos.train.calibrate import StepTime
+    from kosmos.train.shapes import Steps
 
 
 @click.command()
@@ -18,7 +26,19 @@ from kosmos.train.plan import CorpusPlan, Plan, plan
     "--index",
     "index_folder",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Folder of indices (OUT/index of a run) to take measured lengths from.",
+    help="Folder of indices (OUT/index of a run) to take lengths and micro-batches from.",
+)
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes that share the work and the model, a device each.",
+)
+@click.option(
+    "--measure",
+    is_flag=True,
+    help="Run parts of the model here, at the shapes of the run, for a time.",
 )
 @click.option(
     "--flops-per-s",
@@ -30,42 +50,74 @@ def command(
     recipe: str,
     assignments: tuple[str, ...],
     index_folder: Path | None,
+    processes: int,
+    measure: bool,
     flops_per_s: float | None,
     as_json: bool,
 ) -> None:
-    """Tokens, parameters, memory and FLOPs of RECIPE (a name, or the path of a run.json).
+    """Tokens, parameters, memory, FLOPs and time of RECIPE (a name, or the path of a run.json).
 
-    Example: kosmos plan kosmos2 --flops-per-s 4e14
+    Example: kosmos plan kosmos2 --processes 8 --set train.precision=bfloat16 --flops-per-s 3e15
     """
+    if measure and flops_per_s is not None:
+        raise click.UsageError("--flops-per-s: expected no rate with --measure, found both")
     run = make_run(recipe, assignments)
-    measured = None
+    measured, shapes = None, None
     if index_folder is not None:
-        from kosmos.train.measure import measured_lengths
+        from kosmos.train.measure import indices_of, measured_lengths, measured_shapes
 
-        measured = measured_lengths(run, index_folder)
-    result = plan(run, measured)
-    time_s = None if flops_per_s is None else result.time_s(flops_per_s)
+        indices = indices_of(run, index_folder)
+        measured, shapes = measured_lengths(indices), measured_shapes(run, indices)
+    result = plan(run, measured, shapes=shapes, num_processes=processes)
+    step = None
+    if measure:
+        step = _measure(run, shapes or planned_shapes(run, measured), processes)
+    step_s = None if step is None else step.total
+    if flops_per_s is not None:
+        step_s = result.flops_per_step / flops_per_s
+    doubted = doubts(run)
+    for doubt in doubted:
+        click.echo(f"warning: {doubt.setting}: {doubt.what}\nhint: {doubt.hint}", err=True)
     if as_json:
         value = config.to_json(result)
         assert isinstance(value, dict)
-        value["memory_bytes"] = result.memory.total
-        value["time_s"] = time_s
+        value["memory_bytes"] = result.memory.device
+        value["processor_memory_bytes"] = result.memory.processor
+        value["step_s"] = step_s
+        value["parts_s"] = None if step is None else config.to_json(step)
+        value["time_s"] = None if step_s is None else step_s * result.steps
+        value["warnings"] = [config.to_json(doubt._asdict()) for doubt in doubted]
         click.echo(json.dumps(value, indent=2))
     else:
-        click.echo("\n".join(_lines(result, time_s)))
+        click.echo("\n".join([*_lines(result), *_times(result, step, step_s)]))
 
 
-def _lines(result: Plan, time_s: float | None) -> Iterator[str]:
+def _measure(run: Run, shapes: "Steps", num_processes: int) -> "StepTime":
+    """The time of a step on this machine."""
+    import torch
+
+    from kosmos.logs import Progress
+    from kosmos.train.calibrate import measure_step
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with Progress("measure", total=len(run.streams), unit="streams") as progress:
+        return measure_step(
+            run, shapes, device=device, num_processes=num_processes, advance=progress.advance
+        )
+
+
+def _lines(result: Plan) -> Iterator[str]:
     yield (
         f"{'stream':<16}{'sequences':>10}{'tokens each':>13}{'tokens/step':>13}"
-        f"{'share':>8}{'images/step':>13}"
+        f"{'share':>8}{'images/step':>13}{'micro-batches':>15}{'padding':>9}"
     )
     for stream in result.streams:
         mark = "" if stream.is_measured else " (stated)"
+        padding = "–" if stream.padding is None else f"{stream.padding:.1%}"
         yield (
             f"{stream.name:<16}{stream.sequences_per_step:>10,}{stream.tokens_per_sequence:>13,.1f}"
             f"{stream.tokens_per_step:>13,.0f}{stream.share:>8.1%}{stream.images_per_step:>13,.0f}"
-            f"{mark}"
+            f"{stream.micro_batches_per_step:>15,.4g}{padding:>9}{mark}"
         )
     yield ""
     yield from _corpora([corpus for stream in result.streams for corpus in stream.corpora])
@@ -79,15 +131,36 @@ def _lines(result: Plan, time_s: float | None) -> Iterator[str]:
     yield f"{'parameters':<24}{result.num_parameters:,}"
     yield ""
     memory = result.memory
-    for part in ("weights", "gradients", "optimizer", "activations", "loss", "total"):
-        yield f"{'memory, ' + part:<24}{getattr(memory, part) / 1e6:,.1f} MB"
+    for part in _PARTS:
+        if getattr(memory, part) or part != "gathered":
+            yield f"{'memory, ' + part:<24}{getattr(memory, part) / 1e6:,.1f} MB"
+    each = f" on each of {result.num_processes}" if result.num_processes > 1 else ""
+    yield f"{'on a GPU':<24}{memory.device / 1e6:,.1f} MB{each}"
+    copy = f", {memory.checkpoint / 1e6:,.1f} MB copy for checkpoints" if memory.checkpoint else ""
+    program = f"{PROGRAM_BYTES / 1e6:,.0f} MB program"
+    yield f"{'on a processor':<24}{memory.processor / 1e6:,.1f} MB{each} ({program}{copy})"
     yield ""
     yield f"{'FLOPs a step':<24}{result.flops_per_step:.3g}"
     yield f"{'FLOPs in all':<24}{result.total_flops:.3g}"
-    if time_s is not None:
-        days, rest = divmod(round(time_s), 86_400)
-        hours, rest = divmod(rest, 3600)
-        yield f"{'time':<24}{days} d {hours} h {rest // 60} min {rest % 60} s"
+
+
+_PARTS = ("weights", "gradients", "optimizer", "activations", "loss", "gathered")
+
+
+def _times(result: Plan, step: "StepTime | None", step_s: float | None) -> Iterator[str]:
+    if step_s is None:
+        return
+    yield ""
+    if step is not None:
+        for name, seconds in {**step.streams, "optimizer": step.optimizer}.items():
+            yield f"{'time, ' + name:<24}{seconds:.4g} s"
+    yield (
+        f"{'time of a step':<24}{step_s:.4g} s, {result.tokens_per_step / step_s:,.0f} tokens/s, "
+        f"{result.flops_per_step / step_s:.3g} FLOPs/s"
+    )
+    days, rest = divmod(round(step_s * result.steps), 86_400)
+    hours, rest = divmod(rest, 3600)
+    yield f"{'time in all':<24}{days} d {hours} h {rest // 60} min {rest % 60} s"
 
 
 def _corpora(corpora: Sequence[CorpusPlan]) -> Iterator[str]:

@@ -177,7 +177,8 @@ class TrainingMemory:
     activations: int
     """What the backward pass of one micro-batch needs."""
     loss: int
-    """A chunk of logits and the head's gradient, which exists from the forward pass on."""
+    """The head's gradient, which exists from the forward pass on, and a chunk of logits on the way
+    there or a copy of that gradient on the way back."""
 
     @property
     def total(self) -> int:
@@ -191,6 +192,7 @@ def training_memory(
     tokens: int,
     batch: int = 1,
     images: int = 0,
+    loss_tokens: int | None = None,
     vision: VisionTraining = "all",
     weight_bytes: int = 4,
     activation_bytes: int = 4,
@@ -207,6 +209,7 @@ def training_memory(
         tokens: Of each row of a micro-batch, image slots included.
         batch: Rows of a micro-batch.
         images: Images of a micro-batch.
+        loss_tokens: Positions of a micro-batch that go through the head; None: all.
         vision: What of the vision tower learns.
         weight_bytes: Per parameter and per gradient.
         activation_bytes: Per element; 2 in bfloat16.
@@ -218,14 +221,25 @@ def training_memory(
         elements += images * _vision_activations(config.vision, vision, recompute=recompute)
         elements += images * _connector_activations(config.connector, config.vision)
     head = config.decoder.vocab_size * config.decoder.width
+    rows = logits_rows(batch * tokens, loss_tokens)
     masks = (2 * config.decoder.num_layers + 1) * batch * tokens * config.decoder.width
     return TrainingMemory(
         weights=weight_bytes * count_parameters(config),
         gradients=weight_bytes * learning,
         optimizer=8 * learning,
         activations=activation_bytes * elements + (masks if config.decoder.dropout > 0 else 0),
-        loss=4 * (head + CHUNK_TOKENS * config.decoder.vocab_size),
+        loss=4 * (head + max(head, rows * config.decoder.vocab_size)),
     )
+
+
+def logits_rows(tokens: int, loss_tokens: int | None) -> int:
+    """Rows of logits that are there at once.
+
+    Args:
+        tokens: Of a micro-batch.
+        loss_tokens: Those of them that go through the head; None: all.
+    """
+    return min(CHUNK_TOKENS, tokens if loss_tokens is None else loss_tokens)
 
 
 def _frozen_parameters(config: ModelConfig, vision: VisionTraining) -> int:

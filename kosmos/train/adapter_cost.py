@@ -13,10 +13,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from kosmos.model.config import CHUNK_TOKENS, ModelConfig
+from kosmos.model.config import ModelConfig
 from kosmos.model.cost import (
     TrainingMemory,
     forward_flops,
+    logits_rows,
     tower_flops,
     training_flops,
     training_memory,
@@ -70,6 +71,7 @@ def adapter_memory(
     tokens: int,
     batch: int = 1,
     images: int = 0,
+    loss_tokens: int | None = None,
     weight_bytes: int = 4,
     activation_bytes: int = 4,
     recompute: bool = False,
@@ -108,7 +110,7 @@ def adapter_memory(
         optimizer=8 * learning,
         activations=whole.activations + change,
         # the head does not learn
-        loss=4 * CHUNK_TOKENS * config.decoder.vocab_size,
+        loss=4 * logits_rows(batch * tokens, loss_tokens) * config.decoder.vocab_size,
     )
 
 
@@ -145,14 +147,40 @@ def flops_of(
 
 
 def memory_of(
-    train: TrainConfig, config: ModelConfig, *, tokens: int, batch: int = 1, images: int = 0
+    train: TrainConfig,
+    config: ModelConfig,
+    *,
+    tokens: int,
+    batch: int = 1,
+    images: int = 0,
+    loss_tokens: int | None = None,
 ) -> TrainingMemory:
-    """Bytes of training a run on one device; arguments as of ``training_memory``."""
+    """Bytes of training a run on one device; arguments as of ``training_memory``.
+
+    Weights are float32 whatever is computed in.
+    """
+    activation_bytes = 2 if train.precision == "bfloat16" else 4
     if train.adapter is None:
         return training_memory(
-            config, tokens=tokens, batch=batch, images=images, vision=train.vision
+            config,
+            tokens=tokens,
+            batch=batch,
+            images=images,
+            loss_tokens=loss_tokens,
+            vision=train.vision,
+            activation_bytes=activation_bytes,
+            recompute=train.recompute,
         )
-    return adapter_memory(config, train.adapter, tokens=tokens, batch=batch, images=images)
+    return adapter_memory(
+        config,
+        train.adapter,
+        tokens=tokens,
+        batch=batch,
+        images=images,
+        loss_tokens=loss_tokens,
+        activation_bytes=activation_bytes,
+        recompute=train.recompute,
+    )
 
 
 def _kept(

@@ -1,32 +1,20 @@
 """What a run will take, from the run alone: tokens, parameters, memory, operations, time.
 
 Nothing here needs torch or data, so the answer is at once. Lengths are those the streams state;
-with indices of the data at hand they are the measured ones.
+with indices of the data at hand they are the measured ones, and so are the micro-batches. Times are
+measured (calibrate.py), or follow from a rate that somebody names.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kosmos.data.config import Stream
-from kosmos.model.cost import (
-    TrainingMemory,
-    parameter_table,
-)
-from kosmos.train.adapter_cost import flops_of, memory_of
+from kosmos.model.cost import parameter_table, tower_flops
+from kosmos.train.adapter_cost import flops_of
 from kosmos.train.config import Run, check_run
+from kosmos.train.footprint import Footprint, footprint
 from kosmos.train.lora import count_adapter_parameters
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lengths:
-    """Means over the sequences of a stream or a corpus."""
-
-    tokens: float
-    """Positions, image slots included."""
-    images: float
-    """Pictures."""
-    total_tokens: float = 0.0
-    """Positions of all of them; 0: not known."""
+from kosmos.train.shapes import Lengths, Shape, Steps, stated_shapes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +53,11 @@ class StreamPlan:
     """Of all tokens of the step."""
     images_per_step: float
     """Pictures."""
+    micro_batches_per_step: float
+    """Into which a step's part is cut, on average."""
+    padding: float | None
+    """Share of the positions of its micro-batches that are padding; None: not known without their
+    indices."""
     is_measured: bool
     """Whether the lengths come from indices or from the stream's own statement."""
     corpora: tuple[CorpusPlan, ...]
@@ -93,8 +86,10 @@ class Plan:
     """By part; of a run with an adapter the adapter is one."""
     num_parameters: int
     """Sum of the parts."""
-    memory: TrainingMemory
-    """Bytes at the height of the largest micro-batch, in float32 on one device."""
+    num_processes: int
+    """That share the work and the model."""
+    memory: Footprint
+    """Bytes of each of them."""
     flops_per_step: int
     """Operations of the matrix products of a step."""
     total_flops: int
@@ -105,13 +100,21 @@ class Plan:
         return self.total_flops / flops_per_s
 
 
-def plan(run: Run, measured: Mapping[str, Lengths] | None = None) -> Plan:
+def plan(
+    run: Run,
+    measured: Mapping[str, Lengths] | None = None,
+    *,
+    shapes: Steps | None = None,
+    num_processes: int = 1,
+) -> Plan:
     """Work out what a run will take.
 
     Args:
         run: The run.
         measured: Lengths of corpora whose data is indexed, by name: ``text/wikipedia``, or that of
             a stream of one folder.
+        shapes: Micro-batches of some steps, as the indices have them; None: as the lengths say.
+        num_processes: That share the work and the model.
 
     Raises:
         ConfigError: If the parts of the run do not fit each other.
@@ -121,9 +124,9 @@ def plan(run: Run, measured: Mapping[str, Lengths] | None = None) -> Plan:
     lengths = {stream.name: _mean_lengths(stream, measured) for stream in run.streams}
     tokens = {s.name: s.sequences_per_step * lengths[s.name].tokens for s in run.streams}
     tokens_per_step = sum(tokens.values())
-    flops_per_step = sum(
-        _flops(run, stream.sequences_per_step, lengths[stream.name]) for stream in run.streams
-    )
+    is_cut = shapes is not None
+    shapes = planned_shapes(run, measured) if shapes is None else shapes
+    flops_per_step = round(sum(_mean_flops(run, steps) for steps in shapes.values()))
     return Plan(
         name=run.name,
         steps=run.train.steps,
@@ -135,6 +138,8 @@ def plan(run: Run, measured: Mapping[str, Lengths] | None = None) -> Plan:
                 tokens_per_step=tokens[stream.name],
                 share=tokens[stream.name] / tokens_per_step,
                 images_per_step=stream.sequences_per_step * lengths[stream.name].images,
+                micro_batches_per_step=_mean_count(shapes[stream.name]),
+                padding=_padding(shapes[stream.name]) if is_cut else None,
                 is_measured=_is_measured(stream, measured),
                 corpora=_corpora(run, stream, measured),
             )
@@ -146,13 +151,24 @@ def plan(run: Run, measured: Mapping[str, Lengths] | None = None) -> Plan:
         stated_total_tokens=run.stated_total_tokens,
         parameters=_parameters(run),
         num_parameters=sum(_parameters(run).values()),
-        memory=max(
-            (_memory(run, s.sequences_per_step, lengths[s.name]) for s in run.streams),
-            key=lambda memory: memory.total,
-        ),
+        num_processes=num_processes,
+        memory=footprint(run, shapes, num_processes=num_processes),
         flops_per_step=flops_per_step,
         total_flops=flops_per_step * run.train.steps,
     )
+
+
+def planned_shapes(
+    run: Run, measured: Mapping[str, Lengths] | None = None
+) -> dict[str, list[list[Shape]]]:
+    """Micro-batches of a step whose rows have the mean lengths.
+
+    Args:
+        run: The run.
+        measured: As of :func:`plan`.
+    """
+    lengths = {stream.name: _mean_lengths(stream, measured or {}) for stream in run.streams}
+    return stated_shapes(run, lengths)
 
 
 def _is_measured(stream: Stream, measured: Mapping[str, Lengths]) -> bool:
@@ -197,32 +213,38 @@ def _corpora(run: Run, stream: Stream, measured: Mapping[str, Lengths]) -> tuple
     return tuple(plans)
 
 
-def _flops(run: Run, sequences: int, lengths: Lengths) -> int:
-    images = round(sequences * lengths.images)
-    tokens = round(lengths.tokens)
-    # <image> and the slots are not predicted; </image> is not either
-    silent = images * (run.layout.num_image_tokens + 2)
+def _mean_flops(run: Run, steps: Sequence[Sequence[Shape]]) -> float:
+    """Of a stream's part of a step."""
+    return sum(shape_flops(run, shape) for step in steps for shape in step) / len(steps)
+
+
+def shape_flops(run: Run, shape: Shape) -> int:
+    """Operations of a micro-batch, of what is real in it.
+
+    Args:
+        run: The run.
+        shape: Of the micro-batch.
+    """
+    if run.train.objective == "regions":
+        vision = run.model.vision
+        return 0 if vision is None else 3 * shape.images * tower_flops(vision)
     return flops_of(
         run.train,
         run.model,
-        tokens=tokens,
-        batch=sequences,
-        images=images,
-        loss_tokens=max(0, sequences * tokens - silent),
+        tokens=shape.real_tokens,
+        pairs=shape.pairs,
+        images=shape.images,
+        loss_tokens=shape.loss_tokens,
     )
 
 
-def _memory(run: Run, sequences: int, lengths: Lengths) -> TrainingMemory:
-    """Of a micro-batch of a stream, as large as the limit and the step allow."""
-    tokens = round(lengths.tokens)
-    batch = max(1, min(sequences, run.train.micro_batch_tokens // tokens))
-    return memory_of(
-        run.train,
-        run.model,
-        tokens=tokens,
-        batch=batch,
-        images=round(batch * lengths.images),
-    )
+def _mean_count(steps: Sequence[Sequence[Shape]]) -> float:
+    return sum(map(len, steps)) / len(steps)
+
+
+def _padding(steps: Sequence[Sequence[Shape]]) -> float:
+    shapes = [shape for step in steps for shape in step]
+    return 1.0 - sum(s.real_tokens for s in shapes) / sum(s.positions for s in shapes)
 
 
 def _parameters(run: Run) -> dict[str, int]:

@@ -1,9 +1,10 @@
 """Whether a run can start: all that it reads is looked at before a GPU is touched.
 
-The parts of the run against each other, the tokenizer, the model folder it starts from, and every
-corpus of every stream, held-out ones too: each as `kosmos data check` looks at a folder of shards,
-with the stream's own packing, lengths and error budget; then what only the run knows: corpora too
-short for a step, held-out documents that are trained on, and lengths other than it states.
+The parts of the run against each other, settings without effect, the tokenizer, the model folder it
+starts from, and every corpus of every stream, held-out ones too: each as `kosmos data check` looks
+at a folder of shards, with the stream's own packing, lengths and error budget; then what only the
+run knows: corpora too short for a step, held-out documents that are trained on, and lengths other
+than it states.
 """
 
 import math
@@ -19,6 +20,7 @@ from kosmos.errors import KosmosError
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.adopt import check_start_folder
 from kosmos.train.config import Run, check_run
+from kosmos.train.doubts import doubts
 from kosmos.train.start import check_start
 
 _RUN = "run"
@@ -45,6 +47,8 @@ def check_ready(
     tokenizer = _tokenizer(run, findings)
     with _told(findings, _RUN):
         check_run(run, vocabulary_size=None if tokenizer is None else tokenizer.vocabulary.size)
+    for doubt in doubts(run):
+        findings.add("warning", doubt.setting, doubt.what, hint=doubt.hint)
     if run.train.start_from and tokenizer is not None:
         with _told(findings, "train.start_from"):
             is_entire = run.train.adapter is not None

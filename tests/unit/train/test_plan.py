@@ -14,8 +14,9 @@ from kosmos.recipes.kosmos1 import kosmos1
 from kosmos.recipes.kosmos2 import kosmos2
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run
-from kosmos.train.measure import measured_lengths
-from kosmos.train.plan import Lengths, plan
+from kosmos.train.measure import indices_of, measured_lengths
+from kosmos.train.plan import plan
+from kosmos.train.shapes import Lengths
 
 
 def test_kosmos1_adds_up_to_what_the_paper_states() -> None:
@@ -73,7 +74,7 @@ def test_measured_lengths_replace_the_stated_ones(
         micro_batch_tokens=128,
         cache_folder=cache_folder,
     )
-    result = plan(run, measured_lengths(run, cache_folder))
+    result = plan(run, measured_lengths(indices_of(run, cache_folder)))
     assert all(stream.is_measured for stream in result.streams)
     # an epoch of captions, 30 documents of 4 a step, holds what the plan says on average
     steps = [loader.step(step) for step in range(15)]
@@ -92,7 +93,7 @@ def test_some_streams_may_be_measured_and_others_stated(run: Run) -> None:
 
 def test_without_any_index_measuring_is_an_error(run: Run, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected the index of one of the run's streams"):
-        measured_lengths(run, tmp_path)
+        indices_of(run, tmp_path)
 
 
 @pytest.mark.parametrize(
