@@ -8,52 +8,16 @@ unigram baseline. Nothing but Pillow is needed, so that a log's picture can be m
 import argparse
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from kosmos.files import read_jsonl
+from kosmos.train.curves import Curve, read_curves, running_mean
 
 WIDTH, HEIGHT = 420, 260
 LEFT, RIGHT, TOP, BOTTOM = 42, 12, 30, 26
 COLUMNS = 4
 INK, PALE, GRID, HELDOUT, BASELINE = "#1f3b6f", "#b9c8e4", "#e3e3e3", "#c2410c", "#6b7280"
-
-Points = list[tuple[float, float]]
-
-
-@dataclass
-class Curve:
-    """The points of one stream."""
-
-    train: Points = field(default_factory=list)
-    """Step and loss."""
-    heldout: Points = field(default_factory=list)
-    """Step and held-out loss."""
-    unigram: float | None = None
-    """Held-out loss of token frequencies."""
-
-
-def read_curves(metrics: Path) -> dict[str, Curve]:
-    """Points of every stream of a run, in the order of the run.
-
-    Args:
-        metrics: A metrics.jsonl.
-    """
-    curves: dict[str, Curve] = {}
-    for record in read_jsonl(metrics):
-        assert isinstance(record, dict)
-        losses, unigram = record["losses"], record.get("unigram", {})
-        assert isinstance(losses, dict)
-        assert isinstance(unigram, dict)
-        for stream, loss in losses.items():
-            curve = curves.setdefault(stream, Curve())
-            points = curve.heldout if record["kind"] == "heldout" else curve.train
-            points.append((float(record["step"]), float(loss)))  # type: ignore[arg-type]
-        for stream, loss in unigram.items():
-            curves[stream].unigram = float(loss)  # type: ignore[arg-type]
-    return curves
 
 
 def draw_curves(curves: dict[str, Curve], *, window: int = 10) -> Image.Image:
@@ -70,15 +34,6 @@ def draw_curves(curves: dict[str, Curve], *, window: int = 10) -> Image.Image:
         panel = _panel(stream, curve, window)
         sheet.paste(panel, (place % columns * WIDTH, place // columns * HEIGHT))
     return sheet
-
-
-def running_mean(points: Points, window: int) -> Points:
-    """Mean of up to ``window`` points that end at each point."""
-    values = [value for _, value in points]
-    return [
-        (step, math.fsum(values[max(0, i + 1 - window) : i + 1]) / min(window, i + 1))
-        for i, (step, _) in enumerate(points)
-    ]
 
 
 def _panel(stream: str, curve: Curve, window: int) -> Image.Image:

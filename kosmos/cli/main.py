@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "recipe": "List recipes, or show one as JSON.",
     "plan": "Compute what a run takes, before it runs.",
     "train": "Train a recipe, or a run.json again.",
+    "card": "Write the page of a run: what ran, on what, how it went.",
     "caption": "Say what is in a picture.",
     "ask": "Answer a question about a picture.",
     "ground": "Caption a picture and say where things are.",

@@ -20,9 +20,11 @@ def command(recipe: str, out: Path, assignments: tuple[str, ...], resume: bool) 
 
     On several processes: torchrun --nproc-per-node 8 -m kosmos train RECIPE --out DIR --resume
     """
-    from kosmos.recipes.table import make_run
+    from kosmos.recipes.table import RECIPES, make_run
     from kosmos.train.trainer import train
 
-    folder = train(make_run(recipe, assignments), out=out, resume=resume)
+    run = make_run(recipe, assignments)
+    base = RECIPES[run.name]() if run.name in RECIPES else None
+    folder = train(run, out=out, resume=resume, recipe=base)
     if os.environ.get("RANK", "0") == "0":  # of several processes the first speaks
         click.echo(folder)

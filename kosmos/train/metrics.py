@@ -112,21 +112,28 @@ def _finite(value: Json) -> Json:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def whole_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The records of a log and their lines, without a last one that was torn by a kill.
+
+    Args:
+        path: The log; one that is not there has no records.
+    """
+    if not path.exists():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            yield line, json.loads(line)
+
+
 def keep_until(path: Path, step: int) -> None:
     """Drop a file's records after a step, and a last line that was torn by a kill."""
     if not path.exists():
         return
-    kept = []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    for line in lines:
-        try:
-            # a run that begins again measures even what was before its first step
-            if step and json.loads(line)["step"] <= step:
-                kept.append(line)
-        except json.JSONDecodeError:
-            continue
-    if len(kept) < len(lines):
-        write_text(path, "".join(f"{line}\n" for line in kept))
+    # a run that begins again measures even what was before its first step
+    kept = [line for line, record in whole_records(path) if step and record["step"] <= step]
+    text = "".join(f"{line}\n" for line in kept)
+    if text != path.read_text(encoding="utf-8"):
+        write_text(path, text)
 
 
 def _open_board(folder: Path, step: int) -> Any:  # noqa: ANN401

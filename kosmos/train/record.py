@@ -113,7 +113,7 @@ def check_same_run(recorded: Json, record: Json, *, where: str) -> None:
     Raises:
         CheckpointError: Naming every field that differs.
     """
-    old, new = dict(_leaves(recorded)), dict(_leaves(record))
+    old, new = dict(leaves(recorded)), dict(leaves(record))
     differing = [
         f"{name.removeprefix('run.')} was {old.get(name)!r} and is {new.get(name)!r}"
         for name in sorted(old.keys() | new.keys())
@@ -164,15 +164,15 @@ def _recorded_skips(recorded: Json) -> list[Json]:
     return steps
 
 
-def _leaves(value: Json, name: str = "") -> Iterator[tuple[str, Json]]:
+def leaves(value: Json, name: str = "") -> Iterator[tuple[str, Json]]:
     """Dotted names and values; elements of a list that have a name are called by it."""
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from _leaves(item, f"{name}.{key}" if name else key)
+            yield from leaves(item, f"{name}.{key}" if name else key)
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         for index, item in enumerate(value):
             assert isinstance(item, dict)
-            yield from _leaves(item, f"{name}.{item.get('name', index)}")
+            yield from leaves(item, f"{name}.{item.get('name', index)}")
         # the order of the streams is the order of the micro-batches
         yield f"{name}.order", [item.get("name") for item in value if isinstance(item, dict)]
     else:

@@ -7,11 +7,13 @@
         metrics.jsonl     a record per step, and held-out losses
         events.jsonl      steps that were not finite or far above the usual loss, with documents;
                           absent without any
-        tensorboard/      the same for TensorBoard
+        sessions.jsonl    when, where and by which command it was started
+        tensorboard/      metrics and held-out losses for TensorBoard
         checkpoints/      the latest few, see checkpoint.py
         index/            rows of the data, unless kept elsewhere
         model/            the trained model, when the last step is done
         adapter/          what LoRA learned, of a run with an adapter
+        card.md, card/    what ran, on what, how it went, how to repeat it; see card.py
 
 A killed run goes on from its last checkpoint as if nothing had happened: batches and dropout are
 functions of (seed, step), so with the same number of threads every later loss is the same to the
@@ -22,43 +24,37 @@ Of several processes the first writes and speaks; all do the same steps, and sto
 """
 
 import logging
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import FrameType
 
 from kosmos.data.batch import Batch
 from kosmos.data.config import skipped_steps
 from kosmos.data.loader import Loader
 from kosmos.data.mixture import data_step
-from kosmos.data.unigram import unigram_loss
 from kosmos.errors import CheckpointError, ConfigError, DataError
 from kosmos.files import Json, read_json, write_json
 from kosmos.logs import Progress
-from kosmos.model.initialize import initialize
-from kosmos.model.kosmos import Kosmos
 from kosmos.runtime import peak_memory_bytes
 from kosmos.text.tokenizer import Tokenizer
-from kosmos.train.adapter import attach
 from kosmos.train.adopt import check_start_folder
+from kosmos.train.assembly import assemble
 from kosmos.train.best import Best
 from kosmos.train.checkpoint import Checkpoints
 from kosmos.train.config import Run, check_run
-from kosmos.train.ending import leave_model
+from kosmos.train.ending import leave_card, leave_model
 from kosmos.train.events import EventsLog
+from kosmos.train.heldout import Heldout
 from kosmos.train.metrics import MetricsLog
-from kosmos.train.objectives import make_objective
-from kosmos.train.optimizer import make_optimizer
-from kosmos.train.parallel import Processes, joined, prepare_layers, split
+from kosmos.train.parallel import Processes, joined
 from kosmos.train.record import check_same_data, check_same_run, run_record
 from kosmos.train.schedule import learning_rate
-from kosmos.train.start import start_from
-from kosmos.train.step import StepResult, heldout_losses, nonfinite_error, training_step
-from kosmos.train.watching import Watch, shown
+from kosmos.train.step import StepResult, nonfinite_error, training_step
+from kosmos.train.stopping import stop_requests
+from kosmos.train.watching import Watch, note_start, shown, tell_doubts
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +67,7 @@ def train(
     out: Path,
     resume: bool = False,
     cache_folder: Path | None = None,
+    recipe: Run | None = None,
     on_step: OnStep | None = None,
 ) -> Path:
     """Train a model.
@@ -82,6 +79,7 @@ def train(
         out: Run folder.
         resume: Go on from the last checkpoint in ``out``; from the start if there is none.
         cache_folder: Where indices of the data are kept; None: ``out/index``.
+        recipe: What the run came from, for its card to say what is different.
         on_step: Called with every training record.
 
     Returns:
@@ -94,6 +92,7 @@ def train(
         DataError: If data is missing, damaged or too much of it unusable, or a loss is not finite.
     """
     out = Path(out)
+    indices = cache_folder or out / "index"
     check_start_folder(run)
     if not run.tokenizer:
         raise ConfigError(
@@ -103,6 +102,8 @@ def train(
     tokenizer = Tokenizer.load(run.tokenizer, num_cells=run.num_cells)
     check_run(run, vocabulary_size=tokenizer.vocabulary.size)
     with joined(sharded=run.train.precision != "float32") as processes:
+        if processes.is_first:
+            tell_doubts(run, processes)
         if not resume and processes.first_of((out / "run.json").exists()):
             raise CheckpointError(
                 f"{out}: expected an empty run folder, found a run",
@@ -118,9 +119,14 @@ def train(
                 micro_batch_tokens=run.train.micro_batch_tokens,
                 heldout_sequences=run.train.heldout_sequences,
                 skipped=skipped_steps(run.train.skip_steps),
-                cache_folder=cache_folder or out / "index",
+                cache_folder=indices,
             )
-        return _Training(run, loader, out, processes, on_step).run_all()
+        training = _Training(run, loader, out, processes, on_step)
+        folder = training.run_all(index_folder=indices)
+        if processes.is_first:
+            leave_card(out, recipe=recipe)
+        processes.wait()
+        return folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,15 +164,15 @@ class _Training:
         )
         self.done = _Done()
         self.best = Best()
-        _check_images(run, loader)
-        self._unigram: dict[str, float] = {}
         self._began_s = 0.0
         self._skipped_in_a_row = 0
 
-    def run_all(self) -> Path:
+    def run_all(self, *, index_folder: Path) -> Path:
         """Build or restore, train to the end, save the model."""
         self._prepare()
-        with self._logs() as (metrics, events), _stop_requests() as stop:
+        if self.processes.is_first:
+            note_start(self.out, self.processes, step=self.done.step, index_folder=index_folder)
+        with self._logs() as (metrics, events), stop_requests() as stop:
             try:
                 self._loop(metrics, events, stop)
             finally:
@@ -198,25 +204,12 @@ class _Training:
             where = str(self.checkpoints.path(steps[-1]))
             check_same_run(saved.get("made_by"), self.record, where=where)
             check_same_data(saved["made_by"], run, num_done=steps[-1], where=where)
-        self.model = Kosmos(run.model)
-        initialize(self.model, run.seed)
-        adapter = run.train.adapter
-        # checkpoints of an adapter are without what it adapts
-        if run.train.start_from and (not steps or adapter is not None):
-            folder, is_entire = run.train.start_from, adapter is not None
-            start_from(self.model, self.loader.tokenizer, folder, entire=is_entire)
-        self.objective = make_objective(self.model, run.train, self.loader.tokenizer.vocabulary)
-        if adapter is not None:
-            attach(self.model, adapter, seed=run.seed)
-        module = self.objective.module
-        module.to(processes.device).train()
-        prepare_layers(module, recompute=run.train.recompute, compiled=run.train.compile)
-        if processes.are_joined:
-            split(module, precision=run.train.precision, methods=self.objective.methods)
-        self.optimizer = make_optimizer(module, run.train)
+        assembly = assemble(run, self.loader, processes, is_resumed=bool(steps))
+        self.model, self.objective, self.optimizer = assembly
         self.watch = Watch(run.train, self.objective, processes)
+        self.heldout = Heldout(run, self.loader, self.objective)
         if steps:
-            self.checkpoints.load(steps[-1], module, self.optimizer)
+            self.checkpoints.load(steps[-1], self.objective.module, self.optimizer)
             done = saved["done"]
             assert isinstance(done, dict)
             self.done = _Done(**done)  # type: ignore[arg-type]
@@ -336,13 +329,7 @@ class _Training:
 
     def _heldout(self, metrics: MetricsLog | None) -> None:
         """Score held-out data beside the unigram baseline; streams without any have no entry."""
-        losses: dict[str, Json] = {}
-        for name in self.loader.heldout_streams:
-            batches = self.loader.heldout(name)
-            losses |= heldout_losses(self.objective, batches)
-            if name not in self._unigram and self.run.train.objective == "next-token":
-                counts = self.loader.token_counts(name)
-                self._unigram[name] = unigram_loss(counts, batches)
+        losses = self.heldout.measure()
         if losses and metrics is not None:
             metrics.write(
                 {
@@ -350,13 +337,12 @@ class _Training:
                     "step": self.done.step,
                     "tokens": self.done.tokens,
                     "wall_s": round(time.monotonic() - self._began_s, 3),
-                    "losses": losses,
-                    "unigram": dict(self._unigram),
+                    "losses": dict(losses),
+                    "unigram": dict(self.heldout.unigram),
                 }
             )
-
         if losses:
-            self.best = self.best.after(self.done.step, losses)  # type: ignore[arg-type]
+            self.best = self.best.after(self.done.step, losses)
             if self.processes.is_first:
                 told = ", ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
                 mark = ", the best so far" if self.best.step == self.done.step > 0 else ""
@@ -404,40 +390,3 @@ def _read(batches: Iterator[Sequence[Batch]], step: int) -> Sequence[Batch]:
             or "put the data back as it was and use --resume, which goes on from "
             "the last checkpoint",
         ) from error
-
-
-def _check_images(run: Run, loader: Loader) -> None:
-    if run.model.vision is not None:
-        return
-    for name, index in loader.indices.items():
-        if index.num_images:
-            raise ConfigError(
-                f"streams.{name}: expected text alone for a language model, found "
-                f"{index.num_images} pictures",
-                hint="give the model a vision tower, or drop the stream",
-            )
-
-
-@contextmanager
-def _stop_requests() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set; a second one interrupts at once.
-
-    Only the main thread may handle signals; elsewhere the event is never set.
-    """
-    stop = threading.Event()
-
-    def request(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        _log.info("stopping after this step; once more to stop at once")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

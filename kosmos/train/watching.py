@@ -1,20 +1,23 @@
-"""What is measured of every step and said of it: the record, the spikes, the figures shown.
+"""What is said of a run: doubts before it, then the record, the spikes and the figures of a step.
 
 Every process measures itself; records are of all of them, and each process gets the same.
 """
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 from kosmos.data.batch import Batch
 from kosmos.files import Json
 from kosmos.runtime import peak_memory_bytes
-from kosmos.train.config import TrainConfig
+from kosmos.train.config import Run, TrainConfig
+from kosmos.train.doubts import Machine, doubts, this_processor
 from kosmos.train.events import EventsLog
 from kosmos.train.objectives import Objective
 from kosmos.train.parallel import Processes
+from kosmos.train.sessions import note_session
 from kosmos.train.spikes import SpikeWatch, worst_documents
 from kosmos.train.step import StepResult
 from kosmos.train.utilisation import peak_flops_per_s
@@ -99,6 +102,49 @@ class Watch:
                 *(step, spike.stream, spike.loss, spike.usual),
                 ", ".join(f"{d.id!r} {d.loss:.3g}" for d in documents[:3]) or "none",
             )
+
+
+def tell_doubts(run: Run, processes: Processes) -> None:
+    """Warn of settings that are probably not meant so, on what the run is on.
+
+    Args:
+        run: Whose parts fit each other.
+        processes: All that will train it.
+    """
+    for doubt in doubts(run, _machine(processes)):
+        _log.warning("%s: %s; hint: %s", doubt.setting, doubt.what, doubt.hint)
+
+
+def note_start(folder: Path, processes: Processes, *, step: int, index_folder: Path) -> None:
+    """Note in sessions.jsonl that a run is starting.
+
+    Args:
+        folder: Run folder.
+        processes: All that train it.
+        step: Steps that are done.
+        index_folder: Where the indices of its data are.
+    """
+    device = processes.device
+    note_session(
+        folder,
+        step=step,
+        index_folder=index_folder,
+        num_processes=processes.size,
+        num_threads=torch.get_num_threads(),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+    )
+
+
+def _machine(processes: Processes) -> Machine:
+    device = processes.device
+    if device.type != "cuda":
+        return this_processor(num_processes=processes.size)
+    return Machine(
+        is_gpu=True,
+        memory_bytes=torch.cuda.get_device_properties(device).total_memory,
+        has_bfloat16=torch.cuda.is_bf16_supported(including_emulation=False),
+        num_processes=processes.size,
+    )
 
 
 def shown(record: dict[str, Json]) -> dict[str, str | float]:

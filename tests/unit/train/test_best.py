@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kosmos.config import replace
 from kosmos.errors import ConfigError
 from kosmos.files import Json
-from kosmos.train import trainer
+from kosmos.train import heldout
 from kosmos.train.best import Best
 from kosmos.train.config import Run, check_run
 from kosmos.train.trainer import train
@@ -59,7 +59,7 @@ def keeping(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
     told: Callable[..., dict[str, float]] = lambda objective, batches: {  # noqa: E731
         "captions": LOSSES[_Steps.done]
     }
-    monkeypatch.setattr(trainer, "heldout_losses", told)
+    monkeypatch.setattr(heldout, "heldout_losses", told)
     return replace(
         run,
         {
