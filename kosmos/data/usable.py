@@ -1,7 +1,8 @@
 """Whether a document can be trained on, and under which name it is left out if it cannot.
 
 - *unreadable image*: a picture does not decode
-- *cannot be encoded*: boxes outside their image, markup that does not parse, no words
+- *cannot be encoded*: boxes outside their image, markup that does not parse, location tokens that
+  were written for another grid, no words
 - *too long*: more tokens than a row; in full-sentence rows a line with pictures, which is not cut
 - *nothing to learn*: loss falls on no token
 
@@ -54,6 +55,12 @@ def encode_usable(
         max_tokens: Longest row.
         decode_images: Whether pictures are decoded, every pixel, or only their headers read.
     """
+    num_cells, written_for = tokenizer.vocabulary.num_cells, doc.meta.get("num_cells")
+    if layout.ground and num_cells and written_for not in (None, num_cells):
+        message = (
+            f"location tokens of a grid of {num_cells} cells a side, found one of {written_for}"
+        )
+        return Objection("cannot be encoded", f"document {doc.id!r}: expected {message}")
     try:
         encoded = encode(doc, tokenizer, layout=layout, image=image, complete=True)
         for place, picture in enumerate(doc.images if decode_images else ()):

@@ -154,6 +154,26 @@ def test_unusable_documents_are_counted_under_a_reason_and_listed(
     assert "expected at most 64 tokens, found" in str(listed[1])
 
 
+def test_location_tokens_that_were_written_for_another_grid_are_refused(
+    tmp_path: Path, run: Run, tokenizer: Tokenizer
+) -> None:
+    num_cells = tokenizer.vocabulary.num_cells
+
+    def document(cells: int) -> Document:
+        # a cell that every grid has
+        star = "<phrase>star</phrase><object><patch_index_0000><patch_index_0000></object>"
+        words = Text(f"<grounding>a {star}")
+        parts = [Image(picture(np.random.default_rng(cells))), words]
+        return Document(parts, id=f"grid-{cells}", meta={"num_cells": cells})
+
+    docs = [document(num_cells), document(2 * num_cells)]
+    stream = stream_of(tmp_path / "docs", docs, max_unusable=0.5)
+    index = build(stream, run, tokenizer, tmp_path / "index")
+    assert index.unusable == {"cannot be encoded": 1}
+    (listed,) = read_jsonl(index.folder / "unusable.jsonl")
+    assert f"a grid of {num_cells} cells a side, found one of {2 * num_cells}" in str(listed)
+
+
 def test_too_many_unusable_documents_stop_the_run_and_say_where_they_are_listed(
     tmp_path: Path, run: Run, tokenizer: Tokenizer
 ) -> None:
