@@ -10,8 +10,8 @@ A fenced block says in its info string what may be done with it::
 
 A comment before a block, ``<!-- run with: --limit 2 -->``, is added to its commands when they are
 run, so that what a page shows at full size is still run. Commands are ``kosmos`` with ``<``, ``>``
-and ``*``, and ``cd``. What counts as printed is stdout and the ``error:`` and ``hint:`` lines of
-stderr. ``...`` stands for anything.
+and ``*``, ``torchrun ... -m kosmos``, ``cd`` and ``rm -r``. What counts as printed is stdout and
+the ``error:`` and ``hint:`` lines of stderr. ``...`` stands for anything.
 
 ::
 
@@ -26,6 +26,7 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -35,6 +36,8 @@ from pathlib import Path
 from kosmos.cli.main import main as kosmos
 
 ROOT = Path(__file__).resolve().parents[1]
+STAGES = ("vision", "pretrain", "instruct", "evaluate")
+"""What the quickstart leaves of its runs."""
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _FENCE = re.compile(
     r"(?:<!-- run with: (?P<extra>.*?) -->\n)?```(?P<info>[^\n]*)\n(?P<body>.*?)^```$",
@@ -140,7 +143,7 @@ def _run_console(block: Block) -> str:
     parts = []
     for command, shown in commands_of(block.body):
         words = command.removeprefix("$ ").replace("\\\n", " ")
-        extra = "" if words.startswith("cd ") else block.extra
+        extra = "" if words.startswith(("cd ", "rm ")) else block.extra
         code, printed = _run_command(f"{words} {extra}")
         if (code != 0) != ("error: " in shown):
             raise ExampleError(f"line {block.line}: {words.strip()}: exit code {code}\n{printed}")
@@ -149,7 +152,7 @@ def _run_console(block: Block) -> str:
 
 
 def _run_command(line: str) -> tuple[int, str]:
-    """Run a kosmos command in this process; its exit code and what it printed."""
+    """Run a command, kosmos in this process; its exit code and what it printed."""
     words = [
         word
         for pattern in shlex.split(line, comments=True)
@@ -158,6 +161,12 @@ def _run_command(line: str) -> tuple[int, str]:
     if words[0] == "cd":
         os.chdir(words[1])
         return 0, ""
+    if words[:2] == ["rm", "-r"]:
+        for folder in words[2:]:
+            shutil.rmtree(folder)
+        return 0, ""
+    if words[0] == "torchrun":
+        return _run_torchrun(words[1:])
     if words[0] != "kosmos":
         raise ExampleError(f"expected a kosmos command, found {line!r}")
     files = {}
@@ -181,8 +190,31 @@ def _run_command(line: str) -> tuple[int, str]:
     if ">" in files:
         Path(files[">"]).write_text(printed, encoding="utf-8")
         printed = ""
-    talk = [t for t in err.getvalue().splitlines() if t.startswith(("error: ", "hint: "))]
-    return code, printed + "".join(f"{line}\n" for line in talk)
+    return code, printed + _errors(err.getvalue())
+
+
+def _run_torchrun(words: list[str]) -> tuple[int, str]:
+    """Run torchrun on processes of one thread each, without GPUs."""
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *words],
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+            "PYTHONPATH": str(ROOT),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise ExampleError(f"torchrun {shlex.join(words)}: {done.stderr[-4000:]}")
+    return 0, done.stdout + _errors(done.stderr)
+
+
+def _errors(talk: str) -> str:
+    lines = [line for line in talk.splitlines() if line.startswith(("error: ", "hint: "))]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def lay_out(quickstart: Path, folder: Path) -> None:
@@ -190,7 +222,11 @@ def lay_out(quickstart: Path, folder: Path) -> None:
 
     Runs and indices stay behind: pages make their own.
     """
-    leave = shutil.ignore_patterns("vision", "pretrain", "instruct", "evaluate")
+
+    def leave(at: str, names: list[str]) -> list[str]:
+        # only there: the world has parts of such names too
+        return [*STAGES] if Path(at) == quickstart else []
+
     shutil.copytree(quickstart, folder / "quickstart", ignore=leave)
 
 

@@ -18,12 +18,13 @@ from kosmos.document.shards import ShardReader
 from kosmos.evaluate.suite import TASKS
 from kosmos.microcosm.config import MicrocosmConfig
 from kosmos.microcosm.dataset import make
-from kosmos.recipes.microcosm import NUM_PIECES
+from kosmos.recipes.microcosm import NUM_CELLS, NUM_PIECES
 from kosmos.recipes.table import RECIPES
+from kosmos.text.tokenizer import Tokenizer
 from kosmos.text.training import train_tokenizer
 from kosmos.weights.folder import save_model
 from tests.conventions.test_layers import ALLOWED
-from tests.tiny import tiny_config, tiny_image, tiny_layout, tiny_model, tiny_tokenizer
+from tests.tiny import tiny_config, tiny_image, tiny_layout, tiny_model
 from tools import examples, reference
 from tools.pages.config import CONFIG_ROOTS, reachable
 
@@ -62,13 +63,14 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for doc in ShardReader(part)
         for line in kosmos.parse_markup(doc.text, lenient=True).text.splitlines()
     ]
-    tokenizer = train_tokenizer(sorted(texts), num_pieces=NUM_PIECES)
-    (folder / "microcosm" / "tokenizer.model").write_bytes(tokenizer)
-    config = tiny_config(vocab_size=tiny_tokenizer().vocabulary.size)
+    file = folder / "microcosm" / "tokenizer.model"
+    file.write_bytes(train_tokenizer(sorted(texts), num_pieces=NUM_PIECES))
+    tokenizer = Tokenizer.load(file, num_cells=NUM_CELLS)
+    config = tiny_config(vocab_size=tokenizer.vocabulary.size)
     save_model(
         folder / "model",
         model=tiny_model(config),
-        tokenizer=tiny_tokenizer(),
+        tokenizer=tokenizer,
         image=tiny_image(config),
         layout=tiny_layout(config),
         provenance={"made by": "tests"},
