@@ -21,13 +21,15 @@ def kosmos1_instruct() -> Run:
     """
     base = kosmos1()
     text, captions, interleaved = base.streams
+    # the epochs that the paper states are of pre-training
+    corpora = tuple(replace(corpus, {"stated_epochs": 0.0}) for corpus in text.corpora)
     return replace(
         base,
         {
             "name": "kosmos1-instruct",
             "streams": (
                 Stream(name="instruct", path="", sequences_per_step=256, tokens_per_sequence=200.0),
-                replace(text, {"sequences_per_step": 32}),
+                replace(text, {"sequences_per_step": 32, "corpora": corpora}),
                 replace(captions, {"sequences_per_step": 768}),
                 replace(interleaved, {"sequences_per_step": 16}),
             ),
