@@ -76,13 +76,14 @@ def main() -> int:
     parser.add_argument("out", type=Path, help="folder for everything made")
     parser.add_argument("--base-steps", default=200, type=int)
     parser.add_argument("--steps", default=60, type=int)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="of data")
     parser.add_argument("--set", dest="assignments", action="append", default=[], metavar="N=V")
     args = parser.parse_args()
     data, out = args.data.resolve(), args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     _import(data, out)
     _pretrain(data, out, args.base_steps, args.assignments)
-    lines = [_finetune(out, kind, recipe, args.steps) for kind in KINDS for recipe in RECIPES]
+    lines = [_finetune(out, kind, recipe, args.steps) for kind in args.kinds for recipe in RECIPES]
     _merge(out)
     print_table(lines)
     _plan(out)

@@ -95,7 +95,7 @@ def test_the_vocabulary_is_the_ports(processor: Any) -> None:
         assert vocabulary.control_token(token_id) == token
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     markup_soup("ab c.,5\u00e9\u65e5\u00bd \n"),
     st.lists(st.tuples(st.sampled_from(TYPED), st.floats(0.0, 1.0))),
@@ -134,7 +134,7 @@ def test_decoded_text_is_the_ports(processor: Any, released: Tokenizer) -> None:
     assert hf_entities_of_ids(token_ids, released) == (caption, entities)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(markup_soup("ab c<>.,\u00e9 \n"))
 def test_entities_of_any_ids_are_the_ports_of_their_text(
     processor: Any, released: Tokenizer, text: str
@@ -145,7 +145,7 @@ def test_entities_of_any_ids_are_the_ports_of_their_text(
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(markups(words="ab c.,"))
 def test_well_formed_ids_have_the_ports_entities_from_ids_on(
     processor: Any, released: Tokenizer, markup: Markup

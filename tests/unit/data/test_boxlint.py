@@ -83,14 +83,14 @@ WRONG: dict[tuple[str, str], Wrong] = {
 
 
 @given(st.integers(0, 2**32), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_right_boxes_give_no_finding(seed: int, whole_pixels: bool) -> None:
     assert lint(true_boxes(seed, whole_pixels=whole_pixels)) is None
 
 
 @pytest.mark.parametrize("convention", WRONG, ids=" ".join)
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_boxes_written_in_a_wrong_convention_are_called_by_it(
     convention: tuple[str, str], seed: int
 ) -> None:
@@ -102,7 +102,7 @@ def test_boxes_written_in_a_wrong_convention_are_called_by_it(
 
 @pytest.mark.parametrize("convention", WRONG, ids=" ".join)
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_a_tenth_in_a_wrong_convention_is_called_by_it(
     convention: tuple[str, str], seed: int
 ) -> None:
@@ -114,7 +114,7 @@ def test_a_tenth_in_a_wrong_convention_is_called_by_it(
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_pixels_counted_from_one_are_told_from_pixels(seed: int) -> None:
     rows = true_boxes(seed, whole_pixels=True)
     ours = lint(rows, lambda b, w, h: _whole(_scaled(w, h, b)))
@@ -126,7 +126,7 @@ def test_pixels_counted_from_one_are_told_from_pixels(seed: int) -> None:
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_fractions_of_pixels_counted_from_one_are_a_warning(seed: int) -> None:
     verdict = lint(
         true_boxes(seed, whole_pixels=True),
@@ -137,7 +137,7 @@ def test_fractions_of_pixels_counted_from_one_are_a_warning(seed: int) -> None:
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_fractions_with_x_for_y_are_told_by_whole_pixels(seed: int) -> None:
     verdict = lint(true_boxes(seed, whole_pixels=True), lambda b, w, h: (b.y0, b.x0, b.y1, b.x1))
     assert verdict is not None

@@ -190,7 +190,7 @@ STRETCHES = st.lists(
 SKIPS = st.lists(st.integers(1, 12), max_size=2).map(lambda steps: tuple(map(str, steps)))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(MIXES, STRETCHES, SKIPS, st.sampled_from([48, 128, 10**6]))
 def test_ranks_kills_and_depth_change_no_bit_of_what_is_read(
     folders: dict[tuple[str, int], Path],
@@ -215,7 +215,7 @@ def test_ranks_kills_and_depth_change_no_bit_of_what_is_read(
     assert steps == [[digest(b) for b in loader.step(step)] for step in range(len(steps))]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(MIXES, st.lists(st.integers(1, 5), min_size=1, max_size=3))
 def test_within_an_epoch_nothing_is_read_twice_and_nothing_is_passed_over(
     folders: dict[tuple[str, int], Path],

@@ -37,7 +37,7 @@ def test_each_epoch_takes_every_row_once(num_rows: int, per_step: int, seed: int
         assert np.array_equal(np.sort(rows), np.arange(num_rows))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.lists(st.tuples(st.integers(1, 9), st.integers(1, 30)), min_size=1, max_size=5),
     st.integers(1, 12),
@@ -61,7 +61,7 @@ def test_each_epoch_of_each_corpus_takes_every_row_once(
             assert sorted(rows) == list(range(num_rows[corpus]))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.lists(st.tuples(st.integers(1, 9), st.integers(1, 30)), min_size=1, max_size=5),
     st.integers(0, 9),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kosmos.data.turns import MAX_PERIOD, Turns, whole_weights
@@ -11,7 +11,6 @@ WEIGHTS = st.lists(st.integers(1, 60), min_size=1, max_size=8)
 TABLE_20 = [21.8, 17.7, 16.2, 14.7, 10.6, 10.2, 5.4, 1.1, 1.0, 1.0, 0.2]
 
 
-@settings(deadline=None)
 @given(WEIGHTS, st.integers(0, 9))
 def test_before_any_place_a_corpus_is_less_than_two_turns_from_its_share(
     weights: list[int], seed: int
@@ -23,7 +22,6 @@ def test_before_any_place_a_corpus_is_less_than_two_turns_from_its_share(
     assert np.abs(taken - shares).max() < 2.0
 
 
-@settings(deadline=None)
 @given(WEIGHTS, st.integers(0, 9))
 def test_each_period_holds_exactly_the_weights(weights: list[int], seed: int) -> None:
     turns = Turns(weights, seed, "text")
@@ -33,7 +31,6 @@ def test_each_period_holds_exactly_the_weights(weights: list[int], seed: int) ->
         assert np.array_equal(counts * sum(weights), np.array(weights) * turns.period)
 
 
-@settings(deadline=None)
 @given(WEIGHTS, st.integers(0, 9), st.integers(0, 10**12))
 def test_a_corpus_takes_its_turns_in_order_and_places_finds_them(
     weights: list[int], seed: int, start: int
@@ -76,7 +73,6 @@ def test_weights_are_the_smallest_whole_numbers(weights: list[float], whole: lis
     assert whole_weights(weights) == whole
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=12))
 def test_rounded_weights_are_off_by_less_than_one_part_in_the_longest_period(
     weights: list[float],

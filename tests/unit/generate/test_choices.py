@@ -50,7 +50,7 @@ def test_the_trie_allows_what_filtering_the_list_allows(answers, data):
 
 
 @given(st.integers(0, 10**6), lists_of_answers, st.sampled_from(SEARCHES))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_every_reply_is_one_of_the_choices_and_says_which(seed, answers, search):
     generator = make_generator(TOKENIZER, make_model(TOKENIZER.vocabulary.size, seed=seed % 7))
     choices = Choices(TOKENIZER, answers)

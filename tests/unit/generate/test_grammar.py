@@ -100,7 +100,7 @@ def check(generator: Generator, prompt: str, reply: Reply, *, max_boxes: int = 9
     st.sampled_from(SEARCHES),
     st.sampled_from([None, 1, 2]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_reply_parses_and_drops_nothing(seed, prompt, limit, search, max_boxes):
     generator = MODELS[seed]
     grammar = GroundedGrammar(TOKENIZER, max_boxes=max_boxes)

@@ -220,7 +220,7 @@ def test_the_open_tail_starts_behind_the_last_image(tokenizer):
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_ids_make_a_reply_whose_boxes_lie_in_the_picture(tokenizer, data):
     vocabulary = tokenizer.vocabulary
     some = st.sampled_from(range(vocabulary.size - 22, vocabulary.size)) | st.integers(
@@ -254,7 +254,7 @@ def test_any_ids_make_a_reply_whose_boxes_lie_in_the_picture(tokenizer, data):
     boxes(),
     st.tuples(st.integers(1, 300), st.integers(1, 300)),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_box_that_training_writes_comes_back_within_a_cell_of_the_original(
     tokenizer, config, box, size
 ):

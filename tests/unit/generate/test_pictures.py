@@ -123,7 +123,7 @@ def test_soft_tokens_are_those_of_the_model(generator, pictures):
 
 
 @given(asked=st.lists(st.integers(0, 5), max_size=25), room=st.integers(0, 4))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_bytes_are_bounded_and_what_was_used_last_is_kept(asked, room):
     engine = make_generator(
         small_tokenizer(), make_model(small_tokenizer().vocabulary.size, seed=3)

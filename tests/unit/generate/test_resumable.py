@@ -58,7 +58,7 @@ def test_a_name_that_is_not_utf_8_survives(tmp_path):
 
 
 @given(cut=st.integers(0, 120), again=st.integers(0, 120))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_file_cut_anywhere_is_repaired_and_completed(tmp_path_factory, cut, again):
     path = tmp_path_factory.mktemp("cut") / "out.jsonl"
     names = ["a", "b", "c"]

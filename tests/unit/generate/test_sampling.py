@@ -32,7 +32,7 @@ def test_draws_have_the_frequencies_of_the_distribution():
 
 
 @given(st.integers(0, 10**6), st.integers(1, 9), st.floats(0.05, 1.0), st.floats(0.0, 0.999999))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_drawn_token_lies_in_top_k_and_top_p(seed, top_k, top_p, number):
     values = log_probs(1, 9, seed)
     decoding = Decoding(temperature=1.3, top_k=top_k, top_p=top_p)
@@ -51,7 +51,7 @@ def test_a_drawn_token_lies_in_top_k_and_top_p(seed, top_k, top_p, number):
     st.sampled_from([1.0, 0.9, 0.5, 0.01]),
     st.sampled_from([None, 1, 4]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_looking_at_the_likeliest_first_draws_what_sorting_all_draws(
     seed, temperature, top_k, top_p, steps
 ):

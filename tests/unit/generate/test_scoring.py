@@ -130,7 +130,7 @@ WORDS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(candidates=st.lists(WORDS, min_size=1, max_size=8), batch_tokens=st.integers(1, 200))
 def test_any_candidates_behind_any_prompts_score_as_each_alone(
     generator, prompt, candidates, batch_tokens

@@ -134,7 +134,7 @@ PROMPTS = [[0, 5], [0, 6, 7, 8], [0], [0, 9, 9]]
         ]
     ),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_one_beam_is_greedy(seed, ending, options):
     early_stopping, length_penalty = ending
     greedy = run(PROMPTS, seed=seed, eos=1.0, **options)
@@ -156,7 +156,7 @@ def test_one_beam_is_greedy(seed, ending, options):
     st.sampled_from([(), ("to",)]),
     st.booleans(),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_enough_beams_find_the_best_of_all_replies(seed, penalty, stop, score_prompt):
     decoding = Decoding(
         max_new_tokens=3,
@@ -326,7 +326,7 @@ def test_counting_the_prompt_changes_what_length_is_worth():
 
 
 @given(st.integers(0, 10**6), st.integers(1, 5), st.sampled_from([4999, 5120, 700]), st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_best_of_many_tokens_are_those_of_a_sort(seed, count, vocab, is_constrained):
     values = torch.randn(3, vocab, generator=torch.Generator().manual_seed(seed))
     if is_constrained:

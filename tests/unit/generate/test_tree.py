@@ -53,7 +53,7 @@ def model(request, tokenizer) -> Generator:
     return make_generator(tokenizer, model)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(groups=GROUPS)
 @torch.inference_mode()
 def test_states_along_each_sequence_are_those_of_reading_it_alone(model, groups):
@@ -69,7 +69,7 @@ def test_states_along_each_sequence_are_those_of_reading_it_alone(model, groups)
         assert (reading.ends()[index] - alone[-1]).abs().max() < TOLERANCE
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(group=st.lists(SYMBOLS, min_size=1, max_size=5))
 def test_a_tree_holds_every_sequence_and_every_beginning_once(group):
     sequences = [sequence(symbols) for symbols in group]

@@ -71,7 +71,7 @@ STOPS = [(), ("a",), ("on it",), (" d", "</phrase>"), ("</object>",), ("it<phras
 
 
 @given(data=st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_pieces_add_up_to_the_reply(data):
     tokenizer = byte_tokenizer()
     vocabulary = tokenizer.vocabulary

@@ -67,7 +67,7 @@ class Counting:
 
 
 @given(count=st.integers(0, 100), batch_size=st.integers(1, 5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_windows_give_every_item_its_answer_once(count, batch_size):
     items = [item(str(index), "a") for index in range(count)]
     engine = Counting()
@@ -82,7 +82,7 @@ def test_windows_give_every_item_its_answer_once(count, batch_size):
     shapes=st.lists(st.tuples(st.integers(0, 3), st.sampled_from(WORDS)), max_size=12),
     most=st.integers(1, 5),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_batches_have_every_prompt_once_and_no_more_than_they_may(shapes, most):
     engine = make_generator(
         small_tokenizer(), make_model(small_tokenizer().vocabulary.size, seed=3)

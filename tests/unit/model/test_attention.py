@@ -44,7 +44,7 @@ def test_a_sequence_in_two_parts_takes_the_mask():
     ]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=5), min_size=1, max_size=3))
 def test_sequences_attended_to_apart_are_those_of_the_mask(rows):
     tokens = max(map(sum, rows))

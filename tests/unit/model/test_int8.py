@@ -61,7 +61,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(bad):
         quantize_layers(layers)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     inputs=st.sampled_from([1, 24, 31, 32, 64, 96, 100]),
     outputs=st.integers(1, 70),

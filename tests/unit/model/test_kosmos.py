@@ -174,7 +174,7 @@ def test_a_language_model_refuses_images():
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.integers(0, 10))
 def test_a_cached_row_read_in_any_pieces_is_the_whole_row(positions, pieces, spare):
     model, tokens = MODELS[positions], sum(pieces)
@@ -187,7 +187,7 @@ def test_a_cached_row_read_in_any_pieces_is_the_whole_row(positions, pieces, spa
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.integers(1, 9), min_size=3, max_size=3),
     st.lists(st.integers(1, 4), min_size=1, max_size=4),
@@ -249,7 +249,7 @@ def _packed(lengths, tokens):
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(0, 3))
 def test_isolated_sequences_packed_in_a_row_are_the_separate_ones(positions, lengths, pad):
     model, tokens = MODELS[positions], sum(lengths) + pad
@@ -264,7 +264,7 @@ def test_isolated_sequences_packed_in_a_row_are_the_separate_ones(positions, len
     assert packed.isfinite().all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=4), st.data())
 def test_changing_one_sequence_moves_no_other(lengths, data):
     model, tokens = MODELS["xpos"], sum(lengths)

@@ -24,7 +24,7 @@ def _plain(hidden, head, targets, weights):
     return (losses * weights.flatten()).sum()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(1, 3), st.integers(1, 9), st.integers(1, 12), st.integers(1, 30), st.integers(0, 99)
 )

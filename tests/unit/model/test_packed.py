@@ -29,7 +29,7 @@ def noise(*shape, seed=0, dtype=torch.float32):
 
 
 @needs_kernels
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     inputs=st.integers(1, 130),
     outputs=st.integers(1, 130),

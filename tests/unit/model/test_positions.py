@@ -77,7 +77,7 @@ def test_xpos_decay_rates_are_the_published_ones():
     assert zeta[-1] == pytest.approx(0.977679, abs=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(0, 3000), st.integers(0, 3000), st.integers(-500, 3000), st.integers(-4096, 4096)
 )

@@ -1,6 +1,7 @@
 """Ids are read as their text is, faster, and positions point back at them."""
 
 import dataclasses
+import functools
 import re
 
 import pytest
@@ -15,6 +16,7 @@ from kosmos.text.tokenizer import Tokenizer
 from tests.strategies import markup_soup, markups
 
 
+@functools.cache  # a strategy that is made anew for every example was called flaky once
 def any_ids(tokenizer: Tokenizer) -> st.SearchStrategy[list[int]]:
     """Ids in any order, many of them grounding tokens, often in an order that means something."""
     vocabulary = tokenizer.vocabulary
@@ -68,12 +70,16 @@ def test_so_do_bytes_of_characters(byte_tokenizer: Tokenizer, data: st.DataObjec
     check(data.draw(any_ids(byte_tokenizer)), byte_tokenizer)
 
 
+@pytest.fixture(scope="module")
+def fine_tokenizer(model_bytes: bytes) -> Tokenizer:
+    return Tokenizer.from_bytes(model_bytes, num_cells=50)
+
+
 @given(data=st.data())
 def test_so_does_a_grid_with_more_locations_than_signs(
-    model_bytes: bytes, data: st.DataObject
+    fine_tokenizer: Tokenizer, data: st.DataObject
 ) -> None:
-    fine = Tokenizer.from_bytes(model_bytes, num_cells=50)
-    check(data.draw(any_ids(fine)), fine)
+    check(data.draw(any_ids(fine_tokenizer)), fine_tokenizer)
 
 
 @given(markups())

@@ -98,7 +98,7 @@ def failed(report: LeakReport) -> list[str]:
     return [check.name for check in report.checks if check.passed is False]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(docs=documents, positions=st.sampled_from(("sinusoidal", "xpos")))
 def test_isolated_rows_do_not_leak_and_their_positions_restart(
     docs: list[Document], positions: str
@@ -115,7 +115,7 @@ def test_isolated_rows_do_not_leak_and_their_positions_restart(
         assert not batch.positions[row, starts].any()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(docs=documents, positions=st.sampled_from(("sinusoidal", "xpos")))
 def test_in_full_sentences_later_documents_see_earlier_ones_and_never_the_other_way(
     docs: list[Document], positions: str

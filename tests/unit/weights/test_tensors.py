@@ -42,7 +42,7 @@ def test_written_tensors_are_listed_and_read(tmp_path):
         assert torch.equal(read_tensor(stored[name]), value)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(limit=st.integers(1, 6000))
 def test_shards_hold_everything_and_none_is_too_large(tmp_path_factory, limit):
     folder = tmp_path_factory.mktemp("shards")

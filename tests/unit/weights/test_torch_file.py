@@ -36,7 +36,7 @@ def write_zip(file: Path, pickled: bytes, *, compression: int = zipfile.ZIP_STOR
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     shapes=st.lists(st.lists(st.integers(0, 5), max_size=3), min_size=1, max_size=4),
     dtype=st.sampled_from(DTYPES),
@@ -181,7 +181,7 @@ def test_pickles_that_do_not_work_are_refused_as_the_files_fault(tmp_path, pickl
     assert "nothing in it was run" in caught.value.hint
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_a_damaged_pickle_is_read_or_refused_and_never_runs(tmp_path_factory, data):
     content = {"a": Harm(sys.exit, "it ran"), "b": argparse.Namespace(c=[1, 2.5, "x"])}

@@ -62,7 +62,7 @@ def test_no_more_than_a_row_group_is_read_at_a_time(
     assert asked == [[0], [1], [2]]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     rows=st.lists(st.tuples(st.text(max_size=5), st.lists(st.floats(0, 1), max_size=3)), max_size=9)
 )

@@ -78,7 +78,7 @@ def test_a_file_that_is_cut_says_so(tmp_path: Path) -> None:
     assert tally.counts("bad") == {"row with too few columns": 1}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(captions=st.lists(st.text("ab \t\n\r\"'\u00e9\u2028", max_size=8), max_size=6))
 def test_no_caption_is_ever_split_or_mixed_up(
     captions: list[str], tmp_path_factory: pytest.TempPathFactory
