@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
@@ -45,6 +46,7 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _LAYERS = "layers"
+_LONG = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,8 @@ class Processes:
     """Whether they can talk, and so whether weights can be split."""
     group: dist.ProcessGroup | None = None
     """Through which they talk; None: the one of all of torch."""
+    store: Store | None = None
+    """Where they found each other and can leave word; None: there is one of them."""
 
     @property
     def is_first(self) -> bool:
@@ -111,13 +115,20 @@ class Processes:
         return replace(self, group=line, device=torch.device("cpu"))
 
     @contextmanager
-    def one_before_the_others(self) -> Iterator[None]:
-        """The first process alone, then all others: what it leaves on the disk, they find."""
-        if not self.is_first:
-            self.wait()
+    def one_before_the_others(self, what: str) -> Iterator[None]:
+        """The first process alone, then all others: what it leaves on the disk, they find.
+
+        They wait as long as it takes. A collective would give up after ten minutes on GPUs, and
+        the index of a large corpus takes hours.
+
+        Args:
+            what: Name of what it does, once in a run.
+        """
+        if self.store is not None and not self.is_first:
+            self.store.wait([what], _LONG)
         yield
-        if self.is_first:
-            self.wait()
+        if self.store is not None and self.is_first:
+            self.store.set(what, "done")
 
 
 ALONE = Processes(device=torch.device("cpu"))
@@ -159,7 +170,7 @@ def joined(*, sharded: bool) -> Iterator[Processes]:
     store, rank = _meeting_place() if size > 1 else (HashStore(), 0)
     dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     try:
-        yield Processes(rank=dist.get_rank(), size=size, device=device, are_joined=True)
+        yield Processes(rank=rank, size=size, device=device, are_joined=True, store=store)
     finally:
         dist.destroy_process_group()
 

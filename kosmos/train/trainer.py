@@ -109,7 +109,7 @@ def train(
                 f"{out}: expected an empty run folder, found a run",
                 hint="--resume goes on with it; or choose another folder",
             )
-        with processes.one_before_the_others():  # the first may have to make indices
+        with processes.one_before_the_others("indices"):  # which the first may have to make
             loader = Loader(
                 run.streams,
                 tokenizer,
