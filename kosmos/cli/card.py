@@ -11,18 +11,19 @@ import click
     "--index",
     "index_folder",
     type=click.Path(path_type=Path),
-    help="Folder of the indices of its data, if they have been moved.",
+    help="Folder of the indices of its data, if it was moved.",
 )
 def command(folder: Path, index_folder: Path | None) -> None:
     """Write card.md into RUN, a run folder: what ran, on what, how it went, how to repeat it.
 
-    Training writes it at its end; this makes it of a run under way or of one that was stopped.
+    Training writes it at its end; this writes it at any time, of a run under way too.
 
     Example: kosmos card runs/micro
     """
     from kosmos.recipes.table import RECIPES
-    from kosmos.train.card import read_name, write_card
+    from kosmos.train.card import write_card
+    from kosmos.train.card_facts import read_run_record
 
-    make_recipe = RECIPES.get(read_name(folder))
-    recipe = None if make_recipe is None else make_recipe()
+    run, _ = read_run_record(folder)
+    recipe = RECIPES[run.name]() if run.name in RECIPES else None
     click.echo(write_card(folder, recipe=recipe, index_folder=index_folder))

@@ -1,16 +1,16 @@
 """Charts of a run as SVG: small panels side by side, sharp at any size, readable without color.
 
 A panel has an axis of steps and one of values, a pale band or line of what each step measured, a
-bold line of its running mean, dots of held-out losses, a dashed line of a baseline, and marks where
-something happened. Long runs are drawn by columns of pixels: the band spans the least and the most
-of each, so that a spike is never lost.
+bold line of its running mean, dots of what was measured now and then, a dashed line for a baseline,
+and marks where something happened. Long runs are drawn by columns of pixels: the band spans the
+least and the most of each, so that a spike is never lost.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from kosmos.image.svg import FONTS, xml_attribute, xml_text
+from kosmos.image.svg import FONTS, xml_text
 from kosmos.train.curves import Points, running_mean
 
 _WIDTH, _HEIGHT = 350.0, 224.0
@@ -33,7 +33,7 @@ class Panel:
     """What each step measured."""
     note: str = ""
     """Beside the title, softer."""
-    dots: Points = ()  # type: ignore[assignment]
+    dots: Points = field(default_factory=list)
     """Measured now and then."""
     baseline: float | None = None
     """What is to be beaten."""
@@ -41,23 +41,25 @@ class Panel:
     """Steps at which something happened."""
     from_zero: bool = False
     """Whether the axis begins at zero."""
+    is_noisy: bool = True
+    """Whether a running mean says more than the points."""
     show: Callable[[float], str] = "{:g}".format
     """A value in words."""
 
 
-def draw(panels: Sequence[Panel], *, title: str, last_step: float, key: bool = False) -> str:
+def draw(panels: Sequence[Panel], *, title: str, last_step: float, has_key: bool = False) -> str:
     """A sheet of panels.
 
     Args:
         panels: In reading order; those without points are left out.
         title: What the sheet is, for those who do not see it.
         last_step: Where the axes of steps end.
-        key: Whether to say above what lines and dots of losses are.
+        has_key: Whether to say above what lines and dots of losses are.
     """
     panels = [panel for panel in panels if panel.points or panel.dots]
     columns = max(1, min(_COLUMNS, len(panels)))
     rows = math.ceil(len(panels) / columns)
-    top = _KEY if key else 0.0
+    top = _KEY if has_key else 0.0
     width, height = columns * _WIDTH, max(1, rows) * _HEIGHT + top
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{width:g}" '
@@ -65,7 +67,7 @@ def draw(panels: Sequence[Panel], *, title: str, last_step: float, key: bool = F
         f"<title>{xml_text(title)}</title>",
         f'<rect width="100%" height="100%" fill="{_PAPER}"/>',
     ]
-    if key:
+    if has_key:
         lines += _key(panels)
     for place, panel in enumerate(panels):
         x, y = place % columns * _WIDTH, place // columns * _HEIGHT + top
@@ -86,14 +88,15 @@ def _panel(panel: Panel, last: float) -> Iterator[str]:
         return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * share
 
     yield f"<title>{xml_text(_said(panel))}</title>"
-    yield _text(_LEFT, 20, panel.title, 13.0, _INK, weight="600")
+    yield _text(_LEFT, 20, panel.title, 13.0, _INK, bold=600)
     if panel.note:
         yield _text(_LEFT, 35, panel.note, 10.5, _SOFT)
     for tick in ticks:
         yield _line([(_LEFT, y(tick)), (_WIDTH - _RIGHT, y(tick))], _LINE, 1.0)
         yield _text(_LEFT - 7, y(tick) + 3.5, panel.show(tick), 10.0, _SOFT, anchor="end")
     for step, anchor in ((0.0, "start"), (last / 2, "middle"), (last, "end")):
-        yield _text(x(step), _HEIGHT - 10, f"{step:,.0f}", 10.0, _SOFT, anchor=anchor)
+        words = f"{step:,.0f}" + (" steps" if step == last else "")
+        yield _text(x(step), _HEIGHT - 10, words, 10.0, _SOFT, anchor=anchor)
     for step in panel.marks:
         yield _line([(x(step), _TOP), (x(step), _HEIGHT - _BOTTOM)], _MARK, 1.0, dashes="2 3")
         yield _triangle(x(step), _TOP)
@@ -108,7 +111,7 @@ def _panel(panel: Panel, last: float) -> Iterator[str]:
         level = y(panel.baseline)
         ends = [(_LEFT, level), (_WIDTH - _RIGHT, level)]
         yield _line(ends, _SOFT, 1.4, dashes="6 4")
-    means = running_mean(panel.points, max(1, len(panel.points) // 40))
+    means = running_mean(panel.points, max(1, len(panel.points) // 40 if panel.is_noisy else 1))
     thinned = means[:: max(1, len(means) // _MAX_POINTS)]
     if means and thinned[-1] != means[-1]:
         thinned.append(means[-1])
@@ -176,12 +179,18 @@ def _key(panels: Sequence[Panel]) -> Iterator[str]:
 
 
 def _text(
-    x: float, y: float, words: str, size: float, color: str, *, anchor: str = "start",
-    weight: str = "400",
-) -> str:  # fmt: skip
+    x: float,
+    y: float,
+    words: str,
+    size: float,
+    color: str,
+    *,
+    anchor: str = "start",
+    bold: int = 400,
+) -> str:
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" fill="{color}" '
-        f"text-anchor={xml_attribute(anchor)} font-weight={xml_attribute(weight)}>"
+        f'text-anchor="{anchor}" font-weight="{bold}">'
         f"{xml_text(words)}</text>"
     )
 

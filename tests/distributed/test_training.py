@@ -9,6 +9,7 @@ from kosmos.config import replace, to_json
 from kosmos.document.types import Document, Text
 from kosmos.files import Json, read_jsonl, write_json
 from kosmos.train.config import Run
+from kosmos.train.sessions import read_sessions
 from kosmos.train.trainer import train
 from kosmos.weights.folder import load_model
 from tests.distributed.torchrun import torchrun
@@ -99,7 +100,12 @@ def assert_same_run(one: Path, other: Path) -> None:
 def test_several_processes_train_what_one_does(
     run: Run, alone: Path, tmp_path: Path, num_processes: int
 ) -> None:
-    assert_same_run(train_on(run, tmp_path / "out", num_processes), alone)
+    out = train_on(run, tmp_path / "out", num_processes)
+    assert_same_run(out, alone)
+    (session,) = read_sessions(out)
+    assert (session["step"], session["processes"]) == (0, num_processes)
+    assert session["command"][:3] == ["torchrun", "--nproc-per-node", str(num_processes)]
+    assert f", {num_processes} processes of " in (out / "card.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -1,12 +1,16 @@
 """kosmos plan."""
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from kosmos.cli.main import cli
+from kosmos.config import to_json
 from kosmos.errors import ConfigError
+from kosmos.files import write_json
+from tests.tiny_run import make_run
 
 
 def plan(*arguments: str) -> str:
@@ -37,6 +41,35 @@ def test_json_holds_everything_and_settings_count() -> None:
     assert whole["memory_bytes"] < whole["processor_memory_bytes"]
     assert whole["memory"]["weights"] == 4 * whole["num_parameters"]
     assert whole["time_s"] is None
+
+
+def test_processes_share_the_memory() -> None:
+    one, eight = (json.loads(plan("kosmos2", "--json", "--processes", n)) for n in ("1", "8"))
+    assert eight["memory"]["weights"] == one["memory"]["weights"] // 8
+    assert "on each of 8" in plan("kosmos2", "--processes", "8")
+
+
+def test_a_setting_without_effect_is_told_beside_the_plan() -> None:
+    arguments = ["plan", "kosmos1", "--json", "--set", "train.max_nonfinite=3"]
+    result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    (warning,) = json.loads(result.stdout)["warnings"]
+    assert warning["setting"] == "train.max_nonfinite"
+    told = f"warning: train.max_nonfinite: {warning['what']}\nhint: {warning['hint']}\n"
+    assert result.stderr == told
+
+
+def test_a_time_is_measured_or_follows_from_a_rate_but_not_both(tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    write_json(file, to_json(make_run(tmp_path)))
+    found = json.loads(plan(str(file), "--json", "--measure"))
+    parts = found["parts_s"]
+    assert set(parts["streams"]) == {"text", "captions", "pages"}
+    assert found["step_s"] == pytest.approx(sum(parts["streams"].values()) + parts["optimizer"])
+    assert found["time_s"] == pytest.approx(6 * found["step_s"])
+    lines = plan(str(file), "--measure").splitlines()
+    assert any(line.startswith("time, captions") for line in lines)
+    both = ["plan", str(file), "--measure", "--flops-per-s", "1e9"]
+    assert CliRunner().invoke(cli, both).exit_code == 2
 
 
 def test_parts_that_do_not_fit_are_told() -> None:

@@ -25,6 +25,14 @@ def test_a_recorded_run_is_trained_again_resumed_and_not_overwritten(tmp_path: P
     # the run folder's own record is a run too, with what was set
     assert train(str(out / "run.json"), "--out", str(out), "--resume") == f"{out / 'model'}\n"
     assert len(list(read_jsonl(out / "metrics.jsonl"))) == 3  # two steps, held-out losses
+    # each start is noted, and the card can be written again
+    assert [row["step"] for row in read_jsonl(out / "sessions.jsonl")] == [0, 2]  # type: ignore[index, call-overload]
+    card = out / "card.md"
+    assert "Finished: 2 steps" in card.read_text(encoding="utf-8")
+    card.unlink()
+    arguments = ["card", str(out)]
+    assert CliRunner().invoke(cli, arguments, catch_exceptions=False).stdout == f"{card}\n"
+    assert card.is_file()
 
 
 def test_a_recipe_without_data_says_what_to_set(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run
+from kosmos.train.trainer import train
 from tests.tiny_run import make_run
 
 
@@ -25,3 +26,11 @@ def tokenizer(run: Run) -> Tokenizer:
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Indices shared by all tests of this folder."""
     return tmp_path_factory.mktemp("index")
+
+
+@pytest.fixture(scope="session")
+def finished(run: Run, tmp_path_factory: pytest.TempPathFactory, cache_folder: Path) -> Path:
+    """The folder of the run when it is done; not to be changed."""
+    out = tmp_path_factory.mktemp("runs") / "out"
+    train(run, out=out, cache_folder=cache_folder)
+    return out

@@ -1,6 +1,7 @@
 """kosmos.train.adapter, kosmos.weights.adapter, and runs with an adapter from beginning to end."""
 
 import os
+import re
 import shutil
 import signal
 from dataclasses import replace as replace_fields
@@ -299,6 +300,9 @@ def test_a_run_leaves_an_adapter_and_the_merged_model(
         for layer in range(2)
         for kind in kinds
     }
+    card = (finished / "card.md").read_text(encoding="utf-8")
+    for name in ("adapter", "model"):
+        assert re.search(rf"^- \[{name}\]\({name}\), of step \d+: `\w+.safetensors`", card, re.M)
 
 
 def test_checkpoints_hold_the_adapter_alone(finished: Path) -> None:

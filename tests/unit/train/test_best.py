@@ -93,6 +93,7 @@ def test_the_model_is_that_of_the_best_step_and_its_checkpoint_stays(
     loaded = load_model(out / "model")
     assert isinstance(loaded.provenance, dict)
     assert loaded.provenance["step"] == 4
+    assert "- [model](model), of step 4: " in (out / "card.md").read_text(encoding="utf-8")
 
     # what the weights were there: the same run, stopped behind its fourth step
     def stop(record: dict[str, Json]) -> None:

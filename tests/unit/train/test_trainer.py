@@ -28,13 +28,6 @@ def losses(out: Path) -> list[tuple[Json, Json, Json]]:
     return [(row["step"], row.get("loss"), row["losses"]) for row in rows]
 
 
-@pytest.fixture(scope="module")
-def finished(run: Run, tmp_path_factory: pytest.TempPathFactory, cache_folder: Path) -> Path:
-    out = tmp_path_factory.mktemp("runs") / "out"
-    train(run, out=out, cache_folder=cache_folder)
-    return out
-
-
 def test_a_run_leaves_its_record_metrics_checkpoints_and_model(run: Run, finished: Path) -> None:
     record = read_json(finished / "run.json")
     assert isinstance(record, dict)
