@@ -1,8 +1,12 @@
 # `make` checks everything that a change must pass; `make fast` is the part to run while writing.
+
+# a process per core, of one thread each: threads of several would wait for each other, spinning
+PYTEST = OMP_NUM_THREADS=1 python -m pytest -n auto --maxprocesses 8 --dist loadfile
+
 .PHONY: test fast lint types unit docs bench
 
 test: lint types
-	python -m pytest
+	$(PYTEST)
 
 fast: lint types unit
 
@@ -14,7 +18,7 @@ types:
 	mypy
 
 unit:
-	python -m pytest tests/unit tests/conventions
+	$(PYTEST) tests/unit tests/conventions
 
 docs:
 	python -m tools.reference
