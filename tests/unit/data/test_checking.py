@@ -330,9 +330,25 @@ def test_heldout_documents_that_are_trained_on_are_an_error(tmp_path: Path) -> N
     check_apart(train, apart, findings)
     assert list(findings) == []
     check_apart(train, leaking, findings)
-    assert [finding.what for finding in findings] == [
-        "documents that are trained on as well, 50.0% of all"
+    assert [(finding.severity, finding.what) for finding in findings] == [
+        ("error", "documents that are trained on as well, 50.0% of all")
     ]
+
+
+@pytest.mark.parametrize(("num_shared", "severity"), [(0, ""), (1, "warning"), (2, "error")])
+def test_a_few_heldout_documents_that_are_trained_on_are_a_warning(
+    tmp_path: Path, num_shared: int, severity: str
+) -> None:
+    # a twentieth of 40 is what makes it an error
+    docs = [Document([Text(f"text number {n}")], id=str(n)) for n in range(50)]
+    findings = Findings()
+    train, heldout = (
+        check_shards(write_shards(tmp_path / name, part), findings, Expected(), where=name)
+        for name, part in (("train", docs[: 10 + num_shared]), ("heldout", docs[10:]))
+    )
+    check_apart(train, heldout, findings)
+    found = [(finding.where, finding.severity) for finding in findings]
+    assert found == ([("heldout", severity)] if severity else [])
 
 
 def test_ctrl_c_tells_what_was_found_so_far(
