@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from kosmos.data.formats.parquet import parquet_columns, parquet_files, parquet_keys
+from kosmos.data.formats.tars import open_tar
 from kosmos.errors import DataError
 from kosmos.remote import AnyPath
 
@@ -73,7 +74,7 @@ class Archives:
 
 def _tar_places(path: AnyPath) -> Iterator[tuple[str, _Place]]:
     try:
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        with path.open("rb") as file, open_tar(file, mode="r:") as tar:
             for member in tar:
                 stem, _, suffix = member.name.rpartition("/")[2].partition(".")
                 if member.isfile() and suffix.lower() in _PICTURE_SUFFIXES:

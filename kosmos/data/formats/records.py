@@ -9,6 +9,7 @@ from typing import TypeVar
 from kosmos.data.formats.config import ImportConfig
 from kosmos.data.formats.parquet import read_parquet
 from kosmos.data.formats.tally import Tally
+from kosmos.data.formats.tars import open_tar
 from kosmos.errors import DataError
 from kosmos.files import Json
 from kosmos.remote import AnyPath
@@ -174,7 +175,7 @@ def _read_list(path: AnyPath, tally: Tally) -> Iterator[Row]:
 def _read_samples(path: AnyPath, tally: Tally) -> Iterator[Sample]:
     sample: Sample | None = None
     try:
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r|*") as tar:
+        with path.open("rb") as file, open_tar(file, mode="r|*") as tar:
             for member in tar:
                 if not member.isfile():
                     continue
