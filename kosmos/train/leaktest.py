@@ -37,7 +37,8 @@ from kosmos.train.objectives import NextToken
 _TOLERANCE = 1e-4
 """How far two ways to compute the same may differ, of the largest value: rows of another length are
 added up in another order. Measured at most 3.7e-7 with the small model in float32 on the
-microcosm's rows; deeper ones round more often. A position off by one moves a state by more than 0.05."""
+microcosm's rows; deeper ones round more often. A position off by one moves a state by more than
+0.05."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ from kosmos.train.adopt import check_start_folder
 from kosmos.train.assembly import assemble
 from kosmos.train.best import Best
 from kosmos.train.checkpoint import Checkpoints
+from kosmos.train.claim import claimed
 from kosmos.train.config import Run, check_run
 from kosmos.train.ending import leave_card, leave_model
 from kosmos.train.events import EventsLog
@@ -87,8 +88,8 @@ def train(
 
     Raises:
         ConfigError: If the run contradicts itself or names no data.
-        CheckpointError: If ``out`` holds a run that is not to be resumed, or another run's, or a
-            checkpoint is damaged or cannot be written.
+        CheckpointError: If ``out`` holds a run that is not to be resumed, another run's or one that
+            is under way, or a checkpoint is damaged or cannot be written.
         DataError: If data is missing, damaged or too much of it unusable, or a loss is not finite.
     """
     out = Path(out)
@@ -121,11 +122,12 @@ def train(
                 skipped=skipped_steps(run.train.skip_steps),
                 cache_folder=indices,
             )
-        training = _Training(run, loader, out, processes, on_step)
-        folder = training.run_all(index_folder=indices)
-        if processes.is_first:
-            leave_card(out, recipe=recipe)
-        processes.wait()
+        with claimed(out, processes):
+            training = _Training(run, loader, out, processes, on_step)
+            folder = training.run_all(index_folder=indices)
+            if processes.is_first:
+                leave_card(out, recipe=recipe)
+            processes.wait()
         return folder
 
 
