@@ -6,6 +6,7 @@
     DST/heldout/        those that are only ever measured on, if a fraction was asked for
     DST/report.json     what was read and with which settings, what was kept, lost and why
     DST/dropped.jsonl   every loss: {"fate", "reason", "where"}
+    DST/refused.jsonl   instead of all that, the losses of an import that failed because of them
 
 What is not as it should be is never skipped without a word:
 
@@ -23,7 +24,8 @@ page, the instruction), so that captions of one picture never meet on both sides
 they come from two sources imported one after the other.
 """
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +39,8 @@ from kosmos.errors import ConfigError, DataError
 from kosmos.files import Json, write_json, write_jsonl
 from kosmos.remote import AnyPath, locate
 from kosmos.runtime import generator
+
+REFUSED = "refused.jsonl"
 
 _MIN_RECORDS_TO_JUDGE = 20
 """Below this many, a share of bad records says nothing."""
@@ -103,8 +107,9 @@ def import_corpus(
             writing.write(side, doc, tally)
             if max_documents is not None and len(train) + len(heldout) >= max_documents:
                 break
-        _check(source, tally, max_bad)
-        _check_sides(source, len(train), len(heldout), heldout_fraction)
+        with _losses_kept(tally, destination / REFUSED):
+            _check(source, tally, max_bad)
+            _check_sides(source, len(train), len(heldout), heldout_fraction)
     report = ImportReport(num_train=len(train), num_heldout=len(heldout), tally=tally)
     _write_report(destination, report, provenance)
     return report
@@ -157,6 +162,21 @@ def _check_sides(source: AnyPath, num_train: int, num_heldout: int, fraction: fl
             if total
             else "every record was left out; --images may name the wrong folder",
         )
+
+
+@contextmanager
+def _losses_kept(tally: Tally, path: Path) -> Iterator[None]:
+    """List what was lost if the block finds it too much."""
+    path.unlink(missing_ok=True)
+    try:
+        yield
+    except DataError as error:
+        if not tally.losses:
+            raise
+        write_jsonl(path, (loss.to_json() for loss in tally.losses))
+        raise DataError(
+            error.message, hint=f"{error.hint}; every loss is listed in {path}"
+        ) from error
 
 
 def _write_report(destination: Path, report: ImportReport, provenance: dict[str, Json]) -> None:
