@@ -43,6 +43,33 @@ train(from_json(Run, read_json(Path(file))), out=Path(out), resume=True, on_step
 """
 
 
+# the same, but a picture that the last process alone reads in some steps is of no numbers
+POISONED = """
+import dataclasses, os, sys
+from pathlib import Path
+import numpy as np
+from kosmos.config import from_json
+from kosmos.files import read_json
+from kosmos.train import trainer
+from kosmos.train.config import Run
+
+taken = trainer.training_step
+is_last = os.environ.get("RANK", "0") == str(int(os.environ.get("WORLD_SIZE", "1")) - 1)
+
+def step(objective, optimizer, batches, *, step, **options):
+    if is_last and step in (3, 5, 6):
+        place = max(n for n, b in enumerate(batches) if b.pixels is not None and not b.is_filler)
+        pixels = np.full_like(batches[place].pixels, np.nan)
+        batches = [*batches]
+        batches[place] = dataclasses.replace(batches[place], pixels=pixels)
+    return taken(objective, optimizer, batches, step=step, **options)
+
+trainer.training_step = step
+file, out = sys.argv[1:]
+trainer.train(from_json(Run, read_json(Path(file))), out=Path(out))
+"""
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Text, captions and pages, some of them without a picture in a micro-batch; with dropout."""
@@ -170,6 +197,33 @@ def test_micro_batches_without_pictures_neither_hang_nor_lose_gradients(
     )
     train(mixed, out=tmp_path / "alone")
     assert_same_run(train_on(mixed, tmp_path / "out", 2), tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_what_is_not_finite_in_one_process_is_skipped_by_all_and_then_stops_all(
+    run: Run, tmp_path: Path
+) -> None:
+    skipping = replace(run, {"train.nonfinite": "skip", "train.max_nonfinite": 1})
+    file, script = tmp_path / "run.json", tmp_path / "poisoned.py"
+    write_json(file, to_json(skipping))
+    script.write_text(POISONED)
+    found = {}
+    for size in (1, 2):
+        out = tmp_path / f"out{size}"
+        result = torchrun(script, str(file), str(out), num_processes=size, check=False)
+        assert result.returncode != 0
+        # the second in a row is one too many, for every process
+        assert result.stderr.count("DataError: step 6: expected finite numbers") == size
+        assert not (out / "model").exists()
+        events = [row for row in read_jsonl(out / "events.jsonl") if isinstance(row, dict)]
+        assert [event["step"] for event in events] == [3, 5, 6]
+        assert all(event["stream"] in ("captions", "pages") for event in events)
+        assert all(event["documents"] for event in events)
+        found[size] = records(out, "train")
+        assert [row["step"] for row in found[size] if row["loss"] is None] == [3, 5]
+    # a step that is skipped moves no weight in any process: the next has the loss of one alone
+    for alone, of_two in zip(found[1], found[2], strict=True):
+        assert of_two["losses"] == pytest.approx(alone["losses"], rel=LOSS_TOLERANCE)
 
 
 @pytest.mark.slow
