@@ -12,9 +12,10 @@ def test_the_trial_fits_the_released_tokenizer() -> None:
 
 
 def test_every_stream_of_the_trial_is_measured_on_data_of_its_own() -> None:
-    streams = make_run("trial").streams
-    folders = [folder for stream in streams for folder in (stream.path, stream.heldout_path)]
-    assert len({*folders}) == 2 * len(streams)
+    sources = [corpus for stream in make_run("trial").streams for corpus in stream.sources]
+    folders = [folder for corpus in sources for folder in (corpus.path, corpus.heldout_path)]
+    assert all(folders)
+    assert len({*folders}) == 2 * len(sources)
 
 
 def test_the_trial_is_small_enough_for_two_cores() -> None:
