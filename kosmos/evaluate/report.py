@@ -5,43 +5,18 @@ by rule, not by hand: the best and the worst replies by the headline metric, the
 among those whose picture was kept.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from kosmos import config as configs
 from kosmos.errors import ConfigError, DataError
 from kosmos.evaluate.report_html import render_html
 from kosmos.evaluate.report_markdown import render_markdown
+from kosmos.evaluate.report_sections import Section, Shown
 from kosmos.evaluate.results import Results, TaskResult
 from kosmos.evaluate.runner import kept_picture, read_predictions
 from kosmos.evaluate.suite import TASKS
-from kosmos.evaluate.task import Example, Prediction, Task
+from kosmos.evaluate.task import Task
 from kosmos.files import read_json, write_text
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """A reply on the page."""
-
-    example: Example
-    prediction: Prediction
-    values: dict[str, float]
-    """Metric values, in their own scale."""
-    picture: bytes | None
-    """PNG or JPEG; None for examples without a picture, or whose picture was not kept."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
-    """A task on the page."""
-
-    task: Task
-    result: TaskResult
-    best: Sequence[Shown]
-    """Highest by the headline metric."""
-    worst: Sequence[Shown]
-    """Lowest; none of them among the best."""
 
 
 def write_report(folder: Path, *, num_shown: int = 6) -> tuple[Path, Path]:

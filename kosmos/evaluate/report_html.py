@@ -3,22 +3,19 @@
 import base64
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
 from kosmos.boxes import Box
 from kosmos.errors import DataError
+from kosmos.evaluate.report_sections import Section, Shown
 from kosmos.evaluate.report_style import CSS, HATCH
 from kosmos.evaluate.results import Measured, Results
 from kosmos.evaluate.task import Metric, Task
-
-if TYPE_CHECKING:
-    from kosmos.evaluate.report import Section, Shown
 
 _PLOT_WIDTH = 220.0
 _PLOT_HEIGHT = 26
 
 
-def render_html(results: Results, sections: Sequence["Section"]) -> str:
+def render_html(results: Results, sections: Sequence[Section]) -> str:
     """The whole page."""
     body = [_head(results, sections), _overview(sections)]
     body += [_section(section) for section in sections]
@@ -40,7 +37,7 @@ def _title(results: Results) -> str:
     return f"Evaluation of {name}" if name else "Evaluation"
 
 
-def _head(results: Results, sections: Sequence["Section"]) -> str:
+def _head(results: Results, sections: Sequence[Section]) -> str:
     facts = {"Model": results.model, "Weights": results.model_digest[:16], **results.facts}
     rows = "".join(
         f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items() if value
@@ -51,7 +48,7 @@ def _head(results: Results, sections: Sequence["Section"]) -> str:
     return f"<h1>{escape(_title(results))}</h1><nav>{links}</nav><dl class=facts>{rows}</dl>"
 
 
-def _overview(sections: Sequence["Section"]) -> str:
+def _overview(sections: Sequence[Section]) -> str:
     rows = []
     for section in sections:
         metric = section.task.metrics[0]
@@ -64,7 +61,7 @@ def _overview(sections: Sequence["Section"]) -> str:
     return f"<h2>At a glance</h2>{_key()}{_table('task', rows)}"
 
 
-def _section(section: "Section") -> str:
+def _section(section: Section) -> str:
     task, result = section.task, section.result
     rows = [
         _row(
@@ -91,7 +88,7 @@ def _section(section: "Section") -> str:
     return "".join(parts)
 
 
-def _groups(section: "Section") -> str:
+def _groups(section: Section) -> str:
     metric = section.task.metrics[0]
     rows = [
         _row(escape(name), metric, measured[metric.name])
@@ -194,11 +191,11 @@ def _key() -> str:
 # --- examples
 
 
-def _examples(task: Task, shown: Sequence["Shown"]) -> str:
+def _examples(task: Task, shown: Sequence[Shown]) -> str:
     return f"<div class=grid>{''.join(_figure(task, item) for item in shown)}</div>"
 
 
-def _figure(task: Task, item: "Shown") -> str:
+def _figure(task: Task, item: Shown) -> str:
     said_boxes = [box for found in item.prediction.phrases for box in found.boxes]
     true_boxes = _true_boxes(item)
     frame = _frame(item.picture, said_boxes, true_boxes) if item.picture else ""
@@ -226,7 +223,7 @@ def _figure(task: Task, item: "Shown") -> str:
     )
 
 
-def _asked(item: "Shown") -> str:
+def _asked(item: Shown) -> str:
     meta = item.example.doc.meta
     if "question" in meta:
         return str(meta["question"])
@@ -237,7 +234,7 @@ def _asked(item: "Shown") -> str:
     return ""
 
 
-def _true_boxes(item: "Shown") -> list[Box]:
+def _true_boxes(item: Shown) -> list[Box]:
     try:
         return [item.example.box("box")]
     except DataError:
@@ -283,7 +280,7 @@ def _legend(has_said: bool) -> str:
     return f"<p class=key>{said}<span>{line('#a4420b', '7 5')} true</span></p>"
 
 
-def _likeliest(item: "Shown") -> str:
+def _likeliest(item: Shown) -> str:
     scores = sorted(item.prediction.scores, key=lambda score: -score.logprob)[:3]
     words = ", ".join(f"{escape(s.candidate)} ({s.logprob:.2f})" for s in scores)
     return f"<p><span class=label>likeliest</span>{words}</p>"

@@ -1,17 +1,14 @@
 """The report as Markdown: every number, and a few replies in words."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from kosmos.evaluate.report_sections import Section, Shown
 from kosmos.evaluate.results import Results, to_lines
-
-if TYPE_CHECKING:
-    from kosmos.evaluate.report import Section, Shown
 
 _NUM_REPLIES = 3
 
 
-def render_markdown(results: Results, sections: Sequence["Section"]) -> str:
+def render_markdown(results: Results, sections: Sequence[Section]) -> str:
     """The whole text."""
     lines = ["# Evaluation", ""]
     facts = {"model": results.model, "weights": results.model_digest[:16], **results.facts}
@@ -26,7 +23,7 @@ def render_markdown(results: Results, sections: Sequence["Section"]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _section(section: "Section") -> list[str]:
+def _section(section: Section) -> list[str]:
     task, result = section.task, section.result
     lines = [
         f"## {task.title}",
@@ -52,11 +49,11 @@ def _section(section: "Section") -> list[str]:
     return lines
 
 
-def _published(section: "Section") -> list[str]:
+def _published(section: Section) -> list[str]:
     return [f"{p.model} {p.value:g} on {p.data} ({p.source})" for p in section.task.published]
 
 
-def _reply(section: "Section", item: "Shown") -> str:
+def _reply(section: Section, item: Shown) -> str:
     boxes = [box for phrase in item.prediction.phrases for box in phrase.boxes]
     places = "; ".join(
         f"{box.x0:.2f} {box.y0:.2f} {box.x1:.2f} {box.y1:.2f}" for box in boxes[:_NUM_REPLIES]
