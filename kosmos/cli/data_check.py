@@ -217,7 +217,7 @@ def _table(corpora: "Sequence[Checked]") -> Iterator[str]:
     has_steps = any(corpus.rows_per_step for corpus in corpora)
     line = f"{'corpus':{width}}{'documents':>11}{'usable':>9}{'pictures':>10}{'boxes':>9}"
     line += f"{'rows':>9}{'tokens/row':>12}" if has_rows else ""
-    yield line + (f"{'rows/step':>11}{'epochs':>8}" if has_steps else "")
+    yield line + (f"{'rows/step':>11}{'epochs':>11}" if has_steps else "")
     for corpus in corpora:
         facts = corpus.facts
         line = f"{corpus.where:{width}}{facts.documents:>11,}{facts.usable:>9,}"
@@ -225,7 +225,7 @@ def _table(corpora: "Sequence[Checked]") -> Iterator[str]:
         line += f"{facts.rows:>9,}{facts.tokens_per_row:>12,.1f}" if has_rows else ""
         if corpus.rows_per_step:
             line += f"{corpus.rows_per_step:>11,.4g}"
-            line += f"{corpus.epochs:>8,.3g}" if corpus.epochs else ""
+            line += f"{corpus.epochs:>11,.4g}" if corpus.epochs else ""
         yield line
     yield ""
 
