@@ -11,7 +11,7 @@ def kosmos1_baseline() -> Run:
     """The LLM that KOSMOS-1 is compared with: its decoder on its text stream alone.
 
     Paper: arXiv:2302.14045, Tables 8, 13 and 16 ("LLM": same text corpora and training setup).
-    Command: kosmos train baseline --out runs/baseline
+    Command: kosmos train kosmos1-baseline --out runs/baseline
         --set tokenizer=... --set streams.text.corpora.wikipedia.path=... and so on for Table 20
     Hardware and time: not run by us at this size.
     Should reach: HellaSwag 50.4, PIQA 73.2, MemoryColor 61.4.
