@@ -2,7 +2,7 @@
 
 - *unreadable image*: a picture does not decode
 - *cannot be encoded*: boxes outside their image, markup that does not parse, location tokens that
-  were written for another grid, no words
+  were written for another grid or another crop, no words
 - *too long*: more tokens than a row; in full-sentence rows a line with pictures, which is not cut
 - *nothing to learn*: loss falls on no token
 
@@ -55,12 +55,8 @@ def encode_usable(
         max_tokens: Longest row.
         decode_images: Whether pictures are decoded, every pixel, or only their headers read.
     """
-    num_cells, written_for = tokenizer.vocabulary.num_cells, doc.meta.get("num_cells")
-    if layout.ground and num_cells and written_for not in (None, num_cells):
-        message = (
-            f"location tokens of a grid of {num_cells} cells a side, found one of {written_for}"
-        )
-        return Objection("cannot be encoded", f"document {doc.id!r}: expected {message}")
+    if layout.ground and (other := _other_places(doc, tokenizer.vocabulary.num_cells, image)):
+        return Objection("cannot be encoded", f"document {doc.id!r}: {other}")
     try:
         encoded = encode(doc, tokenizer, layout=layout, image=image, complete=True)
         for place, picture in enumerate(doc.images if decode_images else ()):
@@ -77,6 +73,26 @@ def encode_usable(
     if not encoded.loss_mask[1:].any():
         return Objection("nothing to learn", "expected loss on some token, found it on none")
     return encoded
+
+
+def _other_places(doc: Document, num_cells: int, image: ImageConfig) -> str:
+    """What the location tokens of a document were written for, if that is not what they will mean.
+
+    Boxes are laid out for each run; tokens that an import or the microcosm wrote are as they are,
+    and such documents say for which grid, and over which part of the picture.
+    """
+    found = doc.meta.get("num_cells")
+    if num_cells and found not in (None, num_cells):
+        return (
+            f"expected location tokens of a grid of {num_cells} cells a side, found one of {found}"
+        )
+    geometry = doc.meta.get("geometry")
+    if num_cells and geometry not in (None, image.geometry):
+        return (
+            f"expected location tokens over pictures of image.geometry={image.geometry}, found "
+            f"{geometry}"
+        )
+    return ""
 
 
 def line_ends(encoded: Encoded, tokenizer: Tokenizer) -> Int64[np.ndarray, " lines"]:

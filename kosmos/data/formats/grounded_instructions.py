@@ -45,7 +45,11 @@ def read_grounded_instructions(
                 continue
             tally.keep()
             parts = _parts(sample, phrase, expression, where, config)
-            meta: dict[str, Json] = {"source": sample.picture.name, "num_cells": config.num_cells}
+            meta: dict[str, Json] = {
+                "source": sample.picture.name,
+                "num_cells": config.num_cells,
+                "geometry": config.image.geometry,
+            }
             yield Document([Image(sample.picture.source), *parts], id=where, meta=meta)
 
 

@@ -154,24 +154,29 @@ def test_unusable_documents_are_counted_under_a_reason_and_listed(
     assert "expected at most 64 tokens, found" in str(listed[1])
 
 
-def test_location_tokens_that_were_written_for_another_grid_are_refused(
+def test_location_tokens_that_were_written_for_another_grid_or_crop_are_refused(
     tmp_path: Path, run: Run, tokenizer: Tokenizer
 ) -> None:
     num_cells = tokenizer.vocabulary.num_cells
 
-    def document(cells: int) -> Document:
+    def document(name: str, cells: int, geometry: str) -> Document:
         # a cell that every grid has
         star = "<phrase>star</phrase><object><patch_index_0000><patch_index_0000></object>"
         words = Text(f"<grounding>a {star}")
-        parts = [Image(picture(np.random.default_rng(cells))), words]
-        return Document(parts, id=f"grid-{cells}", meta={"num_cells": cells})
+        parts = [Image(picture(np.random.default_rng(0))), words]
+        return Document(parts, id=name, meta={"num_cells": cells, "geometry": geometry})
 
-    docs = [document(num_cells), document(2 * num_cells)]
-    stream = stream_of(tmp_path / "docs", docs, max_unusable=0.5)
+    docs = [
+        document("good", num_cells, run.image.geometry),
+        document("grid", 2 * num_cells, run.image.geometry),
+        document("crop", num_cells, "center-crop"),
+    ]
+    stream = stream_of(tmp_path / "docs", docs, max_unusable=0.7)
     index = build(stream, run, tokenizer, tmp_path / "index")
-    assert index.unusable == {"cannot be encoded": 1}
-    (listed,) = read_jsonl(index.folder / "unusable.jsonl")
-    assert f"a grid of {num_cells} cells a side, found one of {2 * num_cells}" in str(listed)
+    assert index.unusable == {"cannot be encoded": 2}
+    grid, crop = map(str, read_jsonl(index.folder / "unusable.jsonl"))
+    assert f"a grid of {num_cells} cells a side, found one of {2 * num_cells}" in grid
+    assert "pictures of image.geometry=square, found center-crop" in crop
 
 
 def test_too_many_unusable_documents_stop_the_run_and_say_where_they_are_listed(

@@ -1,6 +1,7 @@
 """kosmos.data.packing."""
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -139,9 +140,26 @@ def test_micro_batches_hold_every_row_once_within_the_limit(
         assert len(group) == 1 or len(group) * lengths[group[-1]] <= max_tokens
 
 
-def test_micro_batches_are_as_large_as_allowed() -> None:
-    groups = micro_batches(np.array([5, 2, 2, 5, 9]), 10)
-    assert [group.tolist() for group in groups] == [[1, 2], [0, 3], [4]]
+@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=9), max_tokens=st.integers(1, 90))
+def test_no_other_cut_has_fewer_positions_and_groups(lengths: list[int], max_tokens: int) -> None:
+    def cost(groups: Sequence[Sequence[int]]) -> int:
+        return sum(len(group) * group[-1] + max_tokens // 8 for group in groups)
+
+    def is_allowed(group: Sequence[int]) -> bool:
+        return len(group) == 1 or len(group) * group[-1] <= max_tokens
+
+    ascending = sorted(lengths)
+    found = [[lengths[i] for i in group] for group in micro_batches(np.array(lengths), max_tokens)]
+    for number in range(len(lengths)):
+        for cuts in itertools.combinations(range(1, len(lengths)), number):
+            other = [ascending[i:j] for i, j in itertools.pairwise((0, *cuts, len(lengths)))]
+            if all(map(is_allowed, other)):
+                assert cost(found) <= cost(other)
+
+
+def test_rows_of_very_different_lengths_are_not_filled_up_to_each_other() -> None:
+    groups = micro_batches(np.array([2047, 450, 2000, 430]), 4096)
+    assert [group.tolist() for group in groups] == [[3, 1], [2, 0]]
 
 
 def test_packing_a_million_lines_takes_a_moment() -> None:

@@ -299,6 +299,7 @@ def test_locations_lie_on_the_picture_that_training_will_see(tmp_path: Path) -> 
         (doc,), _ = instructions(path, comprehension_share=1.0, image=image, num_cells=num_cells)
         assert doc.parts[2].text == f"<object>{box}</object>"  # type: ignore[union-attr]
         assert doc.meta["num_cells"] == num_cells
+        assert doc.meta["geometry"] == image.geometry
 
 
 def test_rows_with_nothing_to_ask_about_are_counted(tmp_path: Path) -> None:
