@@ -33,6 +33,7 @@ BENCHMARK = Benchmark(
     size="small",
     rounds=7,
     on_cuda=False,
+    is_apart=True,
 )
 
 

@@ -37,6 +37,7 @@ BENCHMARK = Benchmark(
     size="small",
     rounds=3,
     on_cuda=False,
+    is_apart=True,
 )
 
 

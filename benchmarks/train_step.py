@@ -32,6 +32,7 @@ BENCHMARK = Benchmark(
     size="small",
     rounds=5,
     on_cuda=False,
+    is_apart=True,
 )
 
 

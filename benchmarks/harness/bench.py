@@ -8,10 +8,10 @@ the check, the rounds, calibration again, the table, the JSON file.
 
 import argparse
 import json
-import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -22,19 +22,19 @@ from typing import Literal, TypeAlias
 import torch
 
 from benchmarks.harness import limits, machine
+from benchmarks.harness.apart import apart, print_peak, serve
 from benchmarks.harness.inputs import Photos
 from benchmarks.harness.machine import Calibration
 from benchmarks.harness.measure import DisagreementError, Ratio, Step, Target, Times, alternate
 from benchmarks.harness.models import SIZES, check_memory, model_folder, only_one
 from benchmarks.harness.peer import Peer
+from benchmarks.harness.provenance import ROOT, command_line, commit
 from benchmarks.harness.table import show
 from kosmos.errors import KosmosError
 from kosmos.files import Json, read_json, write_json
 from kosmos.generate.generator import Generator
 from kosmos.model.config import ModelConfig
-from kosmos.runtime import peak_memory_bytes
 
-ROOT = Path(__file__).resolve().parents[2]
 RATIO, OF_LIMIT, SECONDS = "ours ÷ peer", "of the limit", "s"
 Quantize: TypeAlias = Literal["int8"] | None
 MAX_SHARE = {"full": 1.0, "medium": 0.5, "small": 0.5, "tiny": 0.02}
@@ -65,6 +65,8 @@ class Benchmark:
     """Whether it means something on a GPU."""
     needs_cuda: bool = False
     """Whether it means something there alone; the tiny one runs anywhere, to be tested."""
+    is_apart: bool = False
+    """Whether each side has a process of its own, see apart.py."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,8 +238,14 @@ def main(
         return 0
     args.dtype = args.dtype or ("bfloat16" if on_gpu else "float32")
     args.work = args.work.expanduser()
-    if args.peak_of:
-        _print_peak(prepare(Setting(args=args, name=benchmark.name, words=words)), args.peak_of)
+    if side := args.peak_of or args.serve:
+        case = prepare(Setting(args=args, name=benchmark.name, words=words))
+        step = case.ours if side == "ours" else case.peer
+        assert step is not None
+        if args.peak_of:
+            print_peak(step)
+        else:
+            serve(step, args.device)
         return 0
     try:
         with only_one(args.size):
@@ -272,17 +280,18 @@ def measure(
 
     case = prepare(setting)
     facts = dict(case.check())
-    times = alternate(
-        case.ours,
-        case.peer,
-        rounds=args.rounds,
-        first=1,  # the check had round 0
-        warmups=args.warmups,
-        loops=case.loops,
-        device=args.device,
-        seconds=case.seconds,
-        around=calibrate,
-    )
+    with _sides(benchmark, case, setting) as (ours, peer, seconds):
+        times = alternate(
+            ours,
+            peer,
+            rounds=args.rounds,
+            first=1,  # the check had round 0
+            warmups=args.warmups,
+            loops=case.loops,
+            device=args.device,
+            seconds=seconds,
+            around=calibrate,
+        )
     rates = machine.Calibration.mean(shown)
     beside = [machine.Calibration.mean(shown[at : at + 2]) for at in range(0, len(shown), 2)]
     limits_s = [] if case.limit_s is None else [case.limit_s(one) for one in beside]
@@ -325,8 +334,8 @@ def measure(
         "facts": dict[str, Json](facts),
         "calibration": {"flops_per_s": rates.flops_per_s, "bytes_per_s": rates.bytes_per_s},
         "machine": machine.describe(args.device),
-        "command": _command(benchmark, words),
-        "commit": _commit(),
+        "command": command_line(benchmark.name, words),
+        "commit": commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
 
@@ -343,14 +352,16 @@ def _why_not(benchmark: Benchmark, args: argparse.Namespace) -> str:
     return ""
 
 
-def _print_peak(case: Case, side: str) -> None:
-    """Run one side twice and print by how much the process grew."""
-    step = case.ours if side == "ours" else case.peer
-    assert step is not None
-    before = peak_memory_bytes()
-    step(0)
-    step(1)
-    print(json.dumps({"bytes": peak_memory_bytes() - before}))
+@contextmanager
+def _sides(
+    benchmark: Benchmark, case: Case, setting: Setting
+) -> Iterator[tuple[Step, Step | None, Callable[[object], float] | None]]:
+    """What is timed, and how to read the time off what it gives."""
+    if not benchmark.is_apart:
+        yield case.ours, case.peer, case.seconds
+        return
+    with apart(benchmark.name, setting.words, setting.size) as (ours, peer):
+        yield ours, peer, float  # type: ignore[arg-type]
 
 
 def _parser(benchmark: Benchmark) -> argparse.ArgumentParser:
@@ -371,35 +382,10 @@ def _parser(benchmark: Benchmark) -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of the weights")
     parser.add_argument("--json", type=Path, help="file for everything measured")
     parser.add_argument("--peak-of", choices=("ours", "peer"), help=argparse.SUPPRESS)
+    parser.add_argument("--serve", choices=("ours", "peer"), help=argparse.SUPPRESS)
     return parser
 
 
 def default_work() -> Path:
     """Where models are kept between runs."""
     return Path("~/.cache/openkosmos/benchmarks")
-
-
-def _command(benchmark: Benchmark, words: Sequence[str]) -> str:
-    """What was typed; folders are the machine's own, so of a path only the name is kept."""
-    kept = []
-    given = iter(words)
-    for word in given:
-        if word in ("--work", "--json"):
-            next(given, None)
-        else:
-            kept.append(Path(word).name)
-    return shlex.join(["python", "-m", f"benchmarks.{benchmark.name}", *kept])
-
-
-def _commit() -> str:
-    """The commit that was measured, marked where sources differ from it."""
-
-    def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", *words], check=False, cwd=ROOT, capture_output=True, text=True
-        )
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    commit = git("rev-parse", "--short", "HEAD") or "unknown"
-    changed = git("status", "--porcelain", "--", "kosmos", "benchmarks/*.py", "benchmarks/harness")
-    return f"{commit} and changes" if changed else commit
