@@ -37,9 +37,9 @@ def cases(out: Path, tokenizer: Path) -> dict[str, Run]:
         microcosm(),
         {
             "train.start_from": "",
-            "train.steps": 24,
+            "train.steps": 60,
             "train.warmup_steps": 4,
-            "train.checkpoint_every": 12,
+            "train.checkpoint_every": 30,
         },
     )
     size = Tokenizer.load(tokenizer, num_cells=NUM_CELLS).vocabulary.size
@@ -117,10 +117,11 @@ def compare(out: Path, name: str, run: Run) -> bool:
     file = out / f"{folder}.json"
     write_json(file, to_json(run))
     # a first step makes the index, which the plan reads
-    if not (out / f"{folder}-index" / "run.json").exists():
-        _kosmos(out, "train", file.name, "--out", f"{folder}-index", "--set", "train.steps=1",
-                "--set", "train.warmup_steps=1")  # fmt: skip
-    plan = ["plan", file.name, "--index", f"{folder}-index/index", "--measure", "--json"]
+    first, folder = f"runs/{folder}-first", f"runs/{folder}"
+    if not (out / first / "run.json").exists():
+        one = ("--set", "train.steps=1", "--set", "train.warmup_steps=1")
+        _kosmos(out, "train", file.name, "--out", first, *one)
+    plan = ["plan", file.name, "--index", f"{first}/index", "--measure", "--json"]
     before = json.loads(_kosmos(out, *plan))
     _kosmos(out, "train", file.name, "--out", folder)
     after = json.loads(_kosmos(out, *plan))

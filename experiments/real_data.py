@@ -21,10 +21,10 @@ from curves import Curve, read_curves, save_curves
 
 from kosmos.config import from_json
 from kosmos.data.config import Corpus, Stream
-from kosmos.data.loader import Loader
 from kosmos.files import read_json, write_json
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run
+from kosmos.train.data import open_data
 
 TOKENIZER = "kosmos2/sentencepiece.bpe.model"
 WINDOW = 10
@@ -184,16 +184,8 @@ def strong_unigrams(out: Path) -> dict[str, float]:
         out: Folder that this script filled.
     """
     run = read_trial(out)
-    loader = Loader(
-        run.streams,
-        Tokenizer.load(run.tokenizer, num_cells=run.num_cells),
-        seed=run.seed,
-        layout=run.layout,
-        image=run.image,
-        micro_batch_tokens=run.train.micro_batch_tokens,
-        heldout_sequences=run.train.heldout_sequences,
-        cache_folder=out / "run" / "index",
-    )
+    tokenizer = Tokenizer.load(run.tokenizer, num_cells=run.num_cells)
+    loader = open_data(run, tokenizer, cache_folder=out / "run" / "index")
     counts = {stream.name: loader.token_counts(stream.name) for stream in run.streams}
     everything = 1.0 + sum(counts.values())
     everything = everything / everything.sum()

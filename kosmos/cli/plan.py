@@ -71,7 +71,8 @@ def command(
     result = plan(run, measured, shapes=shapes, num_processes=processes)
     step = None
     if measure:
-        step = _measure(run, shapes or planned_shapes(run, measured), processes)
+        data = None if shapes is None else index_folder
+        step = _measure(run, shapes or planned_shapes(run, measured), processes, data)
     step_s = None if step is None else step.total
     if flops_per_s is not None:
         step_s = result.flops_per_step / flops_per_s
@@ -92,17 +93,31 @@ def command(
         click.echo("\n".join([*_lines(result), *_times(result, step, step_s)]))
 
 
-def _measure(run: Run, shapes: "Steps", num_processes: int) -> "StepTime":
-    """The time of a step on this machine."""
+def _measure(
+    run: Run, shapes: "Steps", num_processes: int, index_folder: Path | None
+) -> "StepTime":
+    """The time of a step on this machine, reading included if there are indices of all data."""
     import torch
 
     from kosmos.logs import Progress
+    from kosmos.text.tokenizer import Tokenizer
     from kosmos.train.calibrate import measure_step
+    from kosmos.train.data import open_data, training_streams
 
+    loader = None
+    if index_folder is not None and run.train.objective == "next-token":
+        tokenizer = Tokenizer.load(run.tokenizer, num_cells=run.num_cells)
+        streams = training_streams(run)
+        loader = open_data(run, tokenizer, cache_folder=index_folder, streams=streams)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with Progress("measure", total=len(run.streams), unit="streams") as progress:
         return measure_step(
-            run, shapes, device=device, num_processes=num_processes, advance=progress.advance
+            run,
+            shapes,
+            device=device,
+            num_processes=num_processes,
+            loader=loader,
+            advance=progress.advance,
         )
 
 
@@ -152,8 +167,10 @@ def _times(result: Plan, step: "StepTime | None", step_s: float | None) -> Itera
         return
     yield ""
     if step is not None:
-        for name, seconds in {**step.streams, "optimizer": step.optimizer}.items():
-            yield f"{'time, ' + name:<24}{seconds:.4g} s"
+        parts = {**step.streams, "optimizer": step.optimizer, "reading": step.reading}
+        for name, seconds in parts.items():
+            if seconds:
+                yield f"{'time, ' + name:<24}{seconds:.4g} s"
     yield (
         f"{'time of a step':<24}{step_s:.4g} s, {result.tokens_per_step / step_s:,.0f} tokens/s, "
         f"{result.flops_per_step / step_s:.3g} FLOPs/s"

@@ -281,9 +281,8 @@ def _run_of_folder(source: str, choice: FolderChoice, assignments: tuple[str, ..
 
 
 def _open(run: "Run", index: Path) -> Opened:
-    from kosmos.data.config import skipped_steps
-    from kosmos.data.loader import Loader
     from kosmos.text.tokenizer import Tokenizer
+    from kosmos.train.data import open_data, training_streams
 
     if not run.tokenizer:
         raise ConfigError(
@@ -291,23 +290,10 @@ def _open(run: "Run", index: Path) -> Opened:
             hint="--set tokenizer=FILE; kosmos tokenizer train makes one",
         )
     tokenizer = Tokenizer.load(run.tokenizer, num_cells=run.num_cells)
-    loader = Loader(
-        [_to_look_at(stream) for stream in run.streams],
-        tokenizer,
-        seed=run.seed,
-        layout=run.layout,
-        image=run.image,
-        micro_batch_tokens=run.train.micro_batch_tokens,
-        cache_folder=index,
-        skipped=skipped_steps(run.train.skip_steps),
-    )
+    # what a run would refuse to start with is told instead
+    streams = [replace(stream, max_unusable=1.0) for stream in training_streams(run)]
+    loader = open_data(run, tokenizer, cache_folder=index, streams=streams)
     for name, found in loader.indices.items():
         for reason, count in found.unusable.items():
             click.echo(f"{name}: {count} documents left out: {reason}", err=True)
     return Opened(run, loader, tokenizer)
-
-
-def _to_look_at(stream: "Stream") -> "Stream":
-    """The stream without held-out data; what a run would refuse to start with is told instead."""
-    corpora = tuple(replace(corpus, heldout_path="") for corpus in stream.corpora)
-    return replace(stream, heldout_path="", corpora=corpora, max_unusable=1.0)

@@ -7,12 +7,14 @@ back, on micro-batches of zeros and ones of the run's shapes::
     a model of one layer, from token ids to the loss      once for each stream
     one more layer of the decoder, and of the tower       as often as the model has more
     the optimizer and the clipping, per weight            on the model of one layer
+    reading steps of the data, where it is at hand
 
 What is added up is what a run does, with few layers instead of many; a model too large for this
-machine can be measured on it. What is left out: waiting for data, and the talk between processes.
+machine can be measured on it. What is left out: the talk between processes.
 """
 
 import dataclasses
+import functools
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +26,7 @@ import torch
 from torch import nn
 
 from kosmos.data.batch import Batch
+from kosmos.data.loader import Loader
 from kosmos.model.config import ModelConfig
 from kosmos.model.initialize import initialize
 from kosmos.model.kosmos import Kosmos
@@ -49,11 +52,16 @@ class StepTime:
     """Of all micro-batches of each stream that one process reads, on average."""
     optimizer: float
     """Of moving the weights that one process holds."""
+    reading: float
+    """Of finding and decoding what one process reads; 0 if that was not measured."""
+    is_on_processor: bool
+    """Whether reading takes its time from the same cores, or goes on beside the step."""
 
     @property
     def total(self) -> float:
         """Of the whole step."""
-        return sum(self.streams.values()) + self.optimizer
+        computing = sum(self.streams.values()) + self.optimizer
+        return computing + self.reading if self.is_on_processor else max(computing, self.reading)
 
 
 def measure_step(
@@ -62,15 +70,17 @@ def measure_step(
     *,
     device: torch.device,
     num_processes: int = 1,
+    loader: Loader | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> StepTime:
     """Measure what a step of a run will take.
 
     Args:
-        run: The run; its data is not needed.
+        run: The run.
         shapes: Its micro-batches, or those of some of its steps.
         device: Where the run is to be, or one like it.
         num_processes: That share the work, each on a device of its own.
+        loader: Of its data; None: what reading takes is not measured.
         advance: Called after every stream.
     """
     streams = {}
@@ -83,7 +93,19 @@ def measure_step(
         streams[stream.name] = rounds * each
         advance()
     weights = footprint(run, shapes, num_processes=num_processes).gradients // 4
-    return StepTime(streams=streams, optimizer=weights * _optimizer_s_per_weight(run, device))
+    return StepTime(
+        streams=streams,
+        optimizer=weights * _optimizer_s_per_weight(run, device),
+        reading=0.0 if loader is None else _reading_s(loader, num_processes),
+        is_on_processor=device.type == "cpu",
+    )
+
+
+def _reading_s(loader: Loader, num_processes: int) -> float:
+    """Of what one process reads of a step; the first opens files, and does not count."""
+    steps = iter(range(_TRIES + 1))
+    read = functools.partial(loader.step, num_ranks=num_processes)
+    return _median_s(lambda: read(next(steps)), torch.device("cpu"))
 
 
 def _typical(shapes: Sequence[Shape]) -> Shape:

@@ -46,6 +46,7 @@ from kosmos.train.best import Best
 from kosmos.train.checkpoint import Checkpoints
 from kosmos.train.claim import claimed
 from kosmos.train.config import Run, check_run
+from kosmos.train.data import open_data
 from kosmos.train.ending import leave_card, leave_model
 from kosmos.train.events import EventsLog
 from kosmos.train.heldout import Heldout
@@ -111,17 +112,7 @@ def train(
                 hint="--resume goes on with it; or choose another folder",
             )
         with processes.one_before_the_others("indices"):  # which the first may have to make
-            loader = Loader(
-                run.streams,
-                tokenizer,
-                seed=run.seed,
-                layout=run.layout,
-                image=run.image,
-                micro_batch_tokens=run.train.micro_batch_tokens,
-                heldout_sequences=run.train.heldout_sequences,
-                skipped=skipped_steps(run.train.skip_steps),
-                cache_folder=indices,
-            )
+            loader = open_data(run, tokenizer, cache_folder=indices)
         with claimed(out, processes):
             training = _Training(run, loader, out, processes, on_step)
             folder = training.run_all(index_folder=indices)

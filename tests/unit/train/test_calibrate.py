@@ -1,13 +1,18 @@
 """kosmos.train.calibrate: what is added up; experiments/plan_accuracy.py says how near it comes."""
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from kosmos.config import replace
+from kosmos.text.tokenizer import Tokenizer
 from kosmos.train import calibrate
 from kosmos.train.calibrate import measure_step
 from kosmos.train.config import Run
+from kosmos.train.data import open_data
 from kosmos.train.footprint import footprint
 from kosmos.train.lora import LoraConfig
 from kosmos.train.plan import planned_shapes, shape_flops
@@ -54,6 +59,21 @@ def test_layers_beyond_the_first_are_added_and_micro_batches_counted(
     assert found.total == sum(found.streams.values()) + found.optimizer
     two = measure_step(run, shapes, device=CPU, num_processes=2)
     assert two.streams == {"text": text, "captions": pictures, "pages": pictures}
+
+
+@pytest.mark.usefixtures("one_second")
+def test_reading_takes_from_the_cores_that_compute_and_is_beside_other_devices(
+    run: Run, tokenizer: Tokenizer, cache_folder: Path
+) -> None:
+    loader = open_data(run, tokenizer, cache_folder=cache_folder)
+    shapes = planned_shapes(run)
+    without = measure_step(run, shapes, device=CPU)
+    found = measure_step(run, shapes, device=CPU, loader=loader)
+    assert (without.reading, found.reading) == (0.0, 1.0)
+    assert found.total == without.total + 1.0
+    elsewhere = dataclasses.replace(found, is_on_processor=False)
+    assert elsewhere.total == without.total
+    assert dataclasses.replace(elsewhere, reading=100.0).total == 100.0
 
 
 @pytest.mark.usefixtures("one_second")

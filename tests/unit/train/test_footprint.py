@@ -8,7 +8,7 @@ from kosmos.config import replace
 from kosmos.model.config import PRESETS, ModelConfig
 from kosmos.model.kosmos import Kosmos
 from kosmos.train.config import Run
-from kosmos.train.footprint import PROGRAM_BYTES, Footprint, _parts, footprint
+from kosmos.train.footprint import KEPT_BYTES, PROGRAM_BYTES, Footprint, _parts, footprint
 from kosmos.train.plan import planned_shapes
 
 
@@ -69,6 +69,8 @@ def test_gradients_are_beside_activations_only_if_micro_batches_follow(run: Run)
 def test_checkpoints_are_copied_only_if_training_goes_on_beside_them(run: Run) -> None:
     copied = of(run)
     assert copied.checkpoint == copied.weights + copied.optimizer
-    assert copied.processor == PROGRAM_BYTES + copied.device + copied.checkpoint
+    held = copied.device + copied.activations  # what was freed is kept
+    assert copied.activations < KEPT_BYTES
+    assert copied.processor == PROGRAM_BYTES + held + copied.checkpoint
     assert of(run, background_checkpoints=False).checkpoint == 0
     assert of(run, checkpoint_every=6).checkpoint == 0  # the last is waited for
