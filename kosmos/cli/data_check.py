@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import click
 
 if TYPE_CHECKING:
-    from kosmos.data.checking import Checked
-    from kosmos.data.corpuscheck import Expected
-    from kosmos.data.findings import Finding, Findings
+    from kosmos.data.check.corpus import Expected
+    from kosmos.data.check.findings import Finding, Findings
+    from kosmos.data.check.targets import Checked
     from kosmos.files import Json
 
 _Kind: TypeAlias = Literal["shards", "source", "run"]
@@ -79,8 +79,8 @@ def check(
 
     Example: kosmos data check corpora/grit --tokenizer sentencepiece.bpe.model
     """
-    from kosmos.data.corpuscheck import Expected
-    from kosmos.data.findings import Findings
+    from kosmos.data.check.corpus import Expected
+    from kosmos.data.check.findings import Findings
     from kosmos.text.tokenizer import Tokenizer
 
     kind: _Kind = "source" if format_name else "run" if _is_run(target) else "shards"
@@ -164,7 +164,7 @@ def _check_source(
     limit: int | None,
 ) -> "Checked":
     from kosmos.config import override
-    from kosmos.data.checking import check_source
+    from kosmos.data.check.targets import check_source
     from kosmos.data.formats.config import ImportConfig
 
     config = ImportConfig(images=images)
@@ -175,7 +175,7 @@ def _check_source(
 
 def _check_folder(target: str, findings: "Findings", expected: "Expected") -> "Iterator[Checked]":
     """The folder itself, or every folder of shards in it; held-out ones against the others."""
-    from kosmos.data.checking import check_apart, check_shards, shard_folders
+    from kosmos.data.check.targets import check_apart, check_shards, shard_folders
 
     root = Path(target)
     if "://" not in target and not root.exists():

@@ -15,10 +15,10 @@ from kosmos.errors import ConfigError
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from kosmos.data.row_page import NamedRow
-    from kosmos.data.showing import ShownRow
+    from kosmos.data.show.page import NamedRow
+    from kosmos.data.show.words import ShownRow
     from kosmos.model.kosmos import Kosmos
-    from kosmos.train.leak_report import LeakReport
+    from kosmos.train.leaks.report import LeakReport
 
 _PLAIN_WIDTH = 100
 _INDENT = " " * 5
@@ -86,8 +86,8 @@ def leak_test(
     --set streams.interleaved.packing=isolated
     """
     from kosmos.logs import Progress
-    from kosmos.train.leaktest import leak_test as run_test
-    from kosmos.train.leaktest import num_changes
+    from kosmos.train.leaks.leaktest import leak_test as run_test
+    from kosmos.train.leaks.leaktest import num_changes
 
     reports = []
     with choice.opened() as opened:
@@ -110,9 +110,9 @@ def leak_test(
 
 
 def _named_rows(opened: Opened, chosen: Chosen) -> "Iterator[NamedRow]":
-    from kosmos.data.row_page import NamedRow
-    from kosmos.data.showing import show_batch
-    from kosmos.train.visibility import who_sees_whom
+    from kosmos.data.show.page import NamedRow
+    from kosmos.data.show.words import show_batch
+    from kosmos.train.leaks.visibility import who_sees_whom
 
     run, batch = opened.run, chosen.batch
     shown = show_batch(
@@ -182,8 +182,8 @@ def _print(lines: "list[Text]") -> None:
 
 
 def _draw(rows: "list[NamedRow]", out: Path) -> None:
-    from kosmos.data.row_page import page
-    from kosmos.data.row_picture import draw_row
+    from kosmos.data.show.page import page
+    from kosmos.data.show.picture import draw_row
     from kosmos.files import atomic_file, write_text
     from kosmos.image.codec import encode_png
 
@@ -207,7 +207,7 @@ def _draw(rows: "list[NamedRow]", out: Path) -> None:
 def _model(opened: Opened, folder: Path | None) -> "Kosmos":
     """The model to test."""
     from kosmos.model.config import with_vocabulary
-    from kosmos.train.leaktest import small_model
+    from kosmos.train.leaks.leaktest import small_model
 
     size = opened.tokenizer.vocabulary.size
     if folder is None:

@@ -9,7 +9,7 @@ from kosmos.files import Json
 from kosmos.model.kosmos import Kosmos
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.adapter import adapter_fields, adapter_tensors
-from kosmos.train.card import write_card
+from kosmos.train.card.write import write_card
 from kosmos.train.config import Run
 from kosmos.train.parallel import Processes, whole_weights
 from kosmos.weights.adapter import save_adapter

@@ -15,8 +15,8 @@ from kosmos.data.batch import Batch
 from kosmos.model.kosmos import Kosmos
 from kosmos.model.loss import token_loss, token_losses
 from kosmos.text.vocabulary import Vocabulary
-from kosmos.train.adapter_cost import flops_of
 from kosmos.train.config import TrainConfig
+from kosmos.train.costs.adapter_cost import flops_of
 from kosmos.train.optimizer import freeze_vision
 from kosmos.train.regions import RegionContrast
 from kosmos.train.tensors import as_tensor

@@ -2,7 +2,7 @@
 
 Nothing here needs torch or data, so the answer is at once. Lengths are those the streams state;
 with indices of the data at hand they are the measured ones, and so are the micro-batches. Times are
-measured (calibrate.py), or follow from a rate that somebody names.
+measured (costs/calibrate.py), or follow from a rate that somebody names.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from kosmos.data.config import Stream
 from kosmos.model.cost import parameter_table, tower_flops
-from kosmos.train.adapter_cost import flops_of
 from kosmos.train.config import Run, check_run
-from kosmos.train.footprint import Footprint, footprint
+from kosmos.train.costs.adapter_cost import flops_of
+from kosmos.train.costs.footprint import Footprint, footprint
+from kosmos.train.costs.shapes import Lengths, Shape, Steps, stated_shapes
 from kosmos.train.lora import count_adapter_parameters
-from kosmos.train.shapes import Lengths, Shape, Steps, stated_shapes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

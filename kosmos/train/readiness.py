@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from kosmos.data.checking import Checked, check_apart, check_shards
+from kosmos.data.check.corpus import Expected
+from kosmos.data.check.findings import Findings
+from kosmos.data.check.targets import Checked, check_apart, check_shards
 from kosmos.data.config import Corpus, Stream, check_stream
-from kosmos.data.corpuscheck import Expected
-from kosmos.data.findings import Findings
 from kosmos.errors import KosmosError
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.adopt import check_start_folder

@@ -13,7 +13,7 @@
         index/            rows of the data, unless kept elsewhere
         model/            the trained model, when the last step is done
         adapter/          what LoRA learned, of a run with an adapter
-        card.md, card/    what ran, on what, how it went, how to repeat it; see card.py
+        card.md, card/    what ran, on what, how it went, how to repeat it; see the folder card
 
 A killed run goes on from its last checkpoint as if nothing had happened: batches and dropout are
 functions of (seed, step), so with the same number of threads every later loss is the same to the

@@ -26,7 +26,7 @@ FORMAT_MODULES = {
     "Metrics": "kosmos.train.metrics",
     "Events": "kosmos.train.events",
     "Sessions": "kosmos.train.sessions",
-    "Run card": "kosmos.train.card",
+    "Run card": "kosmos.train.card.write",
     "Checkpoints": "kosmos.train.checkpoint",
     "Model folder": "kosmos.weights.folder",
     "Adapter folder": "kosmos.weights.adapter",

@@ -16,7 +16,7 @@ from kosmos.files import write_json
 from kosmos.model import decoder
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run
-from kosmos.train.leaktest import small_model
+from kosmos.train.leaks.leaktest import small_model
 from kosmos.weights.folder import save_model
 from tests.tiny_run import NUM_CELLS, make_run
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kosmos.config import replace
-from kosmos.data.findings import Findings
+from kosmos.data.check.findings import Findings
 from kosmos.model.config import ModelConfig
 from kosmos.recipes.table import RECIPES
 from kosmos.train.config import Run

@@ -1,4 +1,4 @@
-"""kosmos.train.plan and kosmos.train.measure."""
+"""kosmos.train.plan and kosmos.train.costs.measure."""
 
 import subprocess
 import sys
@@ -14,9 +14,9 @@ from kosmos.recipes.kosmos1 import kosmos1
 from kosmos.recipes.kosmos2 import kosmos2
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run
-from kosmos.train.measure import indices_of, measured_lengths
+from kosmos.train.costs.measure import indices_of, measured_lengths
+from kosmos.train.costs.shapes import Lengths
 from kosmos.train.plan import plan
-from kosmos.train.shapes import Lengths
 
 
 def test_kosmos1_adds_up_to_what_the_paper_states() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from kosmos import config
+from kosmos.data.check.findings import Finding, Findings
 from kosmos.data.config import Corpus
-from kosmos.data.findings import Finding, Findings
 from kosmos.model.config import PRESETS, ModelConfig, with_vocabulary
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run

@@ -1,0 +1,1 @@
+"""Showing rows as a model gets them: in words, as pictures, as a page."""
