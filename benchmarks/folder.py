@@ -23,6 +23,7 @@ BENCHMARK = Benchmark(
     peer=f"HF processor + generate in batches of {THEIR_BATCH}",
     targets=[Target(name=RATIO, bound=2.0)],
     size="medium",
+    is_apart=True,
 )
 
 

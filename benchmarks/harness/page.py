@@ -38,6 +38,9 @@ How it is measured:
 - They run in turns, after a warm-up, the order changing every round. The ratio is the median of the
   ratios of the pairs, with the least and greatest in brackets: other work on the machine slows both
   halves of a pair. More than 1 means ours is faster.
+- Where fresh memory is a part of the work (training, a folder of pictures), each side has a process
+  of its own, the peer's with torch's own pages: kosmos asks Linux for pages of 2 MiB, and in its
+  process the peer would have them too, which its users have not.
 - The limit is computed from two rates measured in the same run: a large matrix product, and reading
   memory far larger than the caches. It assumes that nothing is done twice and nothing waits.
 - Photographs are new in every round, so that pictures our engine remembers help it in no row.
