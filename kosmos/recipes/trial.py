@@ -30,7 +30,7 @@ def trial() -> Run:
     Command: python experiments/real_data.py DATA OUT, which imports the sources, trains and prints
         the table; or kosmos train trial --out OUT --set tokenizer=sentencepiece.bpe.model where
         `kosmos data import` has filled corpora/.
-    Hardware and time: about ten minutes on two CPU cores.
+    Hardware and time: about twelve minutes on two CPU cores.
     Should reach: held-out loss under the unigram baseline on every stream; see experiments/LOG.md.
 
     Most of a step is the output head: 65,037 rows against 3 million parameters in the layers. So
@@ -71,11 +71,11 @@ def trial() -> Run:
             _stream("coco", 6, 31.0, images=1.0),
             _stream("cc12m", 1, 42.0, images=1.0),
             _stream("grounded", 6, 42.0, images=1.0),
-            _stream("expressions", 4, 41.0, images=1.0, of={"grit-questions": 3.0, "refcoco": 1.0}),
-            _stream("conversations", 1, 140.0, images=1.0),
+            _stream("expressions", 4, 32.0, images=1.0, of={"grit-questions": 3.0, "refcoco": 1.0}),
+            _stream("conversations", 1, 109.0, images=1.0),
             _stream("interleaved", 1, 530.0, images=3.6),
             _stream(
-                "instruct", 3, 190.0, of={"self-instruct": 1.0, "user-oriented": 1.0, "t0": 1.0}
+                "instruct", 3, 141.0, of={"self-instruct": 1.0, "user-oriented": 1.0, "t0": 1.0}
             ),
         ),
         train=TrainConfig(
