@@ -151,9 +151,13 @@ def _lines(result: Plan) -> Iterator[str]:
             yield f"{'memory, ' + part:<24}{getattr(memory, part) / 1e6:,.1f} MB"
     each = f" on each of {result.num_processes}" if result.num_processes > 1 else ""
     yield f"{'on a GPU':<24}{memory.device / 1e6:,.1f} MB{each}"
-    copy = f", {memory.checkpoint / 1e6:,.1f} MB copy for checkpoints" if memory.checkpoint else ""
-    program = f"{PROGRAM_BYTES / 1e6:,.0f} MB program"
-    yield f"{'on a processor':<24}{memory.processor / 1e6:,.1f} MB{each} ({program}{copy})"
+    beside = [
+        f"{PROGRAM_BYTES / 1e6:,.0f} MB program",
+        f"{memory.kept / 1e6:,.1f} MB freed and kept",
+    ]
+    if memory.checkpoint:
+        beside.append(f"{memory.checkpoint / 1e6:,.1f} MB copy for checkpoints")
+    yield f"{'on a processor':<24}{memory.processor / 1e6:,.1f} MB{each} ({', '.join(beside)})"
     yield ""
     yield f"{'FLOPs a step':<24}{result.flops_per_step:.3g}"
     yield f"{'FLOPs in all':<24}{result.total_flops:.3g}"

@@ -3,7 +3,8 @@
 Weights, gradients and moments are float32 and split over all processes; what a layer needs of them
 is put together while it is computed, and what lies outside of layers (embedding, norms, connector's
 ends) from the forward pass to the end of the backward. Activations are those of the largest
-micro-batch. A checkpoint that is written in the background is a copy in main memory meanwhile.
+micro-batch. A checkpoint that is written in the background is a copy in main memory meanwhile, and
+where training is on the processor, the program and what was freed and is kept are there too.
 
 Nothing here needs torch.
 """
@@ -61,8 +62,12 @@ class Footprint:
     @property
     def processor(self) -> int:
         """What is in main memory at once where training is on the processor itself."""
-        kept = min(self.activations, KEPT_BYTES)
-        return PROGRAM_BYTES + self.device + kept + self.checkpoint
+        return PROGRAM_BYTES + self.device + self.kept + self.checkpoint
+
+    @property
+    def kept(self) -> int:
+        """What the C library keeps of what was freed, in main memory."""
+        return min(self.activations, KEPT_BYTES)
 
 
 def footprint(run: Run, shapes: Steps, *, num_processes: int = 1) -> Footprint:

@@ -1,6 +1,7 @@
 """kosmos plan."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,19 @@ def test_json_holds_everything_and_settings_count() -> None:
     assert whole["memory_bytes"] < whole["processor_memory_bytes"]
     assert whole["memory"]["weights"] == 4 * whole["num_parameters"]
     assert whole["time_s"] is None
+
+
+@pytest.mark.parametrize("recipe", ["microcosm", "finetune-lora"])
+def test_what_a_processor_holds_is_the_sum_of_what_is_printed(recipe: str) -> None:
+    lines = plan(recipe).splitlines()
+    device, processor = (
+        [float(number.replace(",", "")) for number in re.findall(r"([\d,.]+) MB", line)]
+        for line in lines
+        if line.startswith(("on a GPU", "on a processor"))
+    )
+    whole, *beside = processor
+    assert len(beside) == 3  # the program, what was freed, the copy
+    assert whole == pytest.approx(device[0] + sum(beside), abs=0.3)
 
 
 def test_processes_share_the_memory() -> None:
