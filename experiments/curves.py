@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from kosmos.train.card.curves import Curve, read_curves, running_mean
+from kosmos.card.curves import Curve, read_curves, running_mean
 
 WIDTH, HEIGHT = 420, 260
 LEFT, RIGHT, TOP, BOTTOM = 42, 12, 30, 26

@@ -14,6 +14,7 @@ import textwrap
 from pathlib import Path
 
 from tools.docstrings import module_docstring
+from tools.layers import ALLOWED, SPRING, import_table
 from tools.pages.cli import cli_page
 from tools.pages.config import config_page
 from tools.pages.experiments import recipes_page, tasks_page
@@ -22,11 +23,6 @@ from tools.pages.python import python_page
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTICE = "<!-- made by python -m tools.reference; change the code, not this page -->\n\n"
-RIVER = (
-    *("text", "image", "document", "microcosm", "data", "model", "weights", "train"),
-    *("generate", "evaluate", "recipes", "cli"),
-)
-SPRING = ("errors", "config", "boxes", "files", "remote", "runtime", "logs")
 
 
 def pages() -> dict[Path, str]:
@@ -42,7 +38,8 @@ def pages() -> dict[Path, str]:
     }
     found = {reference / name: NOTICE + text.strip() + "\n" for name, text in made.items()}
     architecture = ROOT / "ARCHITECTURE.md"
-    found[architecture] = filled(architecture.read_text(encoding="utf-8"), {"river": river()})
+    parts = {"river": river(), "import table": import_table()}
+    found[architecture] = filled(architecture.read_text(encoding="utf-8"), parts)
     return found
 
 
@@ -62,13 +59,14 @@ def river() -> str:
     """Folders in order: what each is, and its modules."""
     package = ROOT / "kosmos"
     lines = ["```text", "kosmos/"]
-    lines.append(f"├── {' '.join(SPRING):<44}  the spring: everyone may import it")
-    for name in RIVER:
+    spring = " ".join(name for name in SPRING if (package / f"{name}.py").exists())
+    lines.append(f"├── {spring:<44}  the spring: everyone may import it")
+    for name in ALLOWED:
         folder = package / name
         modules = sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
         folders = sorted(f"{path.parent.name}/" for path in folder.glob("*/__init__.py"))
         said = module_docstring(f"kosmos.{name}").split("\n")[0].rstrip(".")
-        branch, bar = ("└──", "   ") if name == RIVER[-1] else ("├──", "│  ")
+        branch, bar = ("└──", "   ") if name == "cli" else ("├──", "│  ")
         lines.append(f"{branch} {name + '/':<12} {said}")
         lines += [
             f"{bar}              {line}"

@@ -20,9 +20,9 @@ def command(folder: Path, index_folder: Path | None) -> None:
 
     Example: kosmos card runs/micro
     """
+    from kosmos.card.facts import read_run_record
+    from kosmos.card.write import write_card
     from kosmos.recipes.table import RECIPES
-    from kosmos.train.card.facts import read_run_record
-    from kosmos.train.card.write import write_card
 
     run, _ = read_run_record(folder)
     recipe = RECIPES[run.name]() if run.name in RECIPES else None

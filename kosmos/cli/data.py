@@ -15,7 +15,7 @@ class _Import(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
-        from kosmos.data.formats.table import FORMATS
+        from kosmos.corpus.formats.table import FORMATS
 
         with formatter.section("Formats"):
             formatter.write_dl([(name, found.help) for name, found in FORMATS.items()])
@@ -93,8 +93,8 @@ def import_(
     Example: kosmos data import grit rows.jsonl corpora/grit --images photos --heldout-fraction 0.1
     """
     from kosmos.config import override
-    from kosmos.data.formats.config import ImportConfig
-    from kosmos.data.importing import import_corpus
+    from kosmos.corpus.formats.config import ImportConfig
+    from kosmos.corpus.importing import import_corpus
     from kosmos.errors import ConfigError
     from kosmos.files import read_json
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import click
 
 if TYPE_CHECKING:
-    from kosmos.data.check.corpus import Expected
-    from kosmos.data.check.findings import Finding, Findings
-    from kosmos.data.check.targets import Checked
+    from kosmos.check.corpus import Expected
+    from kosmos.check.findings import Finding, Findings
+    from kosmos.check.targets import Checked
     from kosmos.files import Json
 
 _Kind: TypeAlias = Literal["shards", "source", "run"]
@@ -79,8 +79,8 @@ def check(
 
     Example: kosmos data check corpora/grit --tokenizer sentencepiece.bpe.model
     """
-    from kosmos.data.check.corpus import Expected
-    from kosmos.data.check.findings import Findings
+    from kosmos.check.corpus import Expected
+    from kosmos.check.findings import Findings
     from kosmos.text.tokenizer import Tokenizer
 
     kind: _Kind = "source" if format_name else "run" if _is_run(target) else "shards"
@@ -140,9 +140,9 @@ def _check_options(kind: _Kind, given: Mapping[str, object]) -> None:
 def _check_run(
     target: str, settings: Sequence[str], findings: "Findings", *, sample: int | None, seed: int
 ) -> "list[Checked]":
+    from kosmos.check.run import check_ready
     from kosmos.errors import ConfigError
     from kosmos.recipes.table import make_run
-    from kosmos.train.readiness import check_ready
 
     recorded = Path(target, "run.json")
     try:
@@ -163,9 +163,9 @@ def _check_source(
     settings: Sequence[str],
     limit: int | None,
 ) -> "Checked":
+    from kosmos.check.targets import check_source
     from kosmos.config import override
-    from kosmos.data.check.targets import check_source
-    from kosmos.data.formats.config import ImportConfig
+    from kosmos.corpus.formats.config import ImportConfig
 
     config = ImportConfig(images=images)
     for setting in settings:
@@ -175,7 +175,7 @@ def _check_source(
 
 def _check_folder(target: str, findings: "Findings", expected: "Expected") -> "Iterator[Checked]":
     """The folder itself, or every folder of shards in it; held-out ones against the others."""
-    from kosmos.data.check.targets import check_apart, check_shards, shard_folders
+    from kosmos.check.targets import check_apart, check_shards, shard_folders
 
     root = Path(target)
     if "://" not in target and not root.exists():

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from kosmos import config
+from kosmos.check.settings import doubts
+from kosmos.plan.footprint import PROGRAM_BYTES
+from kosmos.plan.plan import CorpusPlan, Plan, plan, planned_shapes
 from kosmos.recipes.table import make_run
 from kosmos.train.config import Run
-from kosmos.train.costs.footprint import PROGRAM_BYTES
-from kosmos.train.doubts import doubts
-from kosmos.train.plan import CorpusPlan, Plan, plan, planned_shapes
 
 if TYPE_CHECKING:
-    from kosmos.train.costs.calibrate import StepTime
-    from kosmos.train.costs.shapes import Steps
+    from kosmos.plan.calibrate import StepTime
+    from kosmos.plan.shapes import Steps
 
 
 @click.command()
@@ -64,7 +64,7 @@ def command(
     run = make_run(recipe, assignments)
     measured, shapes = None, None
     if index_folder is not None:
-        from kosmos.train.costs.measure import indices_of, measured_lengths, measured_shapes
+        from kosmos.plan.measure import indices_of, measured_lengths, measured_shapes
 
         indices = indices_of(run, index_folder)
         measured, shapes = measured_lengths(indices), measured_shapes(run, indices)
@@ -100,8 +100,8 @@ def _measure(
     import torch
 
     from kosmos.logs import Progress
+    from kosmos.plan.calibrate import measure_step
     from kosmos.text.tokenizer import Tokenizer
-    from kosmos.train.costs.calibrate import measure_step
     from kosmos.train.data import open_data, training_streams
 
     loader = None

@@ -42,10 +42,10 @@ def command(out: Path, assignments: tuple[str, ...], as_json: bool) -> None:
     with _timed("world", times_s):
         _make_world(plan, out)
     for name, run in runs.items():
-        from kosmos.train.trainer import train
+        from kosmos.cli.training import train_and_tell
 
         with _timed(name, times_s):
-            trained = train(run, out=out / name, resume=True)
+            trained = train_and_tell(run, out=out / name, resume=True)
     _take_model(trained, out / "model")
     with _timed("evaluate", times_s):
         results, page = _evaluate(plan, out)

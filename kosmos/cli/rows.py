@@ -15,10 +15,10 @@ from kosmos.errors import ConfigError
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from kosmos.data.show.page import NamedRow
-    from kosmos.data.show.words import ShownRow
+    from kosmos.check.leaks.report import LeakReport
+    from kosmos.check.show.page import NamedRow
+    from kosmos.check.show.words import ShownRow
     from kosmos.model.kosmos import Kosmos
-    from kosmos.train.leaks.report import LeakReport
 
 _PLAIN_WIDTH = 100
 _INDENT = " " * 5
@@ -85,9 +85,9 @@ def leak_test(
     Example: kosmos data leak-test microcosm --stream interleaved
     --set streams.interleaved.packing=isolated
     """
+    from kosmos.check.leaks.leaktest import leak_test as run_test
+    from kosmos.check.leaks.leaktest import num_changes
     from kosmos.logs import Progress
-    from kosmos.train.leaks.leaktest import leak_test as run_test
-    from kosmos.train.leaks.leaktest import num_changes
 
     reports = []
     with choice.opened() as opened:
@@ -110,9 +110,9 @@ def leak_test(
 
 
 def _named_rows(opened: Opened, chosen: Chosen) -> "Iterator[NamedRow]":
-    from kosmos.data.show.page import NamedRow
-    from kosmos.data.show.words import show_batch
-    from kosmos.train.leaks.visibility import who_sees_whom
+    from kosmos.check.leaks.visibility import who_sees_whom
+    from kosmos.check.show.page import NamedRow
+    from kosmos.check.show.words import show_batch
 
     run, batch = opened.run, chosen.batch
     shown = show_batch(
@@ -182,8 +182,8 @@ def _print(lines: "list[Text]") -> None:
 
 
 def _draw(rows: "list[NamedRow]", out: Path) -> None:
-    from kosmos.data.show.page import page
-    from kosmos.data.show.picture import draw_row
+    from kosmos.check.show.page import page
+    from kosmos.check.show.picture import draw_row
     from kosmos.files import atomic_file, write_text
     from kosmos.image.codec import encode_png
 
@@ -206,8 +206,8 @@ def _draw(rows: "list[NamedRow]", out: Path) -> None:
 
 def _model(opened: Opened, folder: Path | None) -> "Kosmos":
     """The model to test."""
+    from kosmos.check.leaks.leaktest import small_model
     from kosmos.model.config import with_vocabulary
-    from kosmos.train.leaks.leaktest import small_model
 
     size = opened.tokenizer.vocabulary.size
     if folder is None:

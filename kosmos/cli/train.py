@@ -1,6 +1,5 @@
 """``kosmos train``: a recipe, or a recorded run again, to a model folder."""
 
-import os
 from pathlib import Path
 
 import click
@@ -20,11 +19,11 @@ def command(recipe: str, out: Path, assignments: tuple[str, ...], resume: bool) 
 
     On several processes: torchrun --nproc-per-node 8 -m kosmos train RECIPE --out DIR --resume
     """
+    from kosmos.cli.training import is_first_process, train_and_tell
     from kosmos.recipes.table import RECIPES, make_run
-    from kosmos.train.trainer import train
 
     run = make_run(recipe, assignments)
     base = RECIPES[run.name]() if run.name in RECIPES else None
-    folder = train(run, out=out, resume=resume, recipe=base)
-    if os.environ.get("RANK", "0") == "0":  # of several processes the first speaks
+    folder = train_and_tell(run, out=out, resume=resume, recipe=base)
+    if is_first_process():
         click.echo(folder)

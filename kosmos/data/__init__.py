@@ -1,1 +1,1 @@
-"""Documents to batches: sources, packing, mixture and a loader that is a function of the step."""
+"""Documents to batches: index, packing, mixture and a loader that is a function of the step."""

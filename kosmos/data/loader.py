@@ -120,7 +120,7 @@ class Loader:
         scale = totals.sum() * weights / weights.sum() / totals
         return np.tensordot(scale, np.stack(counts), axes=1)
 
-    def step(self, step: int, *, rank: int = 0, num_ranks: int = 1) -> list[Batch]:
+    def step(self, step: int, *, rank: int = 0, num_processes: int = 1) -> list[Batch]:
         """Micro-batches of a step that a rank reads, stream after stream, short rows first.
 
         What is read does not depend on the number of ranks, only who reads it; see order.py.
@@ -128,9 +128,9 @@ class Loader:
         Args:
             step: Of the optimizer, counted from 0.
             rank: Which rank reads.
-            num_ranks: How many ranks share the step.
+            num_processes: How many ranks share the step.
         """
-        parts = self.order.step(step, rank=rank, num_ranks=num_ranks)
+        parts = self.order.step(step, rank=rank, num_processes=num_processes)
         return [self._train.read(part) for part in parts]
 
     def rows(self, stream: str, numbers: Sequence[int], *, corpus: int = 0) -> Batch:
@@ -173,7 +173,7 @@ class Loader:
         stop: int,
         *,
         rank: int = 0,
-        num_ranks: int = 1,
+        num_processes: int = 1,
         depth: int = 1,
         num_workers: int = 0,
     ) -> Generator[list[Batch], None, None]:
@@ -185,7 +185,7 @@ class Loader:
             start: First step.
             stop: Past the last step.
             rank: Which rank reads.
-            num_ranks: How many ranks share each step.
+            num_processes: How many ranks share each step.
             depth: Steps read ahead of the one in use.
             num_workers: Processes that read; 0: one thread of this one.
 
@@ -193,7 +193,7 @@ class Loader:
             DataError: What reading raised, at the step it is of; or a worker is dead.
         """
         return read_ahead(
-            lambda step: self.order.step(step, rank=rank, num_ranks=num_ranks),
+            lambda step: self.order.step(step, rank=rank, num_processes=num_processes),
             self._train,
             start,
             stop,

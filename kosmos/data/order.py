@@ -7,9 +7,9 @@ Nothing is read but lengths, so that the whole of a step is known before any of 
     rank 1 of 2                  t1 t2'c1 c3 c4'              ': a copy without loss
 
 The micro-batches of a step do not depend on the number of ranks. Micro-batch m of a stream is read
-by rank ``m % num_ranks`` in round ``m // num_ranks``; where a last round has none left for a rank,
-the rank gets a copy of the round's first with no loss, so that all ranks make the same number of
-passes over the same streams in the same order and none waits for another forever.
+by rank ``m % num_processes`` in round ``m // num_processes``; where a last round has none left for
+a rank, the rank gets a copy of the round's first with no loss, so that all ranks make the same
+number of passes over the same streams in the same order and none waits for another forever.
 """
 
 import dataclasses
@@ -68,15 +68,15 @@ class Order:
         }
         self.mixture = Mixture(streams, num_rows, seed=seed)
 
-    def step(self, step: int, *, rank: int = 0, num_ranks: int = 1) -> list[MicroBatch]:
+    def step(self, step: int, *, rank: int = 0, num_processes: int = 1) -> list[MicroBatch]:
         """Micro-batches of a step that a rank reads, stream after stream, short rows first.
 
         Args:
             step: Of the optimizer, counted from 0.
             rank: Which rank reads.
-            num_ranks: How many ranks share the step.
+            num_processes: How many ranks share the step.
         """
-        assert 0 <= rank < num_ranks
+        assert 0 <= rank < num_processes
         shares: list[MicroBatch] = []
         first = 0
         for name, sequences in self.mixture.sequences(data_step(step, self.skipped)).items():
@@ -88,7 +88,7 @@ class Order:
                 first=first,
             )
             first += len(parts)
-            shares += _share(parts, rank, num_ranks)
+            shares += _share(parts, rank, num_processes)
         return shares
 
 
@@ -128,11 +128,11 @@ def cut(
     ]
 
 
-def _share(parts: Sequence[MicroBatch], rank: int, num_ranks: int) -> list[MicroBatch]:
+def _share(parts: Sequence[MicroBatch], rank: int, num_processes: int) -> list[MicroBatch]:
     """What a rank reads of one stream's micro-batches."""
     share = []
-    for start in range(0, len(parts), num_ranks):
-        one_round = parts[start : start + num_ranks]
+    for start in range(0, len(parts), num_processes):
+        one_round = parts[start : start + num_processes]
         is_filler = rank >= len(one_round)
         share.append(
             dataclasses.replace(

@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from kosmos.document.layout import Layout
-from kosmos.document.runs import Run, join_runs, mark_phrase, mark_text, tokenize_run
+from kosmos.document.marked_text import MarkedText, join_runs, mark_phrase, mark_text, tokenize_run
 from kosmos.document.types import Document, Grounded, Image, Text
 from kosmos.errors import DataError, MarkupError
 from kosmos.image.codec import image_size
@@ -162,7 +162,7 @@ class _Encoder:
             return
         first = parts[0][1]
         num_found = 0
-        marked: list[tuple[tuple[str, bool], Run]] = []
+        marked: list[tuple[tuple[str, bool], MarkedText]] = []
         for index, part in parts:
             locations = self._locations(index, part)
             num_found += len(locations)
@@ -204,12 +204,14 @@ class _Encoder:
         self.num_dropped_phrases += not kept
         return [box_to_locations(box, num_cells, self.layout.rounding) for box in kept]
 
-    def _mark(self, index: int, part: Text | Grounded, locations: Sequence[tuple[int, int]]) -> Run:
+    def _mark(
+        self, index: int, part: Text | Grounded, locations: Sequence[tuple[int, int]]
+    ) -> MarkedText:
         where = self._where(index)
         if locations:
             return mark_phrase(part.text, locations, self.tokenizer, where=where)
         if isinstance(part, Grounded):
-            return Run(part.text)
+            return MarkedText(part.text)
         try:
             return mark_text(part.text, self.tokenizer, ground=self.layout.ground)
         except MarkupError as error:

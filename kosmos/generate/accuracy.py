@@ -55,7 +55,7 @@ def read_replies(
     logits = []
     for doc, reply in zip(docs, replies, strict=True):
         encoded = generator.encode(doc)
-        (soft,) = generator.pictures.take([encoded.images], names=[doc.id or "document"])
+        (soft,) = generator.image_cache.take([encoded.images], names=[doc.id or "document"])
         device = generator.model.device
         # the last token of a reply is not read: nothing is asked of what comes behind it
         said = torch.tensor(list(reply.token_ids[:-1]), dtype=torch.int64)

@@ -20,14 +20,14 @@ from kosmos import config
 from kosmos.document.encode import Encoded
 from kosmos.document.types import Document, Grounded, Image, Text
 from kosmos.errors import ConfigError
-from kosmos.generate.answering import answers, pieces
 from kosmos.generate.asks import Ask, as_document, ask_name
 from kosmos.generate.config import GREEDY, Decoding, DecodingOptions
 from kosmos.generate.constraints import Constraint, ConstraintOption, per_document
+from kosmos.generate.image_cache import CACHE_BYTES, ImageCache
+from kosmos.generate.locate import ask_where
 from kosmos.generate.located import locate
-from kosmos.generate.locating import ask_where
-from kosmos.generate.pictures import CACHE_BYTES, Pictures
 from kosmos.generate.reading import Reader
+from kosmos.generate.replies import answers, pieces
 from kosmos.generate.reply import Failure, Located, Piece, Reply, Score
 from kosmos.generate.scoring import scores
 from kosmos.model.kosmos import Kosmos
@@ -77,8 +77,8 @@ class Generator:
             device: A torch device.
             dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``; of activations too.
             quantize: ``"int8"``: weights of one byte. A folder that holds such needs no telling.
-            pack: Rearrange weights for this processor (:mod:`kosmos.model.packed`), where that
-                makes it faster: True now, which takes seconds at full size; None as soon as it
+            pack: Rearrange weights for this processor (:mod:`kosmos.model.forms.packed`), where
+                that makes it faster: True now, which takes seconds at full size; None as soon as it
                 pays, which a single short answer does not. Such a model answers and can be neither
                 trained nor saved. False: never.
 
@@ -94,9 +94,9 @@ class Generator:
         return self._reader.model
 
     @property
-    def pictures(self) -> Pictures:
+    def image_cache(self) -> ImageCache:
         """Pictures seen so far, with counts of what was encoded and what was found."""
-        return self._reader.pictures
+        return self._reader.image_cache
 
     # a string is a sequence of strings too; the first overloads take it, as the code does
     @overload
@@ -466,7 +466,7 @@ class Generator:
         encoded = self.encode(doc)
         name = ask_name(as_document(doc), None)
         self._reader.room(len(encoded) - 1, name)
-        (soft,) = self.pictures.take([encoded.images], names=[name])
+        (soft,) = self.image_cache.take([encoded.images], names=[name])
         device = self.model.device
         hidden = self.model(
             torch.from_numpy(encoded.token_ids)[None].to(device),

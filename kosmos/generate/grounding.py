@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from kosmos.boxes import Box
 from kosmos.document.encode import Encoded
-from kosmos.generate.locating import FoundPair
+from kosmos.generate.locate import FoundPair
 from kosmos.generate.reply import GroundedSpan, Located, Reply
 from kosmos.generate.search import Draft
 from kosmos.image.transform import ImageTransform

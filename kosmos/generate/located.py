@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from kosmos.document.types import Document
 from kosmos.generate.asks import ask_name
 from kosmos.generate.grounding import make_located
-from kosmos.generate.locating import best_pairs, open_object
+from kosmos.generate.locate import best_pairs, open_object
 from kosmos.generate.reading import SEVERAL_ROWS, Reader
 from kosmos.generate.reply import Located
 from kosmos.generate.rollout import Rollout
@@ -20,7 +20,7 @@ def locate(
 
     Args:
         reader: Reads them.
-        docs: As :func:`~kosmos.generate.locating.ask_where` makes them.
+        docs: As :func:`~kosmos.generate.locate.ask_where` makes them.
         k: Boxes of each.
         nms: Most intersection over union with a likelier box; None: any.
         batch_size: Most documents read at once.
@@ -38,7 +38,7 @@ def locate(
     for batch in batches(groups, [len(row) for row in rows], most=batch_size):
         members = [index for group in batch for index in group]
         reader.expect(SEVERAL_ROWS * (1 + len(members) + k))
-        soft = reader.pictures.take(
+        soft = reader.image_cache.take(
             [rows[index].images for index in members], names=[names[index] for index in members]
         )
         prompts = {

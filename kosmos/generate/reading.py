@@ -11,10 +11,10 @@ import time
 from kosmos.document.encode import Encoded, encode
 from kosmos.document.types import Document
 from kosmos.errors import ConfigError, DataError
-from kosmos.generate.fixed import FixedSteps
-from kosmos.generate.pictures import Pictures
+from kosmos.generate.cuda_graph import GraphedSteps
+from kosmos.generate.image_cache import ImageCache
 from kosmos.image.transform import ImageTransform
-from kosmos.model.kernels import pack_model
+from kosmos.model.forms.whole import pack_model
 from kosmos.weights.loaded import LoadedModel
 
 _log = logging.getLogger(__name__)
@@ -56,9 +56,9 @@ class Reader:
         self.image = loaded.image
         self.layout = loaded.layout
         self.transform = ImageTransform(loaded.image)
-        self.pictures = Pictures(self.model, self.transform, max_bytes=image_cache_bytes)
+        self.image_cache = ImageCache(self.model, self.transform, max_bytes=image_cache_bytes)
         """Pictures seen so far, with counts of what was encoded and what was found."""
-        self.fixed = FixedSteps(self.model) if self.model.device.type == "cuda" else None
+        self.fixed = GraphedSteps(self.model) if self.model.device.type == "cuda" else None
         """Where steps of fixed shape come from; None where shapes follow the work."""
         if pack:
             self.pack()

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from kosmos.errors import CheckpointError
 from kosmos.generate.constraints import Ahead
-from kosmos.generate.fixed import FixedSteps
+from kosmos.generate.cuda_graph import GraphedSteps
 from kosmos.generate.tree import Prompt, grow, read_trees
 from kosmos.model.cache import KVCache
 from kosmos.model.kosmos import Kosmos
@@ -115,7 +115,7 @@ class Rollout:
         room: int,
         fan: int = 1,
         score_prompts: bool = False,
-        fixed: FixedSteps | None = None,
+        fixed: GraphedSteps | None = None,
     ) -> None:
         self._model = model
         prompts = [prompt for group in groups for prompt in group]

@@ -88,7 +88,7 @@ def _score_window(
     reader: Reader, window: Sequence[Asked], names: Sequence[str], *, end: bool, batch_tokens: int
 ) -> list[list[tuple[float, int]]]:
     """Sum and number of tokens of each candidate; all pictures are encoded together."""
-    images = reader.pictures.batch()
+    images = reader.image_cache.batch()
     laid_out: list[list[tuple[Encoded, Encoded, str]]] = []
     for (doc, given), name in zip(window, names, strict=True):
         if not given:

@@ -32,7 +32,7 @@ SCALE = 2
 """Pixels of a unit along each side, unless one asks for more."""
 
 
-class Run(NamedTuple):
+class TextRun(NamedTuple):
     """Words of one color."""
 
     text: str
@@ -68,7 +68,7 @@ class Words:
     y: float
     """Baseline."""
     size: float
-    runs: tuple[Run, ...]
+    runs: tuple[TextRun, ...]
     anchor: Literal["start", "middle", "end"] = "start"
 
 
@@ -226,12 +226,12 @@ def _data_uri(image: PIL.Image.Image) -> str:
     return f"data:image/png;base64,{base64.b64encode(encode_png(image)).decode('ascii')}"
 
 
-def merged(runs: Sequence[Run]) -> tuple[Run, ...]:
+def merged(runs: Sequence[TextRun]) -> tuple[TextRun, ...]:
     """Runs of which no two neighbors have one color, and none is empty."""
-    joined: list[Run] = []
+    joined: list[TextRun] = []
     for run in runs:
         if joined and joined[-1].color == run.color:
-            joined[-1] = Run(joined[-1].text + run.text, run.color)
+            joined[-1] = TextRun(joined[-1].text + run.text, run.color)
         elif run.text:
             joined.append(run)
     return tuple(joined)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from kosmos.model.attention import Pattern, SelfAttention, causal_pattern
 from kosmos.model.cache import KVCache
 from kosmos.model.config import DecoderConfig
-from kosmos.model.int8 import Int8Embedding
+from kosmos.model.forms.int8 import Int8Embedding
 from kosmos.model.positions import sinusoids, xpos
 
 

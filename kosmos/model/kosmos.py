@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from kosmos.errors import ConfigError, DataError
 from kosmos.model.cache import KVCache
 from kosmos.model.config import ModelConfig
+from kosmos.model.connector import CrossAttentionConnector, PerceiverConnector
 from kosmos.model.decoder import Decoder
-from kosmos.model.int8 import Int8Embedding
-from kosmos.model.resampler import CrossAttentionConnector, PerceiverConnector
+from kosmos.model.forms.int8 import Int8Embedding
 from kosmos.model.vision import VisionTower
 
 

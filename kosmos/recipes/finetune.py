@@ -9,8 +9,8 @@ from kosmos.data.config import Stream
 from kosmos.document.layout import INFERENCE
 from kosmos.image.config import ImageConfig
 from kosmos.model.config import PRESETS
+from kosmos.model.lora import LoraConfig
 from kosmos.train.config import Run, TrainConfig
-from kosmos.train.lora import LoraConfig
 
 
 def finetune() -> Run:

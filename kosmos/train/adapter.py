@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from kosmos.files import Json
 from kosmos.model.kosmos import Kosmos
+from kosmos.model.lora import LoraConfig, target_layers, target_name
 from kosmos.runtime import generator, require
-from kosmos.train.lora import LoraConfig, target_layers, target_name
 from kosmos.train.parallel import Processes, whole
 
 _NAME = "default"

@@ -8,7 +8,7 @@ from kosmos.document.layout import Layout
 from kosmos.errors import ConfigError
 from kosmos.image.config import ImageConfig
 from kosmos.model.config import ModelConfig
-from kosmos.train.lora import LoraConfig, target_layers
+from kosmos.model.lora import LoraConfig, target_layers
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 

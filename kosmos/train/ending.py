@@ -1,15 +1,13 @@
-"""What a finished run leaves: a model folder, of an adapter a folder of its own, and a card."""
+"""What a finished run leaves: a model folder, or of an adapter a folder of its own."""
 
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from kosmos.errors import DataError
 from kosmos.files import Json
 from kosmos.model.kosmos import Kosmos
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.adapter import adapter_fields, adapter_tensors
-from kosmos.train.card.write import write_card
 from kosmos.train.config import Run
 from kosmos.train.parallel import Processes, whole_weights
 from kosmos.weights.adapter import save_adapter
@@ -70,16 +68,3 @@ def leave_model(
         if adapter.merge:
             merge_adapter(run.train.start_from, out / "adapter", out / "model", dtype="float32")
     return out / ("model" if adapter.merge else "adapter")
-
-
-def leave_card(out: Path, *, recipe: Run | None) -> None:
-    """Write the card of a run that is done; without room for it the run is done all the same.
-
-    Args:
-        out: Run folder.
-        recipe: What the run came from, if that is known.
-    """
-    try:
-        _log.info("card in %s", write_card(out, recipe=recipe))
-    except DataError as error:
-        _log.warning("the model is there, its card is not: %s; kosmos card %s", error, out)

@@ -12,11 +12,11 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 from kosmos.data.batch import Batch
+from kosmos.model.adapter_cost import flops_of
 from kosmos.model.kosmos import Kosmos
 from kosmos.model.loss import token_loss, token_losses
 from kosmos.text.vocabulary import Vocabulary
 from kosmos.train.config import TrainConfig
-from kosmos.train.costs.adapter_cost import flops_of
 from kosmos.train.optimizer import freeze_vision
 from kosmos.train.regions import RegionContrast
 from kosmos.train.tensors import as_tensor
@@ -133,8 +133,9 @@ class NextToken(nn.Module):
             return 0
         lengths = _lengths(batch)
         return flops_of(
-            self._config,
             self.model.config,
+            adapter=self._config.adapter,
+            vision=self._config.vision,
             tokens=int(lengths.sum()),
             pairs=int((lengths**2).sum()),
             images=0 if batch.pixels is None else len(batch.pixels),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kosmos.errors import CheckpointError
 from kosmos.model.config import ModelConfig
-from kosmos.model.int8 import is_int8
+from kosmos.model.forms.int8 import is_int8
 from kosmos.model.kosmos import Kosmos
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.weights.folder import load_model

@@ -13,7 +13,6 @@
         index/            rows of the data, unless kept elsewhere
         model/            the trained model, when the last step is done
         adapter/          what LoRA learned, of a run with an adapter
-        card.md, card/    what ran, on what, how it went, how to repeat it; see the folder card
 
 A killed run goes on from its last checkpoint as if nothing had happened: batches and dropout are
 functions of (seed, step), so with the same number of threads every later loss is the same to the
@@ -44,19 +43,19 @@ from kosmos.train.adopt import check_start_folder
 from kosmos.train.assembly import assemble
 from kosmos.train.best import Best
 from kosmos.train.checkpoint import Checkpoints
-from kosmos.train.claim import claimed
 from kosmos.train.config import Run, check_run
 from kosmos.train.data import open_data
-from kosmos.train.ending import leave_card, leave_model
+from kosmos.train.ending import leave_model
 from kosmos.train.events import EventsLog
 from kosmos.train.heldout import Heldout
+from kosmos.train.lock import run_lock
 from kosmos.train.metrics import MetricsLog
+from kosmos.train.monitor import Monitor, note_start, shown
 from kosmos.train.parallel import Processes, joined
 from kosmos.train.record import check_same_data, check_same_run, run_record
 from kosmos.train.schedule import learning_rate
 from kosmos.train.step import StepResult, nonfinite_error, training_step
 from kosmos.train.stopping import stop_requests
-from kosmos.train.watching import Watch, note_start, shown, tell_doubts
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +68,6 @@ def train(
     out: Path,
     resume: bool = False,
     cache_folder: Path | None = None,
-    recipe: Run | None = None,
     on_step: OnStep | None = None,
 ) -> Path:
     """Train a model.
@@ -81,7 +79,6 @@ def train(
         out: Run folder.
         resume: Go on from the last checkpoint in ``out``; from the start if there is none.
         cache_folder: Where indices of the data are kept; None: ``out/index``.
-        recipe: What the run came from, for its card to say what is different.
         on_step: Called with every training record.
 
     Returns:
@@ -104,8 +101,6 @@ def train(
     tokenizer = Tokenizer.load(run.tokenizer, num_cells=run.num_cells)
     check_run(run, vocabulary_size=tokenizer.vocabulary.size)
     with joined(sharded=run.train.precision != "float32") as processes:
-        if processes.is_first:
-            tell_doubts(run, processes)
         if not resume and processes.first_of((out / "run.json").exists()):
             raise CheckpointError(
                 f"{out}: expected an empty run folder, found a run",
@@ -113,13 +108,9 @@ def train(
             )
         with processes.one_before_the_others("indices"):  # which the first may have to make
             loader = open_data(run, tokenizer, cache_folder=indices)
-        with claimed(out, processes):
+        with run_lock(out, processes):
             training = _Training(run, loader, out, processes, on_step)
-            folder = training.run_all(index_folder=indices)
-            if processes.is_first:
-                leave_card(out, recipe=recipe)
-            processes.wait()
-        return folder
+            return training.run_all(index_folder=indices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +190,7 @@ class _Training:
             check_same_data(saved["made_by"], run, num_done=steps[-1], where=where)
         assembly = assemble(run, self.loader, processes, is_resumed=bool(steps))
         self.model, self.objective, self.optimizer = assembly
-        self.watch = Watch(run.train, self.objective, processes)
+        self.monitor = Monitor(run.train, self.objective, processes)
         self.heldout = Heldout(run, self.loader, self.objective)
         if steps:
             self.checkpoints.load(steps[-1], self.objective.module, self.optimizer)
@@ -235,7 +226,7 @@ class _Training:
             start,
             config.steps,
             rank=processes.rank,
-            num_ranks=processes.size,
+            num_processes=processes.size,
             num_workers=config.loader_workers,
         )
         progress = None
@@ -300,7 +291,9 @@ class _Training:
             "learning_rate": rate,
             "grad_norm": None if is_skipped else result.grad_norm,
         }
-        return record | self.watch.measure(result, step_s=now_s - began_s, data_wait_s=data_wait_s)
+        return record | self.monitor.measure(
+            result, step_s=now_s - began_s, data_wait_s=data_wait_s
+        )
 
     def _judge(
         self, result: StepResult, batches: Sequence[Batch], step: int, events: EventsLog | None
@@ -309,7 +302,7 @@ class _Training:
         of_data = data_step(step - 1, skipped_steps(self.run.train.skip_steps)) + 1
         if not result.problems:
             self._skipped_in_a_row = 0
-            self.watch.note_spikes(result, batches, events, step=step, data_step=of_data)
+            self.monitor.note_spikes(result, batches, events, step=step, data_step=of_data)
             return
         self._skipped_in_a_row += 1
         if events is not None:

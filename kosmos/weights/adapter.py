@@ -30,7 +30,7 @@ from kosmos.document.layout import Layout
 from kosmos.errors import CheckpointError, ConfigError, DataError
 from kosmos.files import Json, atomic_folder, read_json, sha256_file, write_json
 from kosmos.image.config import ImageConfig
-from kosmos.model.int8 import is_int8
+from kosmos.model.forms.int8 import is_int8
 from kosmos.model.kosmos import Kosmos
 from kosmos.weights.folder_config import TOKENIZER, read_config
 from kosmos.weights.huggingface import is_huggingface

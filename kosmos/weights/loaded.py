@@ -14,9 +14,9 @@ from kosmos.errors import CheckpointError, ConfigError
 from kosmos.files import Json
 from kosmos.image.config import ImageConfig
 from kosmos.model.config import ModelConfig
-from kosmos.model.int8 import shape_int8
+from kosmos.model.forms.int8 import shape_int8
+from kosmos.model.forms.packed import find_packed
 from kosmos.model.kosmos import Kosmos
-from kosmos.model.packed import find_packed
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.weights.convert import match
 from kosmos.weights.names import Table
@@ -190,7 +190,7 @@ def tensors_of(model: Kosmos) -> dict[str, Tensor]:
     if packed is not None:
         raise ConfigError(
             f"{packed}: expected weights that can be saved, found them packed for this processor",
-            hint="load the folder with pack=False, or kosmos.model.kernels.unpack_model(model)",
+            hint="load the folder with pack=False, or kosmos.model.forms.whole.unpack_model(model)",
         )
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 

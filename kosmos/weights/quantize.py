@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from kosmos.errors import CheckpointError
 from kosmos.files import Json, sha256_file
-from kosmos.model.int8 import is_int8, layer_names, plain_layer, quantize_rows
+from kosmos.model.forms.int8 import is_int8, layer_names, plain_layer, quantize_rows
+from kosmos.model.forms.packed import replace_child
 from kosmos.model.kosmos import Kosmos
-from kosmos.model.packed import replace_child
 from kosmos.weights.folder import load_model, write_folder
 from kosmos.weights.folder_config import WeightsRecord
 from kosmos.weights.loaded import num_parameters, tensors_of
@@ -46,8 +46,8 @@ class Quantized:
 def quantize_folder(source: str | Path, target: str | Path) -> Quantized:
     """Write a model folder of ours or of Hugging Face's as one of ours with int8 weights.
 
-    What is converted, and how, is in :mod:`kosmos.model.int8`; the rest keeps its type. Weights go
-    into one file, whatever their size.
+    What is converted, and how, is in :mod:`kosmos.model.forms.int8`; the rest keeps its type.
+    Weights go into one file, whatever their size.
 
     Args:
         source: The folder.

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from kosmos.errors import CheckpointError, DataError
 from kosmos.files import Json, read_json, write_json
-from kosmos.model.int8 import KERNEL_BYTES
+from kosmos.model.forms.int8 import KERNEL_BYTES
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

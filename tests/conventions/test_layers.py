@@ -5,23 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tools.layers import ALLOWED, SPRING
+
 ROOT = Path(__file__).resolve().parents[2] / "kosmos"
-SPRING = {"errors", "config", "boxes", "files", "remote", "runtime", "logs", "__version__"}
-# whom each package may import, beside the spring and itself (ARCHITECTURE.md)
-ALLOWED: dict[str, set[str]] = {
-    "text": set(),
-    "image": set(),
-    "document": {"text", "image"},
-    "microcosm": {"text", "image", "document"},
-    "data": {"text", "image", "document"},
-    "model": set(),
-    "weights": {"text", "image", "document", "model"},
-    "train": {"text", "image", "document", "data", "model", "weights"},
-    "generate": {"text", "image", "document", "model", "weights"},
-    "evaluate": {"text", "image", "document", "generate"},
-    "recipes": {"text", "image", "document", "microcosm", "data", "model", "train"},
-}
-ALLOWED["cli"] = {*ALLOWED, "cli"}
 FILES = sorted(ROOT.rglob("*.py"))
 
 
@@ -40,7 +26,8 @@ def imported_names(path: Path) -> set[str]:
 def test_imports_point_upstream(path: Path) -> None:
     home = path.relative_to(ROOT).parts[0].removesuffix(".py")
     packages = {name.split(".")[1] for name in imported_names(path)}
-    allowed = SPRING | ALLOWED.get(home, set(ALLOWED) if home.startswith("__") else set()) | {home}
+    above = ALLOWED if home.startswith("__") else ALLOWED.get(home, ())
+    allowed = {*SPRING, "__version__", *above, home}
     assert packages <= allowed
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from kosmos.config import replace
+from kosmos.model.lora import LoraConfig
 from kosmos.train.config import Run
-from kosmos.train.lora import LoraConfig
 from kosmos.train.trainer import train
 from kosmos.weights.adapter import read_adapter
 from tests.distributed.test_training import assert_same_run, train_on

@@ -21,7 +21,7 @@ from kosmos.files import read_json, read_jsonl, write_json
 from kosmos.train.config import Run
 from kosmos.train.trainer import train
 from tests.tiny_run import caption_document, make_run, write_shards
-from tests.unit.data.formats.sources import PNG, png, write_parquet, write_rows, write_tar
+from tests.unit.corpus.formats.sources import PNG, png, write_parquet, write_rows, write_tar
 
 GOOD = [png(70, 70) for _ in range(4)]
 # what decodes to nothing: no bytes, no picture, half a picture, a picture without pixels

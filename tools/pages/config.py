@@ -4,7 +4,7 @@ import dataclasses
 import typing
 from collections.abc import Iterator
 
-from kosmos.data.formats.config import ImportConfig
+from kosmos.corpus.formats.config import ImportConfig
 from kosmos.generate.config import Decoding
 from kosmos.recipes.quickstart import Quickstart
 from kosmos.train.config import Run

@@ -1,6 +1,6 @@
 """formats.md: every file format, as the module that defines it draws it."""
 
-from kosmos.data.formats.table import FORMATS
+from kosmos.corpus.formats.table import FORMATS
 from kosmos.data.index import ARRAYS
 from tools.docstrings import (
     cell,
@@ -19,14 +19,14 @@ FORMAT_MODULES = {
     "Manifest of shards": "kosmos.document.manifest",
     "Cache of remote shards": "kosmos.document.mirror",
     "Microcosm folder": "kosmos.microcosm.dataset",
-    "Import folder": "kosmos.data.importing",
+    "Import folder": "kosmos.corpus.importing",
     "Data index": "kosmos.data.index",
     "Run folder": "kosmos.train.trainer",
     "Run record": "kosmos.train.record",
     "Metrics": "kosmos.train.metrics",
     "Events": "kosmos.train.events",
     "Sessions": "kosmos.train.sessions",
-    "Run card": "kosmos.train.card.write",
+    "Run card": "kosmos.card.write",
     "Checkpoints": "kosmos.train.checkpoint",
     "Model folder": "kosmos.weights.folder",
     "Adapter folder": "kosmos.weights.adapter",
@@ -37,10 +37,10 @@ FORMAT_MODULES = {
     "Results folder": "kosmos.evaluate.runner",
 }
 SHARED_MODULES = (
-    "kosmos.data.formats.tsv",
-    "kosmos.data.formats.interleaved",
-    "kosmos.data.formats.parquet",
-    "kosmos.data.formats.archives",
+    "kosmos.corpus.formats.tsv",
+    "kosmos.corpus.formats.interleaved",
+    "kosmos.corpus.formats.parquet",
+    "kosmos.corpus.formats.archives",
 )
 """Of several readers."""
 FORMAT_RECORDS = {

@@ -92,7 +92,7 @@ def test_a_picture_may_come_from_stdin(folder, picture):
 
 def grounding_reply(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every reply be one box and some words, whatever the weights."""
-    from kosmos.generate import answering as module
+    from kosmos.generate import replies as module
     from kosmos.generate.search import Draft
 
     ids = generator.tokenizer.encode_markup(
@@ -131,7 +131,7 @@ def test_refer_gives_the_box_of_the_phrase_in_pixels(folder, generator, picture,
 
 
 def test_refer_without_a_box_says_so_on_stderr(folder, generator, picture, monkeypatch):
-    from kosmos.generate import answering as module
+    from kosmos.generate import replies as module
     from kosmos.generate.search import Draft
 
     ids = generator.tokenizer.encode("a dog")
@@ -296,7 +296,7 @@ def test_chat_answers_each_line_and_remembers(folder, generator, picture):
 
 
 def test_chat_prints_words_as_they_come_and_then_boxes(folder, generator, monkeypatch, picture):
-    from kosmos.generate import answering as module
+    from kosmos.generate import replies as module
     from kosmos.generate.search import Draft
 
     ids = generator.tokenizer.encode_markup(

@@ -8,6 +8,7 @@ import PIL.Image
 import pytest
 from click.testing import CliRunner, Result
 
+from kosmos.check.leaks.leaktest import small_model
 from kosmos.cli.main import cli
 from kosmos.config import replace, to_json
 from kosmos.data.loader import Loader
@@ -16,7 +17,6 @@ from kosmos.files import write_json
 from kosmos.model import decoder
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run
-from kosmos.train.leaks.leaktest import small_model
 from kosmos.weights.folder import save_model
 from tests.tiny_run import NUM_CELLS, make_run
 

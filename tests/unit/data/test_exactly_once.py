@@ -44,7 +44,7 @@ class Stretch(NamedTuple):
     """A part of a run between two kills."""
 
     num_steps: int
-    num_ranks: int
+    num_processes: int
     depth: int
     num_workers: int = 0
     num_lost: int = 0
@@ -131,12 +131,12 @@ def read_in_stretches(loader: Loader, stretches: Iterable[Stretch]) -> list[list
         start, stop = len(steps), len(steps) + stretch.num_steps + stretch.num_lost
         parts: list[dict[int, str]] = [{} for _ in range(stretch.num_steps)]
         shapes = set()
-        for rank in range(stretch.num_ranks):
+        for rank in range(stretch.num_processes):
             ahead = loader.prefetch(
                 start,
                 stop + 5,
                 rank=rank,
-                num_ranks=stretch.num_ranks,
+                num_processes=stretch.num_processes,
                 depth=stretch.depth,
                 num_workers=stretch.num_workers,
             )
@@ -179,7 +179,7 @@ STRETCHES = st.lists(
     st.builds(
         Stretch,
         num_steps=st.integers(1, 4),
-        num_ranks=st.integers(1, 5),
+        num_processes=st.integers(1, 5),
         depth=st.integers(0, 3),
         num_workers=st.just(0),
         num_lost=st.integers(0, 2),
@@ -229,9 +229,9 @@ def test_within_an_epoch_nothing_is_read_twice_and_nothing_is_passed_over(
     order = loader.order
     read: dict[tuple[str, int], dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     for step in range(40):
-        num_ranks = ranks[step % len(ranks)]
-        for rank in range(num_ranks):
-            for part in order.step(step, rank=rank, num_ranks=num_ranks):
+        num_processes = ranks[step % len(ranks)]
+        for rank in range(num_processes):
+            for part in order.step(step, rank=rank, num_processes=num_processes):
                 rows = part.sequences
                 for corpus, row, epoch in zip(rows.corpora, rows.rows, rows.epochs, strict=True):
                     if not part.is_filler:
@@ -255,10 +255,10 @@ def test_the_number_of_workers_changes_no_bit_of_what_is_read(
 ) -> None:
     loader = make_loader(WHOLE, folders, run, tokenizer, cache_folder)
     stretches = [
-        Stretch(num_steps=3, num_ranks=1, depth=2, num_workers=3),
-        Stretch(num_steps=2, num_ranks=2, depth=1, num_workers=1, num_lost=1),
-        Stretch(num_steps=1, num_ranks=3, depth=0, num_workers=0),
-        Stretch(num_steps=2, num_ranks=1, depth=3, num_workers=2),
+        Stretch(num_steps=3, num_processes=1, depth=2, num_workers=3),
+        Stretch(num_steps=2, num_processes=2, depth=1, num_workers=1, num_lost=1),
+        Stretch(num_steps=1, num_processes=3, depth=0, num_workers=0),
+        Stretch(num_steps=2, num_processes=1, depth=3, num_workers=2),
     ]
     steps = read_in_stretches(loader, stretches)
     assert steps == [[digest(b) for b in loader.step(step)] for step in range(8)]
@@ -273,7 +273,7 @@ from kosmos.train.config import Run
 from kosmos.data.loader import Loader
 from tests.unit.data.test_exactly_once import digest
 
-file, cache, start, rank, num_ranks, num_workers = sys.argv[1:]
+file, cache, start, rank, num_processes, num_workers = sys.argv[1:]
 run = from_json(Run, json.loads(Path(file).read_text()))
 loader = Loader(
     run.streams,
@@ -286,7 +286,7 @@ loader = Loader(
 )
 start = int(start)
 ahead = loader.prefetch(
-    start, 10**6, rank=int(rank), num_ranks=int(num_ranks), num_workers=int(num_workers)
+    start, 10**6, rank=int(rank), num_processes=int(num_processes), num_workers=int(num_workers)
 )
 for step, batches in enumerate(ahead, start=start):
     parts = {batch.place: digest(batch) for batch in batches if not batch.is_filler}
@@ -295,20 +295,25 @@ for step, batches in enumerate(ahead, start=start):
 
 
 def read_until_killed(
-    arguments: tuple[str, ...], *, start: int, num_ranks: int, num_workers: int, kill_after_s: float
+    arguments: tuple[str, ...],
+    *,
+    start: int,
+    num_processes: int,
+    num_workers: int,
+    kill_after_s: float,
 ) -> list[dict[int, str]]:
     """The steps that all of some real processes had read when SIGKILL came, the first at least."""
     processes = [
         subprocess.Popen(
             [
                 *(sys.executable, "-c", READING, *arguments),
-                *map(str, (start, rank, num_ranks, num_workers)),
+                *map(str, (start, rank, num_processes, num_workers)),
             ],
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
         )
-        for rank in range(num_ranks)
+        for rank in range(num_processes)
     ]
     lines = []
     for process in processes:
@@ -350,11 +355,11 @@ def test_processes_that_are_killed_and_started_again_in_other_numbers_read_the_s
     )
     rng = np.random.default_rng(0)
     read: list[dict[int, str]] = []
-    for num_ranks, num_workers in [(2, 0), (1, 2), (3, 0), (1, 0)]:
+    for num_processes, num_workers in [(2, 0), (1, 2), (3, 0), (1, 0)]:
         found = read_until_killed(
             (str(file), str(cache_folder)),
             start=len(read),
-            num_ranks=num_ranks,
+            num_processes=num_processes,
             num_workers=num_workers,
             kill_after_s=float(rng.uniform(0.0, 0.2)),
         )

@@ -205,9 +205,11 @@ def test_a_rank_reads_no_picture_of_another_but_what_a_filler_copies(
     monkeypatch.setattr("kosmos.data.reading.load_pixels", counting)
     whole = loader.step(6)
     count_of_step = len(decoded)
-    for num_ranks in (2, 3, 5):
+    for num_processes in (2, 3, 5):
         decoded.clear()
-        shares = [loader.step(6, rank=rank, num_ranks=num_ranks) for rank in range(num_ranks)]
+        shares = [
+            loader.step(6, rank=rank, num_processes=num_processes) for rank in range(num_processes)
+        ]
         fillers = [batch for share in shares for batch in share if batch.is_filler]
         assert fillers
         copied = sum(len(batch.pixels) for batch in fillers if batch.pixels is not None)
@@ -219,7 +221,7 @@ def test_a_rank_reads_no_picture_of_another_but_what_a_filler_copies(
 
 def test_a_filler_is_the_first_of_its_round_without_loss(loader: Loader) -> None:
     whole = loader.step(6)
-    share = loader.step(6, rank=4, num_ranks=5)
+    share = loader.step(6, rank=4, num_processes=5)
     for batch in share:
         of_stream = [other for other in whole if other.stream == batch.stream]
         if batch.is_filler:
@@ -240,7 +242,7 @@ def test_a_round_needs_images_for_all_ranks_or_for_none(
     loader = make_loader(mixed_run, tokenizer, tmp_path / "index", micro_batch_tokens=1)
     alone = loader.step(0)
     assert [batch.needs_images for batch in alone] == [batch.pixels is not None for batch in alone]
-    ranks = [loader.step(0, rank=rank, num_ranks=5) for rank in range(5)]
+    ranks = [loader.step(0, rank=rank, num_processes=5) for rank in range(5)]
     for together in zip(*ranks, strict=True):
         (needed,) = {batch.needs_images for batch in together}
         assert needed == any(batch.pixels is not None for batch in together)

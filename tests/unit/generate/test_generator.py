@@ -108,7 +108,7 @@ def test_an_array_and_its_picture_get_the_same_reply(generator, pictures):
 
 def test_images_of_a_call_are_encoded_once(generator, docs, monkeypatch):
     counts = []
-    generator.pictures.clear()
+    generator.image_cache.clear()
     encode_images = generator.model.encode_images
 
     def counting(pixels: torch.Tensor) -> torch.Tensor:
@@ -119,7 +119,7 @@ def test_images_of_a_call_are_encoded_once(generator, docs, monkeypatch):
     generator.generate(docs, max_new_tokens=2, num_beams=3, batch_size=2)
     assert sum(counts) == 3
     counts.clear()
-    generator.pictures.clear()
+    generator.image_cache.clear()
     generator.score(docs[2], ["yes", "no", "a dog"])
     assert sum(counts) == 2
 
@@ -201,7 +201,7 @@ def test_a_saved_model_is_loaded_by_its_public_name(generator, docs, tmp_path):
     assert isinstance(loaded, kosmos.Generator)
     decoding = Decoding(max_new_tokens=6)
     # encoded in another batch, a picture differs by rounding
-    generator.pictures.clear()
+    generator.image_cache.clear()
     assert loaded.generate(docs, decoding=decoding) == generator.generate(docs, decoding=decoding)
     half = kosmos.load(tmp_path / "model", dtype="bfloat16")
     assert len(half.generate(docs, num_beams=2, max_new_tokens=6)) == len(docs)

@@ -7,7 +7,7 @@ from kosmos.document.types import Document, Image, Text
 from kosmos.errors import CheckpointError
 from kosmos.generate.constraints import Ahead
 from kosmos.generate.generator import Generator
-from kosmos.generate.pictures import Pictures
+from kosmos.generate.image_cache import ImageCache
 from kosmos.generate.rollout import Rollout, token_log_probs
 from kosmos.generate.tree import Prompt
 from kosmos.image.transform import ImageTransform
@@ -20,7 +20,7 @@ TOLERANCE = 2.4e-5
 
 def prompts_of(generator: Generator, docs: list[Document]) -> list[Prompt]:
     rows = [generator.encode(doc) for doc in docs]
-    pictures = Pictures(generator.model, ImageTransform(generator.image))
+    pictures = ImageCache(generator.model, ImageTransform(generator.image))
     soft = pictures.take([row.images for row in rows], names=["document"] * len(rows))
     return [
         Prompt(encoded=row, soft_tokens=tokens, name=f"document {index}")

@@ -152,9 +152,9 @@ def test_candidates_that_show_pictures_share_what_they_show(generator, pictures)
     first, second, third = (Image(picture) for picture in pictures)
     prompt = Document([first, second, Text("Is this one next?")])
     answers = [Document([shown, Text("Yes")]) for shown in (first, third, second, third)]
-    before = generator.pictures.num_encoded
+    before = generator.image_cache.num_encoded
     scores = generator.score(prompt, answers)
-    assert generator.pictures.num_encoded - before <= 3
+    assert generator.image_cache.num_encoded - before <= 3
     for answer, score in zip(answers, scores, strict=True):
         asked = [answer.parts[0], Text("Yes", role="assistant")]
         total, _ = brute_force(generator, prompt, Document([*prompt.parts, *asked]))

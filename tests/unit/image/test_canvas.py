@@ -13,7 +13,7 @@ from kosmos.image.canvas import (
     Canvas,
     Polygon,
     Rectangle,
-    Run,
+    TextRun,
     Words,
     merged,
     shortened,
@@ -30,7 +30,7 @@ CANVAS = Canvas(
         Rectangle(x=2, y=3, width=10, height=5, fill="#ff0000", title="a <red> one"),
         Polygon(points=((20, 0), (30, 0), (30, 10), (20, 10)), fill="#00ff00"),
         Bitmap(x=2, y=20, width=8, height=4, image=CHECKS, smooth=False),
-        Words(x=20, y=24, size=8, runs=(Run("ab", "#000000"), Run("\x00é", "#0000ff"))),
+        Words(x=20, y=24, size=8, runs=(TextRun("ab", "#000000"), TextRun("\x00é", "#0000ff"))),
     ),
 )
 
@@ -95,5 +95,5 @@ def test_words_are_shortened_to_what_fits() -> None:
 
 
 def test_neighbors_of_one_color_are_one_run() -> None:
-    runs = [Run("a", "x"), Run("b", "x"), Run("", "y"), Run("c", "z")]
-    assert merged(runs) == (Run("ab", "x"), Run("c", "z"))
+    runs = [TextRun("a", "x"), TextRun("b", "x"), TextRun("", "y"), TextRun("c", "z")]
+    assert merged(runs) == (TextRun("ab", "x"), TextRun("c", "z"))

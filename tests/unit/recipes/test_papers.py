@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from kosmos.plan.plan import plan
 from kosmos.recipes.table import make_run
-from kosmos.train.plan import plan
 
 # sequences a step of each stream; steps; warm-up; peak rate: KOSMOS-1 Tables 18 and 19, KOSMOS-2
 # section 3.3, Tables 7 to 9, and what kosmos-2/train.sh says

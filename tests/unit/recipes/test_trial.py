@@ -1,9 +1,9 @@
 """The trial's parts fit each other and hold every kind of data."""
 
+from kosmos.plan.plan import plan
 from kosmos.recipes.table import make_run
 from kosmos.text.vocabulary import Vocabulary
 from kosmos.train.config import check_run
-from kosmos.train.plan import plan
 
 
 def test_the_trial_fits_the_released_tokenizer() -> None:

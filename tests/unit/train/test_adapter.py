@@ -12,13 +12,14 @@ import torch
 from torch.distributed.checkpoint import FileSystemReader
 
 import kosmos
+from kosmos.card.write import write_card
 from kosmos.config import replace
 from kosmos.errors import CheckpointError, ConfigError
 from kosmos.files import Json, read_json, read_jsonl, write_json
 from kosmos.model.kosmos import Kosmos
+from kosmos.model.lora import LoraConfig
 from kosmos.train.adapter import adapter_fields, adapter_tensors, attach
 from kosmos.train.config import Run, check_run
-from kosmos.train.lora import LoraConfig
 from kosmos.train.parallel import ALONE
 from kosmos.train.trainer import train
 from kosmos.weights.adapter import add_adapter, read_adapter, save_adapter
@@ -300,7 +301,7 @@ def test_a_run_leaves_an_adapter_and_the_merged_model(
         for layer in range(2)
         for kind in kinds
     }
-    card = (finished / "card.md").read_text(encoding="utf-8")
+    card = write_card(finished).read_text(encoding="utf-8")
     for name in ("adapter", "model"):
         assert re.search(rf"^- \[{name}\]\({name}\), of step \d+: `\w+.safetensors`", card, re.M)
 

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kosmos.card.write import write_card
 from kosmos.config import replace
 from kosmos.errors import ConfigError
 from kosmos.files import Json
@@ -93,7 +94,7 @@ def test_the_model_is_that_of_the_best_step_and_its_checkpoint_stays(
     loaded = load_model(out / "model")
     assert isinstance(loaded.provenance, dict)
     assert loaded.provenance["step"] == 4
-    assert "- [model](model), of step 4: " in (out / "card.md").read_text(encoding="utf-8")
+    assert "- [model](model), of step 4: " in write_card(out).read_text(encoding="utf-8")
 
     # what the weights were there: the same run, stopped behind its fourth step
     def stop(record: dict[str, Json]) -> None:

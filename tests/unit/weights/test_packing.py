@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kosmos.config import replace
-from kosmos.model.packed import can_pack
+from kosmos.model.forms.packed import can_pack
 from kosmos.weights.loaded import tensors_of
 from kosmos.weights.tensors import write_tensors
 from tests.tiny import tiny_config, tiny_model
@@ -20,7 +20,7 @@ _PEAK = """
 import re, sys
 from pathlib import Path
 import torch
-from kosmos.model.kernels import pack_model
+from kosmos.model.forms.whole import pack_model
 from kosmos.weights.loaded import load_weights
 from kosmos.weights.tensors import list_tensors
 from tests.unit.weights.test_packing import CONFIG

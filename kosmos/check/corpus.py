@@ -1,0 +1,394 @@
+"""One corpus looked at document by document, in memory that does not grow with it.
+
+What training would refuse is asked of the function that refuses it (usable.py) and counted under
+its reasons. Beside that: pictures of one color, phrases that cut words, words that should not be
+there, contents that repeat, and boxes that are all in another convention than ours.
+"""
+
+from dataclasses import dataclass, field
+
+from kosmos.check.boxlint import BoxLint
+from kosmos.check.findings import Findings, Severity
+from kosmos.check.repeats import Repeats
+from kosmos.check.rowcount import RowCount
+from kosmos.check.textlint import splits_word, text_faults
+from kosmos.data.config import Packing
+from kosmos.data.usable import Objection, encode_usable
+from kosmos.document.encode import Encoded
+from kosmos.document.layout import TRAINING, Layout
+from kosmos.document.types import Document, Grounded, Image
+from kosmos.errors import DataError, ImageError
+from kosmos.image.codec import decode, image_size
+from kosmos.image.config import ImageConfig
+from kosmos.runtime import generator
+from kosmos.text.tokenizer import Tokenizer
+
+_MIN_TO_JUDGE = 20
+"""Documents below which a share says nothing."""
+_MANY_REPEATS = 0.02
+_MANY_CAPTIONS = 0.2
+_MANY_SPLITS = 0.05
+"""Shares from which on repeated documents, repeated captions and cut words are warned of."""
+_CAPTION_CHARS = 1000
+"""A longer text beside a picture is a page, in which line breaks are at home."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What documents are held against."""
+
+    tokenizer: Tokenizer | None = None
+    """Words to ids; without one nothing is said of lengths, markup and rows."""
+    layout: Layout = TRAINING
+    """Layout of tokens, a stream's own fields put in."""
+    image: ImageConfig = field(default_factory=ImageConfig)
+    """Preprocessing of pictures."""
+    packing: Packing = "single"
+    """How documents fill rows."""
+    max_tokens: int = 2048
+    """Longest row."""
+    max_unusable: float = 0.01
+    """Share of unusable documents above which training refuses to start."""
+    is_for_training: bool = False
+    """Whether a corpus without words, which a test set is, is an error."""
+    sample: int | None = None
+    """Documents whose pictures are decoded; None: all."""
+    seed: int = 0
+    """Of every sample."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorpusFacts:
+    """A corpus in numbers, as far as it was read."""
+
+    documents: int
+    """Documents read."""
+    usable: int
+    """Those that training would take."""
+    pictures: int
+    """In all documents."""
+    decoded: int
+    """Pictures of which every pixel was read."""
+    boxes: int
+    """In all documents; of a source, before any rule leaves some out."""
+    used_pictures: int
+    """In the usable documents."""
+    tokens: int
+    """Of the usable documents; 0 without a tokenizer."""
+    rows: int
+    """That they fill, which is an epoch; 0 without a tokenizer."""
+    unusable: dict[str, int]
+    """The others, by reason."""
+    repeated: float
+    """Share of the documents that had been there before."""
+
+    @property
+    def tokens_per_row(self) -> float:
+        """Mean positions of a row; its last token is a target and takes none."""
+        return (self.tokens - self.rows) / self.rows if self.rows else 0.0
+
+    @property
+    def pictures_per_row(self) -> float:
+        """Mean pictures of a row."""
+        return self.used_pictures / self.rows if self.rows else 0.0
+
+
+class CorpusCheck:
+    """Looks at the documents of a corpus.
+
+    Args:
+        where: What the corpus is called in findings.
+        findings: Takes what is wrong.
+        expected: What documents are held against.
+        num_documents: How many there will be, if that is known; a sample needs it.
+    """
+
+    def __init__(
+        self, where: str, findings: Findings, expected: Expected, num_documents: int | None = None
+    ) -> None:
+        self.where = where
+        self.documents = Repeats()
+        self._findings = findings
+        self._expected = expected
+        self._sample = _sample(expected, num_documents, where)
+        self._rows = RowCount(expected.packing, expected.max_tokens)
+        self._boxes = BoxLint(seed=expected.seed)
+        self._captions = Repeats()
+        self._unusable: dict[str, int] = {}
+        self._kinds: set[str] = set()
+        self._count = dict.fromkeys(
+            (
+                *("documents", "pictures", "used", "decoded", "wordless"),
+                *("borders", "split", "lost phrases"),
+            ),
+            0,
+        )
+
+    @property
+    def num_documents(self) -> int:
+        """Documents seen so far."""
+        return self._count["documents"]
+
+    @property
+    def boxes(self) -> BoxLint:
+        """The box linter, for a reader that knows boxes as its source has them."""
+        return self._boxes
+
+    def see(self, doc: Document, name: str, *, boxes_are_known: bool = False) -> None:
+        """Look at a document.
+
+        Args:
+            doc: The document.
+            name: What to call it in an example.
+            boxes_are_known: Whether the linter has seen its boxes already.
+        """
+        number = self._count["documents"]
+        self._count["documents"] += 1
+        self._count["pictures"] += len(doc.images)
+        is_decoded = self._sample is None or number in self._sample
+        problem = self._pictures(doc, name) if is_decoded else None
+        found = self._encode(doc)
+        # a picture that does not decode is found before a length, as in indexing
+        if problem is not None and (isinstance(found, Encoded | None) or found.reason in _LATER):
+            found = Objection("unreadable image", problem)
+        if isinstance(found, Objection):
+            self._refuse(found, name, doc.id)
+        else:
+            self._count["used"] += len(doc.images)
+            if found is not None and self._expected.tokenizer is not None:
+                self._rows.add(found, self._expected.tokenizer)
+                self._count["lost phrases"] += found.num_dropped_phrases
+        self._count["wordless"] += not doc.text.strip()
+        self._words(doc, name)
+        if not boxes_are_known:
+            self._see_boxes(doc)
+
+    def finish(self) -> CorpusFacts:
+        """Say what only all documents together show; also of a part, if reading was broken off."""
+        unusable = sum(self._unusable.values())
+        count = self._count["documents"]
+        facts = CorpusFacts(
+            documents=count,
+            usable=count - unusable,
+            pictures=self._count["pictures"],
+            decoded=self._count["decoded"],
+            used_pictures=self._count["used"],
+            boxes=self._boxes.num_boxes,
+            tokens=self._rows.num_tokens,
+            rows=self._rows.num_rows,
+            unusable=dict(self._unusable),
+            repeated=self.documents.share,
+        )
+        is_refused = unusable > self._expected.max_unusable * count
+        for finding in self._findings.of(self.where):
+            if finding.what in self._kinds:
+                finding.total = count
+            if finding.what.partition(":")[0] in self._unusable:
+                finding.severity = "error" if is_refused else "warning"
+        if count and self._count["wordless"] == count and not self._expected.is_for_training:
+            self._findings.drop(self.where, _NO_WORDS)
+            self._tell(
+                "note", "documents without words to learn from: to evaluate on, not to train on"
+            )
+        elif count and unusable == count:
+            self._tell("error", "expected documents to train on, found none that can be used")
+        self._tell_rows()
+        self._tell_repeats()
+        self._tell_boxes()
+        return facts
+
+    def _tell(self, severity: Severity, what: str, *evidence: str, hint: str = "") -> None:
+        """Report a fault of the corpus."""
+        self._findings.add(severity, self.where, what, hint=hint, evidence=evidence)
+
+    def _note(self, severity: Severity, what: str, example: str, *, hint: str = "") -> None:
+        """Count a document with a fault."""
+        self._findings.count(severity, self.where, what, example, hint=hint)
+        self._kinds.add(what)
+
+    def _refuse(self, found: Objection, name: str, doc_id: str) -> None:
+        self._unusable[found.reason] = self._unusable.get(found.reason, 0) + 1
+        # the name says which document already
+        message = found.message.removeprefix(f"document {doc_id!r}").lstrip(",: ")
+        self._note(
+            "warning",
+            f"{found.reason}: {_kind(found.message)}",
+            f"{name}: {message}",
+            hint=f"training leaves such documents out, up to {self._expected.max_unusable:.1%} "
+            "of a stream (max_unusable), and refuses to start with more",
+        )
+
+    def _encode(self, doc: Document) -> Encoded | Objection | None:
+        expected = self._expected
+        if expected.tokenizer is None:
+            return _without_tokenizer(doc)
+        return encode_usable(
+            doc,
+            expected.tokenizer,
+            layout=expected.layout,
+            image=expected.image,
+            packing=expected.packing,
+            max_tokens=expected.max_tokens,
+            decode_images=False,
+        )
+
+    def _pictures(self, doc: Document, name: str) -> str | None:
+        """Decode pictures; what is wrong with the first that cannot be."""
+        for place, image in enumerate(doc.images):
+            where = f"document {doc.id!r}, image {place}"
+            try:
+                max_pixels = self._expected.image.max_pixels
+                picture = decode(image.source, max_pixels=max_pixels, where=where)
+            except ImageError as error:
+                return str(error)
+            self._count["decoded"] += 1
+            if all(low == high for low, high in picture.getextrema()):  # type: ignore[misc]
+                self._note(
+                    "warning",
+                    "pictures of a single color",
+                    f"{name}: image {place}, {picture.width} x {picture.height}",
+                    hint="often what a web server sends in place of a picture that is gone",
+                )
+        return None
+
+    def _words(self, doc: Document, name: str) -> None:
+        text = doc.text
+        for fault in text_faults(text):
+            severity: Severity = "note" if fault.what.startswith("grounding") else "warning"
+            example = f"{name}: {fault.excerpt}"
+            self._note(severity, fault.what, example, hint=fault.hint)
+        pictures = [image.source for image in doc.images]
+        is_caption = len(pictures) == 1 and 0 < len(text.strip()) <= _CAPTION_CHARS
+        if is_caption and all(part.role == "text" for part in doc.parts):
+            self._captions.add(text.strip().encode("utf-8", "replace"), text.strip())
+            if "\t" in text or "\n" in text.strip():
+                self._note(
+                    "warning",
+                    "captions with tabs or line breaks",
+                    f"{name}: {text[:80]!r}",
+                    hint="often two columns or records that ran together; tokens know only blanks",
+                )
+        words = [part for part in doc.parts if not isinstance(part, Image)]
+        # without words a document is told from others by what is known about it
+        content = repr(words if text.strip() else doc.meta).encode()
+        for source in pictures:
+            content += source if isinstance(source, bytes) else str(source).encode()
+        self.documents.add(content, name)
+        for before, after in zip(doc.parts, doc.parts[1:], strict=False):
+            if isinstance(before, Image) or isinstance(after, Image):
+                continue
+            if any(isinstance(part, Grounded) and part.boxes for part in (before, after)):
+                self._count["borders"] += 1
+                if splits_word(before.text, after.text):
+                    self._count["split"] += 1
+                    self._note(
+                        "note",
+                        _SPLITS,
+                        f"{name}: {before.text[-20:]!r} | {after.text[:20]!r}",
+                    )
+
+    def _see_boxes(self, doc: Document) -> None:
+        size: tuple[int, int] | None = None
+        for part in doc.parts:
+            if isinstance(part, Image):
+                try:
+                    size = image_size(part.source)
+                except ImageError:
+                    size = None
+            elif isinstance(part, Grounded) and size is not None:
+                for box in part.boxes:
+                    self._boxes.add(box, width=size[0], height=size[1], phrase=part.text)
+
+    def _tell_rows(self) -> None:
+        rows = self._rows
+        if rows.num_cut_tokens:
+            share = rows.num_cut_tokens / (rows.num_tokens + rows.num_cut_tokens)
+            self._tell(
+                "warning" if share > self._expected.max_unusable else "note",
+                f"lines longer than {self._expected.max_tokens} tokens, a row, whose ends are cut",
+                f"{rows.num_cut_tokens} tokens, {share:.1%} of all",
+            )
+        if self._count["lost phrases"]:
+            self._tell(
+                "note",
+                "phrases that lose their boxes when documents are laid out",
+                f"{self._count['lost phrases']} phrases",
+                hint="a phrase that ends inside a token, or whose boxes a center crop leaves out",
+            )
+
+    def _tell_repeats(self) -> None:
+        about = "" if self.documents.is_exact else " (by a sample of contents)"
+        if self._count["documents"] < _MIN_TO_JUDGE:
+            return
+        share = self.documents.share
+        if share > 0.0:
+            self._tell(
+                "warning" if share >= _MANY_REPEATS else "note",
+                f"documents that stood there before, {share:.1%} of all{about}",
+                "{}: {} times".format(*reversed(self.documents.most)),
+            )
+        share = self._captions.share
+        if share >= _MANY_REPEATS:
+            self._tell(
+                "warning" if share >= _MANY_CAPTIONS else "note",
+                f"captions that stood there before, {share:.1%} of all{about}",
+                "{!r}: {} times".format(*reversed(self._captions.most)),
+            )
+
+    def _tell_boxes(self) -> None:
+        count = self._count
+        for finding in self._findings.of(self.where):
+            if finding.what == _SPLITS:
+                finding.total = count["borders"]
+                if count["split"] >= max(3, _MANY_SPLITS * count["borders"]):
+                    finding.severity = "warning"
+                    finding.hint = "the spans are of another caption, or counted in bytes or from 1"
+        verdict = self._boxes.verdict()
+        if verdict is not None:
+            self._tell(verdict.severity, verdict.what, *verdict.evidence, hint=verdict.hint)
+        if repeated := self._boxes.repeated():
+            self._tell("warning", repeated)
+
+
+_SPLITS = "phrases that begin or end inside a word: spans that do not match the caption"
+_NO_WORDS = "cannot be encoded: expected words to learn from"
+_LATER = ("too long", "nothing to learn")
+
+
+def _sample(expected: Expected, num_documents: int | None, where: str) -> frozenset[int] | None:
+    """Documents whose pictures are decoded; None: all."""
+    if expected.sample is None or num_documents is None or num_documents <= expected.sample:
+        return None
+    rng = generator(expected.seed, "check", where)
+    return frozenset(rng.choice(num_documents, expected.sample, replace=False).tolist())
+
+
+def _kind(message: str) -> str:
+    """The part of a message that every record with the same fault has."""
+    start = max(0, message.find("expected"))
+    return message[start:].partition(", found")[0].partition(" (hint:")[0]
+
+
+def _without_tokenizer(doc: Document) -> Objection | None:
+    """What needs no tokenizer of what the encoder refuses."""
+    has_image = False
+    try:
+        for index, part in enumerate(doc.parts):
+            where = f"document {doc.id!r}, part {index}"
+            if isinstance(part, Image):
+                image_size(part.source, where=where)
+                has_image = True
+            elif isinstance(part, Grounded) and part.boxes:
+                if not has_image:
+                    raise DataError(f"{where}: expected an image before the boxes, found none")
+                for box in part.boxes:
+                    box.checked(where)
+                if not part.text.strip():
+                    raise DataError(f"{where}: expected the words that the boxes belong to")
+        if not doc.text.strip():
+            raise DataError(f"document {doc.id!r}: expected words to learn from, found none")
+    except ImageError as error:
+        return Objection("unreadable image", str(error))
+    except DataError as error:
+        return Objection("cannot be encoded", str(error))
+    return None

@@ -1,0 +1,270 @@
+"""What is wrong with data, found before a run: folders of shards, and sources not yet imported.
+
+- :func:`check_shards`: a folder of document shards, every file and every document of it
+- :func:`shard_folders`: the folders of shards in a folder
+- :func:`check_source`: a source, read by the reader of its format, nothing written
+- :func:`check_apart`: whether two corpora share documents, as training and held-out data must not
+
+Everything goes to :class:`~kosmos.check.findings.Findings`; a fault never ends the check. What
+a corpus is in numbers comes back. Reading is one pass, in memory that does not grow with the data.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kosmos.boxes import Box
+from kosmos.check.boxlint import BoxLint
+from kosmos.check.corpus import CorpusCheck, CorpusFacts, Expected
+from kosmos.check.findings import Findings, Severity
+from kosmos.check.repeats import Repeats
+from kosmos.check.shardscan import ShardScan
+from kosmos.corpus.formats.config import ImportConfig
+from kosmos.corpus.formats.table import FORMATS
+from kosmos.corpus.formats.tally import Fate, Tally
+from kosmos.document.manifest import FILE, FORMAT
+from kosmos.errors import ConfigError, DataError
+from kosmos.files import read_json
+from kosmos.logs import Progress
+from kosmos.remote import AnyPath, locate
+
+_MAX_BAD = 0.1
+"""Share of bad records above which `kosmos data import` stops, if not told otherwise."""
+_MIN_RECORDS = 20
+"""Records below which it judges no share."""
+_MANY_TRAINED = 0.05
+"""Share of held-out documents that are trained on from which on a held-out loss means nothing."""
+_MANY_CHANGED = 0.5
+"""Changes for each document from which on they are warned of."""
+_SEVERITIES: dict[Fate, Severity] = {"bad": "warning", "left out": "warning", "changed": "note"}
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A corpus that was read, to the end or until it was broken off."""
+
+    where: str
+    """What it is called in the findings."""
+    facts: CorpusFacts
+    """The corpus in numbers."""
+    documents: Repeats
+    """What its documents were, to compare with another's."""
+    is_whole: bool
+    """Whether it was read to the end."""
+    rows_per_step: float = 0.0
+    """What every step of a run takes of it; 0 outside a run and of held-out data."""
+    epochs: float = 0.0
+    """How often the whole run reads it; 0 where that is not known."""
+
+
+def shard_folders(root: Path) -> list[Path]:
+    """Folders of document shards in a folder, itself among them; those with a broken manifest too.
+
+    The empty ``heldout/`` that an import leaves where none was asked for is not among them.
+
+    Args:
+        root: Where to look.
+    """
+    found = []
+    for path in sorted(root.rglob(FILE)):
+        try:
+            manifest = read_json(path)
+        except DataError:
+            manifest = {"format": FORMAT}  # nobody knows, so it is looked at
+        # other stages leave manifests of their own
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+            continue
+        if manifest.get("num_documents") != 0 or path.parent.name != "heldout":
+            found.append(path.parent)
+    return found
+
+
+def check_shards(
+    folder: AnyPath | str, findings: Findings, expected: Expected, *, where: str = ""
+) -> Checked:
+    """Read a folder of shards to the end and say what is wrong with it.
+
+    Ctrl-C ends the reading, not the check: what was found until then is told.
+
+    Args:
+        folder: The folder.
+        findings: Takes what is wrong.
+        expected: What documents are held against.
+        where: What to call the folder; empty: its path.
+    """
+    where = where or str(folder)
+    try:
+        path = locate(folder)
+        if not (path / FILE).is_file():
+            raise _not_shards(path)
+        scan = ShardScan(path, findings, where)
+    except (DataError, ConfigError) as error:
+        findings.add("error", where, error.message, hint=error.hint or "")
+        check = CorpusCheck(where, findings, expected)
+        return Checked(where, check.finish(), check.documents, is_whole=True)
+    check = CorpusCheck(where, findings, expected, len(scan))
+    is_whole = True
+    try:
+        with Progress(f"check {where}", total=len(scan), unit="documents") as progress:
+            for name, doc in scan:
+                check.see(doc, name)
+                progress.advance()
+    except KeyboardInterrupt:
+        is_whole = _broken_off(findings, check)
+    if len(scan) == 0:
+        findings.add("error", where, "expected documents, found none")
+    return Checked(where, check.finish(), check.documents, is_whole)
+
+
+def check_source(
+    format_name: str,
+    source: AnyPath | str,
+    findings: Findings,
+    expected: Expected,
+    *,
+    config: ImportConfig,
+    limit: int | None = None,
+) -> Checked:
+    """Read a source as `kosmos data import` would, writing nothing, and say what is wrong with it.
+
+    Boxes are looked at as the source has them, before any is cut or left out.
+
+    Args:
+        format_name: A name of :data:`~kosmos.corpus.formats.table.FORMATS`.
+        source: A file, or a folder of files of the format.
+        findings: Takes what is wrong.
+        expected: What documents are held against.
+        config: Choices of the reader.
+        limit: Stop behind this many documents; None reads all.
+
+    Raises:
+        ConfigError: If the format is unknown.
+    """
+    if format_name not in FORMATS:
+        raise ConfigError(f"format: expected one of {', '.join(FORMATS)}, found {format_name!r}")
+    where = str(source)
+    check = CorpusCheck(where, findings, expected)
+    tally = _Hearing(where, findings, check.boxes)
+    is_whole = True
+    ids = Repeats()
+    try:
+        with Progress(f"check {where}", total=limit, unit="documents") as progress:
+            for doc in FORMATS[format_name].read(locate(source), config, tally):
+                check.see(doc, doc.id, boxes_are_known=True)
+                if doc.id and ids.add(doc.id.encode("utf-8", "replace")):
+                    findings.count(
+                        "warning",
+                        where,
+                        "documents with an id that another has",
+                        doc.id,
+                        hint="the import leaves the later ones out, as bad",
+                    )
+                progress.advance()
+                if check.num_documents == limit:
+                    break
+    except KeyboardInterrupt:
+        is_whole = _broken_off(findings, check)
+    except DataError as error:
+        findings.add(
+            "error",
+            where,
+            error.message,
+            hint=error.hint or "the import stops here and leaves nothing",
+            evidence=[f"{check.num_documents} documents before it were checked"],
+        )
+    facts = check.finish()
+    tally.finish(facts)
+    return Checked(where, facts, check.documents, is_whole)
+
+
+def check_apart(train: Checked, heldout: Checked, findings: Findings) -> None:
+    """Say so if documents of one corpus are in another that must not have them.
+
+    Args:
+        train: What is trained on.
+        heldout: What is measured on.
+        findings: Takes what is wrong.
+    """
+    share = heldout.documents.common_share(train.documents)
+    if share > 0.0:
+        findings.add(
+            "error" if share >= _MANY_TRAINED else "warning",
+            heldout.where,
+            f"documents that are trained on as well, {share:.1%} of all",
+            hint=f"short texts may come twice by nature; else split {train.where} anew",
+        )
+
+
+class _Hearing(Tally):
+    """A tally that counts into findings and hands boxes on, and remembers no record."""
+
+    __slots__ = ("_boxes", "_counts", "_findings", "_where")
+
+    def __init__(self, where: str, findings: Findings, boxes: BoxLint) -> None:
+        super().__init__()
+        self._where = where
+        self._findings = findings
+        self._boxes = boxes
+        self._counts: dict[Fate, int] = {"bad": 0, "left out": 0, "changed": 0}
+
+    def see_box(self, box: Box, *, size: tuple[int, int], phrase: str) -> None:
+        self._boxes.add(box, width=size[0], height=size[1], phrase=phrase)
+
+    def bad(self, reason: str, where: str) -> None:
+        self._count("bad", reason, where)
+
+    def leave_out(self, reason: str, where: str) -> None:
+        self._count("left out", reason, where)
+
+    def change(self, reason: str, where: str) -> None:
+        self._count("changed", reason, where)
+
+    @property
+    def num_bad(self) -> int:
+        return self._counts["bad"]
+
+    def finish(self, facts: CorpusFacts) -> None:
+        """Weigh what was counted against all records."""
+        num_records = facts.documents + self._counts["bad"] + self._counts["left out"]
+        is_refused = num_records >= _MIN_RECORDS and self.num_bad > _MAX_BAD * num_records
+        for finding in self._findings.of(self._where):
+            fate = finding.what.partition(": ")[0]
+            if fate == "changed":
+                # one record may have lost several of its parts, so these have no total
+                is_common = finding.count >= _MANY_CHANGED * facts.documents
+                finding.severity = "warning" if is_common else "note"
+            elif fate in self._counts:
+                finding.total = num_records
+            if fate == "bad" and is_refused:
+                finding.severity = "error"
+                finding.hint = f"the import stops above {_MAX_BAD:.0%} bad records (--max-bad)"
+        if facts.documents == 0:
+            is_left_out = self._counts["left out"] == num_records > 0
+            self._findings.add(
+                "error",
+                self._where,
+                f"expected documents, found none in {num_records} records",
+                hint="--images may name the wrong folder" if is_left_out else "",
+            )
+
+    def _count(self, fate: Fate, reason: str, where: str) -> None:
+        self._counts[fate] += 1
+        self._findings.count(_SEVERITIES[fate], self._where, f"{fate}: {reason}", where)
+
+
+def _broken_off(findings: Findings, check: CorpusCheck) -> bool:
+    """Say that a corpus was not read to its end; False, for the caller's `is_whole`."""
+    told = f"interrupted after {check.num_documents} documents; the rest was not checked"
+    findings.add("note", check.where, told)
+    return False
+
+
+def _not_shards(path: AnyPath) -> DataError:
+    """Why a path is no folder of shards."""
+    hint = "a source is checked with --format; kosmos data import --help lists the formats"
+    if path.is_dir():
+        found = f"a folder without {FILE}"
+    elif path.is_file():
+        found = "a file"
+    else:
+        found, hint = "nothing there", "kosmos data import makes one"
+    return DataError(f"{path}: expected a folder of document shards, found {found}", hint=hint)

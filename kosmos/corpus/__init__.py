@@ -1,0 +1,1 @@
+"""Other people's data to documents; shards are where it meets what trains on it."""

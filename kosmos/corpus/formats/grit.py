@@ -1,0 +1,265 @@
+"""GRIT: captions whose phrases are linked to boxes by a detector, into documents.
+
+A row, as JSON Lines or Parquet with a field ``file`` or ``key``, as the ``.json`` beside a picture
+in a tar, or as a line of the release's TSV (tsv.py)::
+
+    {"caption": "a wire hanger with a paper cover", "width": 1024, "height": 693, "key": "000042",
+     "noun_chunks": [[0, 13, x0, y0, x1, y1, score], ...],
+     "ref_exps":    [[0, 32, x0, y0, x1, y1, score], ...]}
+
+Spans are characters of the caption, the end exclusive, and may be stored as floats; boxes are
+fractions. The picture is in the row (a column of bytes, the tar, the TSV), or a file named ``file``
+or by ``key``, or what img2dataset's tars and Parquet files hold under that key.
+
+What is done with them, in the order of the released loader:
+
+1. boxes scored under ``min_score`` are left out, and those that are none: reversed, without area;
+2. so are those of which a center crop leaves less than ``image.min_visible``;
+3. in mode ``expression``, spans inside another span go;
+4. boxes of equal spans become one phrase, in their order;
+5. a share of the rows, ``1 - grounded_share``, goes on as plain captions, as do rows without a
+   phrase; of TSV rows without a column of boxes, ``unannotated_share`` does.
+
+Departure: where spans of what remains overlap or are nested, the longer one stays; the release
+writes a phrase that does not close, or loses the inner one without saying so.
+
+Source: KOSMOS-2 (arXiv:2306.14824) section 2.1; unilm kosmos-2/unilm/data/vl/laion2b_obj_loader.py.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from kosmos.boxes import Box
+from kosmos.corpus.formats.config import ImportConfig
+from kosmos.corpus.formats.pictures import Picture, PictureFolder, check_picture
+from kosmos.corpus.formats.records import (
+    Row,
+    read_rows,
+    read_samples,
+    sample_fields,
+    source_files,
+    undamaged,
+)
+from kosmos.corpus.formats.tally import Tally
+from kosmos.corpus.formats.tsv import TsvRow, read_objects, read_tsv
+from kosmos.document.types import Document, Grounded, Image, Part, Text
+from kosmos.errors import DataError
+from kosmos.files import Json
+from kosmos.image.transform import ImageTransform
+from kosmos.remote import AnyPath
+from kosmos.runtime import generator
+
+_SUFFIXES = frozenset({".jsonl", ".tar", ".tsv", ".parquet"})
+
+
+class Phrase(NamedTuple):
+    """A span of a caption and where it is."""
+
+    start: int
+    end: int
+    boxes: tuple[Box, ...]
+
+
+class GritSample(NamedTuple):
+    """A row that can be used."""
+
+    id: str
+    caption: str
+    picture: Picture
+    size: tuple[int, int]
+    """Width and height in pixels."""
+    phrases: list[Phrase]
+    """What is left of its spans, in reading order."""
+
+
+class _Row(NamedTuple):
+    """A row as its container has it."""
+
+    where: str
+    fields: dict[str, Json]
+    picture: Picture | None
+
+
+def read_grit(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
+    """Grounded captions; a row without a usable phrase stays, as a plain caption."""
+    for sample in grit_samples(source, config, tally):
+        phrases = sample.phrases
+        if not phrases:
+            tally.change("no phrase with a box", sample.id)
+        elif not _chance(config, "grounded", sample.id, config.grounded_share):
+            tally.change("phrases left out, by the share that is grounded", sample.id)
+            phrases = []
+        tally.keep()
+        parts = [Image(sample.picture.source), *grounded_parts(sample.caption, phrases)]
+        yield Document(parts, id=sample.id, meta={"source": sample.picture.name})
+
+
+def grit_samples(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[GritSample]:
+    """Rows with a caption and a picture, and their phrases after all filters."""
+    for where, fields, picture in _rows(source, config, tally):
+        caption = fields.get("caption")
+        if not isinstance(caption, str) or not caption.strip():
+            tally.bad("no caption", where)
+            continue
+        if picture is None:
+            tally.leave_out("no file of the picture", where)
+            continue
+        decoded = check_picture(picture.source, config)
+        if isinstance(decoded, str):
+            tally.bad(decoded, where)
+            continue
+        phrases = grit_phrases(fields, caption, decoded.size, config, tally, where)
+        if phrases is not None:
+            row_id = str(fields.get("id", where))
+            yield GritSample(row_id, caption, picture, decoded.size, phrases)
+
+
+def grit_phrases(
+    fields: dict[str, Json],
+    caption: str,
+    size: tuple[int, int],
+    config: ImportConfig,
+    tally: Tally,
+    where: str,
+) -> list[Phrase] | None:
+    """The phrases of a row that become targets, in reading order.
+
+    Args:
+        fields: The row.
+        caption: Its caption.
+        size: Width and height of the picture in pixels.
+        config: Mode, threshold and crop.
+        tally: Takes what is left out.
+        where: What the row is called.
+
+    Returns:
+        Phrases that do not overlap; None (counted) if the spans are not as the format says.
+    """
+    column = "noun_chunks" if config.grit_mode == "phrase" else "ref_exps"
+    tuples = fields.get(column)
+    if not isinstance(tuples, list):
+        tally.bad(f"no {column}", where)
+        return None
+    transform = ImageTransform(config.image)
+    boxes_of: dict[tuple[int, int], list[Box]] = {}
+    for item in tuples:
+        parsed = _parse(item, len(caption))
+        if parsed is None:
+            tally.bad("span that is not [start, end, x0, y0, x1, y1, score]", f"{where}: {item}")
+            return None
+        start, end, detected, score = parsed
+        tally.see_box(detected, size=size, phrase=caption[start:end])
+        box = detected.clipped()
+        if score < config.min_score:
+            tally.change(f"box scored under {config.min_score}", where)
+        elif detected.x0 > detected.x1 or detected.y0 > detected.y1:
+            tally.change("box with reversed corners", where)
+        elif not (box.x0 < box.x1 and box.y0 < box.y1):
+            tally.change("box without area in the picture", where)
+        elif transform.box_in(box, width=size[0], height=size[1]) is None:
+            tally.change("box outside the center crop", where)
+        else:
+            boxes_of.setdefault((start, end), []).append(box)
+    spans = list(boxes_of)
+    if config.grit_mode == "expression":
+        spans = [span for span in spans if not any(_contains(other, span) for other in spans)]
+    kept = _without_overlaps(spans)
+    for _ in range(len(spans) - len(kept)):
+        tally.change("phrase that overlaps another", where)
+    return [Phrase(start, end, tuple(boxes_of[start, end])) for start, end in kept]
+
+
+def grounded_parts(caption: str, phrases: list[Phrase]) -> list[Part]:
+    """The caption cut at its phrases."""
+    parts: list[Part] = []
+    cursor = 0
+    for phrase in phrases:
+        if phrase.start > cursor:
+            parts.append(Text(caption[cursor : phrase.start]))
+        parts.append(Grounded(caption[phrase.start : phrase.end], phrase.boxes))
+        cursor = phrase.end
+    if cursor < len(caption):
+        parts.append(Text(caption[cursor:]))
+    return parts
+
+
+def _rows(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[_Row]:
+    """Rows of files of any container."""
+    for path in source_files(source, _SUFFIXES):
+        match path.suffix.lower():
+            case ".tar":
+                for sample in read_samples(path, config, tally):
+                    fields = sample_fields(sample, tally)
+                    if fields is not None:
+                        data = sample.picture
+                        picture = None if data is None else Picture(sample.where, data)
+                        yield _Row(sample.where, fields, picture)
+            case ".tsv":
+                for line in undamaged(read_tsv(path, tally), config, tally):
+                    row = _tsv_row(line, config, tally)
+                    if row is not None:
+                        yield row
+            case ".jsonl" | ".parquet":
+                folder = PictureFolder(path, config)
+                for record in read_rows(path, config, tally, needs=("caption",)):
+                    yield _Row(record.where, record.fields, _picture(record, folder))
+            case _:
+                raise DataError(f"{path}: expected a file named {', '.join(sorted(_SUFFIXES))}")
+
+
+def _picture(row: Row, folder: PictureFolder) -> Picture | None:
+    """The picture in a row, or the one it names."""
+    if row.picture is not None:
+        return Picture(row.where, row.picture)
+    name = row.fields.get("file")
+    if isinstance(name, str):
+        return folder.find(name)
+    return folder.find_key(str(row.fields.get("key", row.fields.get("id"))))
+
+
+def _tsv_row(row: TsvRow, config: ImportConfig, tally: Tally) -> _Row | None:
+    fields: dict[str, Json] = {"caption": row.caption}
+    if row.objects is None:
+        if not _chance(config, "unannotated", row.where, config.unannotated_share):
+            tally.leave_out("row without a column of boxes, by the share that stays", row.where)
+            return None
+        fields |= {"noun_chunks": [], "ref_exps": []}
+    else:
+        objects = read_objects(row.objects)
+        if isinstance(objects, str):
+            tally.bad(objects, row.where)
+            return None
+        fields |= objects
+    return _Row(row.where, fields, Picture(row.key, row.picture))
+
+
+def _chance(config: ImportConfig, name: str, row: str, share: float) -> bool:
+    """A draw that follows from the seed and the row alone."""
+    return bool(generator(config.seed, name, row).random() < share)
+
+
+def _parse(item: Json, num_chars: int) -> tuple[int, int, Box, float] | None:
+    if not isinstance(item, list) or len(item) != 7:
+        return None
+    numbers = [float(v) for v in item if isinstance(v, int | float) and not isinstance(v, bool)]
+    if len(numbers) != 7 or not all(map(math.isfinite, numbers)):
+        return None
+    # some copies store the whole tuple as floats
+    start, end = int(numbers[0]), int(numbers[1])
+    if [start, end] != numbers[:2] or not 0 <= start < end <= num_chars:
+        return None
+    return start, end, Box(*numbers[2:6]), numbers[6]
+
+
+def _contains(outer: tuple[int, int], inner: tuple[int, int]) -> bool:
+    return outer != inner and outer[0] <= inner[0] and inner[1] <= outer[1]
+
+
+def _without_overlaps(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The longest spans that do not overlap, the first of equals; in reading order."""
+    kept: list[tuple[int, int]] = []
+    for start, end in sorted(spans, key=lambda span: (span[0] - span[1], span[0])):
+        if all(end <= other_start or other_end <= start for other_start, other_end in kept):
+            kept.append((start, end))
+    return sorted(kept)

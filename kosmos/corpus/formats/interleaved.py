@@ -1,0 +1,139 @@
+"""Pages of text and pictures into documents, by the rules of both published algorithms.
+
+KOSMOS-1's paper: pictures that are tiny or of one color go; a document has at most five; half of
+the pages with one picture go. The algorithm that the release bundles, in addition: HTML tags are
+taken out (``strip_tags``); of the text before the first picture the last three sentences stay, and
+of that behind the last picture the first three (``edge_sentences=3``); a page ends with its fifth
+picture (``behind_max_images="nothing"``). Between two pictures all text stays.
+
+Departure: the bundled code closes a page that ended with its fifth picture without ``</s>``; a
+document here always has an end. Cutting what is longer than the context is the index's business.
+
+Source: KOSMOS-1 (arXiv:2302.14045) section 3.1; unilm kosmos-2/torchscale, the interleaved example.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from kosmos.corpus.formats.config import ImportConfig
+from kosmos.corpus.formats.pictures import Picture, judge_picture
+from kosmos.corpus.formats.tally import Tally
+from kosmos.document.types import Document, Image, Part, Text
+from kosmos.runtime import generator
+
+_TAG = re.compile(r"<(?:!--.*?--|[A-Za-z/!][^<>]*)>", re.DOTALL)
+# a sentence ends with its last mark and what closes a quotation or a bracket behind it
+_SENTENCE_END = re.compile(r"[.!?\u2026]+[\"'\u201d\u2019)\]]*(?=\s)|[\u3002\uff01\uff1f]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A place where a picture was, that nothing was found for."""
+
+    name: str
+
+
+Piece: TypeAlias = str | Picture | Missing
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page in reading order."""
+
+    where: str
+    source: str
+    """Its URL, or what else it is known by: pages of one source stay together."""
+    pieces: Sequence[Piece]
+    """Sentences or stretches of text, and pictures."""
+    separator: str = " "
+    """What stood between two texts."""
+
+
+def page_document(page: Page, config: ImportConfig, tally: Tally) -> Document | None:
+    """The document of a page; None (counted) if a rule leaves it out."""
+    pieces = list(_usable(page, config, tally))
+    num_pictures = sum(isinstance(piece, Picture) for piece in pieces)
+    if num_pictures == 0:
+        tally.leave_out("page without a picture", page.where)
+        return None
+    if num_pictures == 1 and not _stays(page, config):
+        tally.leave_out("page with one picture, by the share that stays", page.where)
+        return None
+    tally.keep()
+    parts = _parts(_within_edges(pieces, config), page.separator)
+    return Document(parts, id=page.where, meta={"source": page.source})
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text, each with its mark; what follows the last mark is one too."""
+    found, start = [], 0
+    for match in _SENTENCE_END.finditer(text):
+        found.append(text[start : match.end()].strip())
+        start = match.end()
+    found.append(text[start:].strip())
+    return [sentence for sentence in found if sentence]
+
+
+def _usable(page: Page, config: ImportConfig, tally: Tally) -> Iterator[str | Picture]:
+    """Texts without tags, and the pictures that are there and of use, as many as may be."""
+    num_pictures = 0
+    has_tags = False
+    for piece in page.pieces:
+        if isinstance(piece, str):
+            text = _TAG.sub(" ", piece) if config.strip_tags else piece
+            has_tags = has_tags or text != piece
+            if text.strip():
+                yield text.strip()
+            continue
+        if num_pictures == config.max_images:
+            tally.change(f"picture behind the first {config.max_images}", page.where)
+            continue
+        problem = (
+            "no file of the picture"
+            if isinstance(piece, Missing)
+            else judge_picture(piece.source, config)
+        )
+        if problem is not None:
+            tally.change(problem, f"{page.where}: {piece.name}")
+        elif isinstance(piece, Picture):
+            num_pictures += 1
+            yield piece
+            if num_pictures == config.max_images and config.behind_max_images == "nothing":
+                break
+    if has_tags:
+        tally.change("HTML tags in the text", page.where)
+
+
+def _within_edges(pieces: list[str | Picture], config: ImportConfig) -> list[str | Picture]:
+    """Pieces with as many sentences outside the pictures as may stay."""
+    limit = config.edge_sentences
+    if not limit:
+        return pieces
+    places = [place for place, piece in enumerate(pieces) if isinstance(piece, Picture)]
+    first, last = places[0], places[-1]
+    before = [s for piece in pieces[:first] if isinstance(piece, str) for s in sentences(piece)]
+    behind = [s for piece in pieces[last + 1 :] if isinstance(piece, str) for s in sentences(piece)]
+    return [*before[-limit:], *pieces[first : last + 1], *behind[:limit]]
+
+
+def _parts(pieces: list[str | Picture], separator: str) -> list[Part]:
+    """Parts, texts between two pictures as one."""
+    parts: list[Part] = []
+    texts: list[str] = []
+    for piece in pieces:
+        if isinstance(piece, str):
+            texts.append(piece)
+            continue
+        if texts:
+            parts.append(Text(separator.join(texts)))
+            texts = []
+        parts.append(Image(piece.source))
+    return [*parts, Text(separator.join(texts))] if texts else parts
+
+
+def _stays(page: Page, config: ImportConfig) -> bool:
+    """Whether a page with one picture stays: a function of the seed and the page alone."""
+    rng = generator(config.seed, "single-image", page.source)
+    return bool(rng.random() < config.single_image_share)

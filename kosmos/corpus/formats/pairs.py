@@ -1,0 +1,194 @@
+"""Image-caption pairs into documents: tars, tables and lines of the web, and COCO.
+
+- :func:`read_pairs`: WebDataset tars as img2dataset writes them, ``KEY.jpg`` beside ``KEY.txt`` or
+  ``KEY.json`` with a field ``caption``; Parquet with a column of pictures (``jpg``, or ``image`` as
+  Hugging Face has it) and ``caption``; the release's TSV (tsv.py), its boxes not looked at
+- :func:`read_coco`: the official ``captions_*.json``, or JSON Lines of ``file`` (or ``image``) and
+  ``captions``, or ``caption`` for one
+
+With ``prompt`` in the config, every caption follows those words and alone carries loss.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+import PIL.Image
+
+from kosmos.corpus.formats.config import ImportConfig
+from kosmos.corpus.formats.pictures import Exclusion, PictureFolder, check_picture
+from kosmos.corpus.formats.records import (
+    Row,
+    Sample,
+    read_rows,
+    read_samples,
+    sample_fields,
+    source_files,
+    text_field,
+    undamaged,
+)
+from kosmos.corpus.formats.tally import Tally
+from kosmos.corpus.formats.tsv import TsvRow, read_tsv
+from kosmos.document.types import Document, Image, Text
+from kosmos.errors import DataError
+from kosmos.files import Json
+from kosmos.remote import AnyPath
+
+
+def read_pairs(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
+    """Pairs of tars, TSV and Parquet files; other members and columns are passed over.
+
+    A row of TSV whose caption holds a tab or a line break is bad, and never read as two.
+    """
+    for path in source_files(source, frozenset({".tar", ".tsv", ".parquet"})):
+        for doc in _pairs(path, config, tally):
+            if doc is not None:
+                tally.keep()
+                yield doc
+
+
+def _pairs(path: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document | None]:
+    match path.suffix.lower():
+        case ".tar":
+            for sample in read_samples(path, config, tally):
+                yield _sample_pair(sample, config, tally)
+        case ".tsv":
+            for row in undamaged(read_tsv(path, tally), config, tally):
+                yield _tsv_pair(row, config, tally)
+        case ".parquet":
+            for table_row in read_rows(path, config, tally, needs=("caption",)):
+                yield _table_pair(table_row, config, tally)
+        case _:
+            raise DataError(f"{path}: expected a file named .tar, .tsv or .parquet")
+
+
+def read_coco(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
+    """A document per caption; all of a picture's go to the same side of a held-out split."""
+    folder = PictureFolder(source, config)
+    excluded = Exclusion(config.exclude_images)
+    counts: Counter[str] = Counter()  # captions of a picture may be rows apart
+    for name, captions in coco_captions(source, config, tally):
+        if not captions:
+            tally.leave_out("picture without captions", f"{source.name}: {name}")
+            continue
+        if name in excluded:
+            tally.leave_out("picture of the list to leave out", f"{source.name}: {name}")
+            continue
+        picture = folder.find(name)
+        if picture is None:
+            tally.leave_out("no file of the picture", f"{source.name}: {name}")
+            continue
+        if isinstance(problem := check_picture(picture.source, config), str):
+            tally.bad(problem, f"{source.name}: {name}")
+            continue
+        stem = PurePosixPath(name).stem
+        for caption in captions:
+            where = f"{stem}#{counts[stem]}"
+            counts[stem] += 1
+            if not caption.strip():
+                tally.bad("no caption", where)
+                continue
+            tally.keep()
+            meta: dict[str, Json] = {"source": picture.name}
+            words = _words(caption.strip(), config)
+            yield Document([Image(picture.source), *words], id=where, meta=meta)
+
+
+def _sample_pair(sample: Sample, config: ImportConfig, tally: Tally) -> Document | None:
+    fields = sample_fields(sample, tally)
+    if fields is None or not _is_fetched(fields, sample.where, tally):
+        return None
+    caption = text_field(fields, "caption")
+    if caption is None and ".txt" in sample.members:
+        caption = sample.members[".txt"].decode("utf-8", errors="replace").strip()
+    meta = {"source": sample.key, **_url(fields)}
+    return _pair(sample.picture, caption, sample.where, meta, config, tally)
+
+
+def _tsv_pair(row: TsvRow, config: ImportConfig, tally: Tally) -> Document | None:
+    meta: dict[str, Json] = {"source": row.key}
+    return _pair(row.picture, row.caption.strip(), row.where, meta, config, tally)
+
+
+def _table_pair(row: Row, config: ImportConfig, tally: Tally) -> Document | None:
+    if not _is_fetched(row.fields, row.where, tally):
+        return None
+    meta = {"source": text_field(row.fields, "key") or row.where, **_url(row.fields)}
+    return _pair(row.picture, text_field(row.fields, "caption"), row.where, meta, config, tally)
+
+
+def _pair(
+    data: bytes | None,
+    caption: str | None,
+    where: str,
+    meta: dict[str, Json],
+    config: ImportConfig,
+    tally: Tally,
+) -> Document | None:
+    """A picture and its caption; None (counted) if one of them is of no use."""
+    if not caption:
+        tally.bad("no caption", where)
+        return None
+    if data is None:
+        tally.bad("no picture", where)
+        return None
+    picture = check_picture(data, config)
+    if not isinstance(picture, PIL.Image.Image):
+        tally.bad(picture, where)
+        return None
+    if min(picture.size) < config.min_caption_side_px:
+        tally.leave_out(f"picture with a side under {config.min_caption_side_px} px", where)
+        return None
+    return Document([Image(data), *_words(caption, config)], id=where, meta=meta)
+
+
+def _words(caption: str, config: ImportConfig) -> list[Text]:
+    """A caption, behind the words that ask for it if there are any."""
+    if not config.prompt:
+        return [Text(caption)]
+    return [Text(config.prompt, loss=False), Text(f" {caption}")]
+
+
+def _is_fetched(fields: dict[str, Json], where: str, tally: Tally) -> bool:
+    if fields.get("status", "success") != "success":
+        tally.leave_out("not fetched by img2dataset", where)
+        return False
+    return True
+
+
+def _url(fields: dict[str, Json]) -> dict[str, Json]:
+    url = text_field(fields, "url")
+    return {} if url is None else {"url": url}
+
+
+def coco_captions(
+    source: AnyPath, config: ImportConfig, tally: Tally
+) -> Iterator[tuple[str, list[str]]]:
+    """File names and captions of each picture of a COCO file.
+
+    Raises:
+        DataError: If a ``.json`` file is not the official layout.
+    """
+    if source.suffix != ".json":
+        for row in read_rows(source, config, tally, suffixes=frozenset({".jsonl"})):
+            name, captions = text_field(row.fields, "file", "image"), row.fields.get("captions")
+            if captions is None and "caption" in row.fields:
+                captions = [row.fields["caption"] or ""]
+            if name is None or not isinstance(captions, list):
+                tally.bad("no file or captions", row.where)
+                continue
+            yield name, [str(caption) for caption in captions]
+        return
+    try:
+        value = json.loads(source.read_bytes())
+        names = {row["id"]: row["file_name"] for row in value["images"]}
+        captions_of: dict[int, list[str]] = defaultdict(list)
+        for row in value["annotations"]:
+            captions_of[row["image_id"]].append(row["caption"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{source}: expected COCO captions with images and annotations, found {error!r}"
+        ) from error
+    for image_id, name in names.items():
+        yield name, captions_of[image_id]

@@ -1,0 +1,202 @@
+"""Pictures of records: found, decoded once to know that they are whole, and judged."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import PIL.Image
+
+from kosmos.corpus.formats.archives import Archives
+from kosmos.corpus.formats.config import ImportConfig
+from kosmos.corpus.formats.records import IMAGE_SUFFIXES, source_files
+from kosmos.corpus.formats.tally import Tally
+from kosmos.errors import DataError, ImageError
+from kosmos.image.codec import decode
+from kosmos.remote import AnyPath, RemotePath, locate
+
+_COCO_NAME = re.compile(r"(?:COCO_[a-z]+\d{4}_)?0*(\d+)(?:\.\w+)?")
+
+
+class Picture(NamedTuple):
+    """A picture that was found."""
+
+    name: str
+    """Of its file, or what a container calls it."""
+    source: Path | bytes
+    """For :class:`~kosmos.document.types.Image`."""
+
+
+class PictureFolder:
+    """Where the pictures of a source are.
+
+    Args:
+        source: The file that names them.
+        config: ``images`` and ``assign_images`` say where to look and how.
+    """
+
+    def __init__(self, source: AnyPath, config: ImportConfig) -> None:
+        self.folder = locate(config.images) if config.images else source.parent
+        self._archives = Archives(self.folder, like=source.stem)
+        self._by_stem: dict[str, AnyPath] | None = None
+        self._assigned: Iterator[AnyPath] | None = None
+        if config.assign_images:
+            self._assigned = cycle(source_files(self.folder, IMAGE_SUFFIXES))
+
+    def find(self, *names: str) -> Picture | None:
+        """The picture of any of some file names, or the next one where pictures are assigned.
+
+        A name without a folder is also looked for by its stem in the tars and Parquet files there.
+        """
+        if self._assigned is not None:
+            return _opened(next(self._assigned))
+        # each name that is no file costs a request, a container is asked for once
+        ways = [self._file, self._member]
+        if isinstance(self.folder, RemotePath):
+            ways.reverse()
+        return ways[0](names) or ways[1](names)
+
+    def find_key(self, key: str) -> Picture | None:
+        """The picture that img2dataset keeps under a key: a file, or a member of a container."""
+        shard = key[:5]  # img2dataset's folders are named by the key's first digits
+        suffixes = (".jpg", ".png", ".webp")
+        return self.find(*(f"{folder}{key}{s}" for folder in ("", f"{shard}/") for s in suffixes))
+
+    def find_url(self, url: str) -> Picture | None:
+        """The picture that was at a URL: a file named as there, or by the URL's hash.
+
+        The hash is SHA-256, MD5 or SHA-1 of the URL in UTF-8, in hexadecimal; the folder's files
+        are listed once, and those of folders in it count.
+        """
+        if self._assigned is not None:
+            return _opened(next(self._assigned))
+        if self._by_stem is None:
+            self._by_stem = _stems(self.folder)
+        data = url.encode("utf-8", errors="replace")
+        name = unquote(urlsplit(url).path.rpartition("/")[2])
+        stems = [hashlib.new(kind, data).hexdigest() for kind in ("sha256", "md5", "sha1")]
+        for stem in (*stems, name, name.rpartition(".")[0]):
+            if stem and (path := self._by_stem.get(stem)) is not None:
+                return _opened(path)
+        return None
+
+    def _file(self, names: Sequence[str]) -> Picture | None:
+        found = (_opened(self.folder / name) for name in names if name)
+        return next((picture for picture in found if picture is not None), None)
+
+    def _member(self, names: Sequence[str]) -> Picture | None:
+        for name in names:
+            key = name.rpartition("/")[2].partition(".")[0]
+            if key and (data := self._archives.find(key)) is not None:
+                return Picture(name, data)
+        return None
+
+
+class Exclusion:
+    """Pictures that are not to be trained on.
+
+    Args:
+        name: File that names them; empty for none.
+
+    Raises:
+        DataError: If there is no such file, or no name in it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._names = frozenset(_excluded(locate(name))) if name else frozenset()
+
+    def __contains__(self, picture: str) -> bool:
+        return bool(self._names) and _canonical(picture) in self._names
+
+
+def check_picture(source: bytes | Path, config: ImportConfig) -> str | PIL.Image.Image:
+    """Decode a picture, so that no training step meets a broken one.
+
+    Returns:
+        The picture, or in few words why it cannot be used.
+    """
+    try:
+        picture = decode(source, max_pixels=config.image.max_pixels)
+    except ImageError:
+        return "picture does not decode"
+    return picture
+
+
+def find_usable(
+    folder: PictureFolder, names: Sequence[str], config: ImportConfig, tally: Tally, where: str
+) -> Picture | None:
+    """The picture of any of some names if it decodes; None, counted, if there is no such."""
+    picture = folder.find(*names)
+    if picture is None:
+        tally.leave_out("no file of the picture", where)
+        return None
+    if isinstance(problem := check_picture(picture.source, config), str):
+        tally.bad(problem, where)
+        return None
+    return picture
+
+
+def judge_picture(source: bytes | Path, config: ImportConfig) -> str | None:
+    """Why a picture is of no use to an interleaved page, by KOSMOS-1's rules; None if it is."""
+    picture = check_picture(source, config)
+    if isinstance(picture, str):
+        return picture
+    if min(picture.size) < config.min_side_px:
+        return f"picture with a side under {config.min_side_px} px"
+    extrema = picture.getextrema()
+    if all(low == high for low, high in extrema):  # type: ignore[misc]
+        return "picture of a single color"
+    return None
+
+
+def _opened(path: AnyPath) -> Picture | None:
+    """A file as a picture; a remote one is read here, as no shard could read it later."""
+    if isinstance(path, RemotePath):
+        try:
+            return Picture(path.name, path.read_bytes())
+        except FileNotFoundError:
+            return None
+    return Picture(path.name, path) if path.is_file() else None
+
+
+def _stems(folder: AnyPath) -> dict[str, AnyPath]:
+    """Files of a folder by their names without and with the suffix, the first of equals."""
+    found: dict[str, AnyPath] = {}
+    paths: Iterable[AnyPath] = folder.rglob("*")
+    for path in sorted(paths, key=str):
+        if path.suffix.lower() in IMAGE_SUFFIXES or not path.suffix:
+            found.setdefault(path.stem, path)
+            found.setdefault(path.name, path)
+    return found
+
+
+def _excluded(path: AnyPath) -> Iterator[str]:
+    """Canonical names of the pictures that a file names."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (FileNotFoundError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: expected a file that names pictures, found {error}") from error
+    found = [line.strip() for line in lines if line.strip()]
+    if not found:
+        raise DataError(f"{path}: expected names of pictures, found none")
+    for line in found:
+        name: object = line
+        if line.startswith("{"):
+            try:
+                name = json.loads(line).get("file")
+            except ValueError:
+                name = None
+        if not isinstance(name, str):
+            raise DataError(f"{path}: expected a name or an object with 'file', found {line}")
+        yield _canonical(name)
+
+
+def _canonical(name: str) -> str:
+    """A picture's file name, or its number if COCO names it so."""
+    name = name.strip().rpartition("/")[2]
+    coco = _COCO_NAME.fullmatch(name)
+    return coco[1] if coco else name

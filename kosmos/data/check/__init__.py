@@ -1,1 +1,0 @@
-"""Checking data before a run: what is missing, unreadable or in another convention."""

@@ -1,0 +1,1 @@
+"""What a run will take: tokens, parameters, memory, operations, time."""

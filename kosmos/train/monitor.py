@@ -1,0 +1,137 @@
+"""What is said of a run: how it starts, then the record, the spikes and the figures of a step.
+
+Every process measures itself; records are of all of them, and each process gets the same.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from kosmos.data.batch import Batch
+from kosmos.files import Json
+from kosmos.runtime import peak_memory_bytes
+from kosmos.train.config import TrainConfig
+from kosmos.train.events import EventsLog
+from kosmos.train.objectives import Objective
+from kosmos.train.parallel import Processes
+from kosmos.train.sessions import note_session
+from kosmos.train.spikes import SpikeWatch, worst_documents
+from kosmos.train.step import StepResult
+from kosmos.train.utilisation import peak_flops_per_s
+
+_log = logging.getLogger(__name__)
+
+
+class Monitor:
+    """Watches the steps of a run.
+
+    Args:
+        config: Of the run.
+        objective: What is minimized.
+        processes: All that take the steps.
+    """
+
+    def __init__(self, config: TrainConfig, objective: Objective, processes: Processes) -> None:
+        self._objective = objective
+        self._processes = processes
+        self._spikes = SpikeWatch(config.spike_factor)
+        processes.wait()  # together, since they may share what they measure
+        mine = peak_flops_per_s(processes.device, config.precision, stated=config.peak_flops)
+        num_unknown, peak = processes.sum([mine is None, mine or 0.0])
+        self._peak_flops_per_s = None if num_unknown else peak
+
+    def measure(self, result: StepResult, *, step_s: float, data_wait_s: float) -> dict[str, Json]:
+        """What a step's record says of how fast it was.
+
+        Args:
+            result: Of the step.
+            step_s: Seconds it took this process, waiting for data included.
+            data_wait_s: Seconds this process waited for data.
+        """
+        device = self._processes.device
+        memory = peak_memory_bytes()
+        if device.type == "cuda":
+            memory = torch.cuda.max_memory_allocated(device)
+        step_s, data_wait_s, most = self._processes.largest([step_s, data_wait_s, memory])
+        utilisation = None
+        if self._peak_flops_per_s is not None:
+            utilisation = round(result.flops / step_s / self._peak_flops_per_s, 4)
+        return {
+            "num_tokens": result.num_tokens,
+            "num_loss_tokens": result.num_loss_tokens,
+            "num_positions": result.num_positions,
+            "num_fillers": result.num_fillers,
+            "step_s": round(step_s, 4),
+            "tokens_per_s": round(result.num_tokens / step_s, 1),
+            "flops": result.flops,
+            "utilisation": utilisation,
+            "memory_bytes": int(most),
+            "data_wait_s": round(data_wait_s, 4),
+            "data_wait_share": round(data_wait_s / step_s, 4),
+        }
+
+    def note_spikes(
+        self,
+        result: StepResult,
+        batches: Sequence[Batch],
+        events: EventsLog | None,
+        *,
+        step: int,
+        data_step: int,
+    ) -> None:
+        """Note streams whose loss is far above the usual, with the documents that raised it.
+
+        Args:
+            result: Of a step that moved the weights.
+            batches: Micro-batches of the step that are this process's.
+            events: Where the first process writes; None in the others.
+            step: Of the optimizer, counted from 1.
+            data_step: Which data it read, counted from 1.
+        """
+        # losses are sums over all processes, the same to the last bit in each: all judge alike
+        for spike in self._spikes.see(result.losses):
+            documents = worst_documents(self._objective, batches, spike, self._processes)
+            if events is None:
+                continue
+            events.spike(step, spike, documents, data_step=data_step)
+            _log.warning(
+                "step %d: the loss of stream %r is %.3g where %.3g is usual; worst: %s",
+                *(step, spike.stream, spike.loss, spike.usual),
+                ", ".join(f"{d.id!r} {d.loss:.3g}" for d in documents[:3]) or "none",
+            )
+
+
+def note_start(folder: Path, processes: Processes, *, step: int, index_folder: Path) -> None:
+    """Note in sessions.jsonl that a run is starting.
+
+    Args:
+        folder: Run folder.
+        processes: All that train it.
+        step: Steps that are done.
+        index_folder: Where the indices of its data are.
+    """
+    device = processes.device
+    note_session(
+        folder,
+        step=step,
+        index_folder=index_folder,
+        num_processes=processes.size,
+        num_threads=torch.get_num_threads(),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+    )
+
+
+def shown(record: dict[str, Json]) -> dict[str, str | float]:
+    """What a progress line says of a step's record."""
+    figures: dict[str, str | float] = {}
+    if isinstance(record["loss"], float):  # none of a step that was skipped
+        figures["loss"] = record["loss"]
+    assert isinstance(record["tokens_per_s"], float)
+    figures["tokens_per_s"] = f"{record['tokens_per_s']:,.0f}"
+    if isinstance(record["utilisation"], float):
+        figures["utilisation"] = f"{record['utilisation']:.0%}"
+    figures["data_wait"] = f"{record['data_wait_share']:.1%}"
+    figures["memory"] = f"{record['memory_bytes'] / 1e9:.2f} GB"  # type: ignore[operator]
+    return figures
