@@ -21,7 +21,7 @@ from benchmarks.harness.bench import RATIO, Benchmark, Case, Setting, main
 from benchmarks.harness.inputs import sentences
 from benchmarks.harness.measure import DisagreementError, Target, Times
 from benchmarks.harness.training import Ours
-from kosmos.data.config import Stream
+from kosmos.data.config import DataConfig, Stream
 from kosmos.data.loader import Loader
 from kosmos.document.layout import TRAINING
 from kosmos.document.shards import ShardWriter
@@ -71,12 +71,14 @@ def prepare(setting: Setting) -> Case:
             tokens_per_sequence=81.0,
         )
         return Loader(
-            [stream],
+            DataConfig(
+                image=image,
+                layout=replace(TRAINING, num_image_tokens=loaded.layout.num_image_tokens),
+                num_cells=loaded.tokenizer.vocabulary.num_cells,
+                streams=(stream,),
+            ),
             loaded.tokenizer,
             seed=setting.args.seed,
-            layout=replace(TRAINING, num_image_tokens=loaded.layout.num_image_tokens),
-            image=image,
-            micro_batch_tokens=16_384,
             cache_folder=folder / "index",
         )
 

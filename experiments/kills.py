@@ -45,11 +45,11 @@ WEIGHT_TOLERANCE = 3e-6
 SETTINGS = {
     "train.start_from": "",
     "train.vision": "all",
-    "train.micro_batch_tokens": 256,  # several of each stream, so that two processes both have work
+    "data.micro_batch_tokens": 256,  # several of each stream, so that two processes both have work
     "train.warmup_steps": 5,
     "train.checkpoint_every": 3,
     "train.heldout_every": 10,
-    "train.heldout_sequences": 16,
+    "data.heldout_sequences": 16,
 }
 
 

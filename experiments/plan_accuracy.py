@@ -72,7 +72,7 @@ def cases(out: Path, tokenizer: Path) -> dict[str, Run]:
             ),
             "train.steps": 10,
             "train.checkpoint_every": 5,
-            "train.micro_batch_tokens": 1024,
+            "data.micro_batch_tokens": 1024,
             "train.vision": "all",
         },
     )

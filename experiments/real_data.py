@@ -21,10 +21,10 @@ from curves import Curve, read_curves, save_curves
 
 from kosmos.config import from_json
 from kosmos.data.config import Corpus, Stream
+from kosmos.data.loader import Loader
 from kosmos.files import read_json, write_json
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run
-from kosmos.train.data import open_data
 
 TOKENIZER = "kosmos2/sentencepiece.bpe.model"
 WINDOW = 10
@@ -164,7 +164,7 @@ def read_trial(out: Path) -> Run:
         run,
         streams=tuple(
             replace(_whole(stream, out), corpora=tuple(_whole(c, out) for c in stream.corpora))
-            for stream in run.streams
+            for stream in run.data.streams
         ),
     )
 
@@ -183,9 +183,9 @@ def strong_unigrams(out: Path) -> dict[str, float]:
         out: Folder that this script filled.
     """
     run = read_trial(out)
-    tokenizer = Tokenizer.load(run.tokenizer, num_cells=run.num_cells)
-    loader = open_data(run, tokenizer, cache_folder=out / "run" / "index")
-    counts = {stream.name: loader.token_counts(stream.name) for stream in run.streams}
+    tokenizer = Tokenizer.load(run.data.tokenizer, num_cells=run.data.num_cells)
+    loader = Loader(run.data, tokenizer, seed=run.seed, cache_folder=out / "run" / "index")
+    counts = {stream.name: loader.token_counts(stream.name) for stream in run.data.streams}
     everything = 1.0 + sum(counts.values())
     everything = everything / everything.sum()
     losses = {}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kosmos.document.types import Document, Grounded, Image, Text
     from kosmos.errors import KosmosError
     from kosmos.generate.generator import Generator, load
-    from kosmos.generate.reply import Reply, Score
+    from kosmos.generate.reply import CandidateScore, Reply
     from kosmos.text.markup import parse_markup
     from kosmos.train.config import Run
 
@@ -37,7 +37,7 @@ _HOME = {
     "KosmosError": "kosmos.errors",
     "Reply": "kosmos.generate.reply",
     "Run": "kosmos.train.config",
-    "Score": "kosmos.generate.reply",
+    "CandidateScore": "kosmos.generate.reply",
     "Text": "kosmos.document.types",
     "load": "kosmos.generate.generator",
     "parse_markup": "kosmos.text.markup",
@@ -46,6 +46,7 @@ _HOME = {
 
 __all__ = [
     "Box",
+    "CandidateScore",
     "Document",
     "Generator",
     "Grounded",
@@ -53,7 +54,6 @@ __all__ = [
     "KosmosError",
     "Reply",
     "Run",
-    "Score",
     "Text",
     "load",
     "parse_markup",

@@ -5,7 +5,9 @@
 - :func:`to_json`, :func:`from_json` and :func:`digest` are the record beside a run
 
 A name that is not there fails with the nearest one; text that does not fit a field's type
-fails with the type. An element of a tuple of configs is addressed by its ``name`` field.
+fails with the type. The part that a field is in may be left out where one part alone has such a
+field: ``streams.text.path`` is ``data.streams.text.path``. An element of a tuple of configs is
+addressed by its ``name`` field.
 """
 
 import dataclasses
@@ -95,7 +97,10 @@ def _set(config: Any, names: list[str], whole: str, make: Any) -> Any:  # noqa: 
         raise ConfigError(f"{whole}: {head!r} lies inside a value that has no fields")
     fields = [field.name for field in dataclasses.fields(config)]
     if head not in fields:
-        raise _unknown(whole, type(config).__name__, head, fields)
+        names = [part, *names] if (part := _part_with(config, head)) else names
+        if part is None:
+            raise _unknown(whole, type(config).__name__, head, fields)
+        head, *rest = names
     if rest:
         value = _set(getattr(config, head), rest, whole, make)
     else:
@@ -104,6 +109,18 @@ def _set(config: Any, names: list[str], whole: str, make: Any) -> Any:  # noqa: 
         return dataclasses.replace(typing.cast(Any, config), **{head: value})
     except TypeError as error:
         raise ConfigError(f"{whole}: {error}") from error
+
+
+def _part_with(config: Any, name: str) -> str | None:  # noqa: ANN401
+    """The one part of a config that has a field of a name; None if there is none, or several."""
+    parts = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    having = [
+        part
+        for part, value in parts.items()
+        if dataclasses.is_dataclass(value)
+        and name in (field.name for field in dataclasses.fields(value))
+    ]
+    return having[0] if len(having) == 1 else None
 
 
 def _unknown(whole: str, owner: str, name: str, known: list[str]) -> ConfigError:

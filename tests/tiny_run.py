@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kosmos.boxes import Box
-from kosmos.data.config import Stream
+from kosmos.data.config import DataConfig, Stream
 from kosmos.document.layout import Layout
 from kosmos.document.shards import ShardWriter
 from kosmos.document.types import Document, Grounded, Image, Text
@@ -110,42 +110,44 @@ def make_run(folder: Path, *, steps: int = 6) -> Run:
         source="",
         seed=3,
         model=with_vocabulary(PRESETS["nano"], size),
-        image=ImageConfig(size=28),
-        layout=Layout(num_image_tokens=4),
-        tokenizer=str(tokenizer),
-        num_cells=NUM_CELLS,
-        streams=(
-            Stream(
-                name="text",
-                path=str(text),
-                sequences_per_step=2,
-                packing="full-sentence",
-                line_tokens=True,
-                **common,
+        data=DataConfig(
+            image=ImageConfig(size=28),
+            layout=Layout(num_image_tokens=4),
+            tokenizer=str(tokenizer),
+            num_cells=NUM_CELLS,
+            streams=(
+                Stream(
+                    name="text",
+                    path=str(text),
+                    sequences_per_step=2,
+                    packing="full-sentence",
+                    line_tokens=True,
+                    **common,
+                ),
+                Stream(
+                    name="captions",
+                    path=str(captions),
+                    sequences_per_step=4,
+                    images_per_sequence=1.0,
+                    heldout_path=str(heldout),
+                    **common,
+                ),
+                Stream(
+                    name="pages",
+                    path=str(pages),
+                    sequences_per_step=1,
+                    packing="isolated",
+                    images_per_sequence=2.0,
+                    **{**common, "max_tokens": 128},
+                ),
             ),
-            Stream(
-                name="captions",
-                path=str(captions),
-                sequences_per_step=4,
-                images_per_sequence=1.0,
-                heldout_path=str(heldout),
-                **common,
-            ),
-            Stream(
-                name="pages",
-                path=str(pages),
-                sequences_per_step=1,
-                packing="isolated",
-                images_per_sequence=2.0,
-                **{**common, "max_tokens": 128},
-            ),
+            micro_batch_tokens=128,
         ),
         train=TrainConfig(
             steps=steps,
             warmup_steps=2,
             learning_rate=1e-3,
             vision="all",
-            micro_batch_tokens=128,
             checkpoint_every=2,
             heldout_every=3,
             log_every=1,

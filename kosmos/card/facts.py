@@ -124,7 +124,7 @@ def read_run_record(folder: Path) -> tuple[Run, dict[str, Any]]:
 
 
 def _corpora(run: Run, record: dict[str, Any], indices: Path) -> Iterator[CorpusFacts]:
-    for stream in run.streams:
+    for stream in run.data.streams:
         total = sum(corpus.weight for corpus in stream.sources)
         for corpus in stream.sources:
             name = stream.source_name(corpus)

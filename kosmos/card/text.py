@@ -19,7 +19,7 @@ _LONG = 60
 _PART = 20
 """First and last losses are means over one step in so many."""
 # of a run that takes them from the folder it starts from
-_TAKEN = ("model.", "image.", "layout.", "tokenizer", "num_cells")
+_TAKEN = ("model.", "data.image.", "data.layout.", "data.tokenizer", "data.num_cells")
 
 
 def page(facts: Facts, *, charts: Sequence[str]) -> str:
@@ -203,7 +203,7 @@ def _data(facts: Facts) -> Iterator[str]:
         yield "Left out of documents that were kept:\n\n" + "\n".join(lines)
     held = [f"`{corpus.name}`" for corpus in facts.corpora if corpus.is_heldout]
     yield f"Data is held out of {', '.join(held)}." if held else "No data is held out."
-    if skipped := facts.run.train.skip_steps:
+    if skipped := facts.run.data.skip_steps:
         yield f"Steps of data that were left out: {', '.join(skipped)}."
 
 
@@ -263,7 +263,7 @@ def _events(facts: Facts) -> str:
     steps = facts.events[0].get("data_step", facts.events[0]["step"])
     return (
         f"{table}\n\n{where} [events.jsonl](events.jsonl). A run that is to read past the data of "
-        f"a step leaves it out: `--set train.skip_steps='[\"{steps}\"]'`."
+        f"a step leaves it out: `--set data.skip_steps='[\"{steps}\"]'`."
     )
 
 

@@ -8,7 +8,6 @@ there, contents that repeat, and boxes that are all in another convention than o
 from dataclasses import dataclass, field
 
 from kosmos.check.boxlint import BoxLint
-from kosmos.check.findings import Findings, Severity
 from kosmos.check.repeats import Repeats
 from kosmos.check.rowcount import RowCount
 from kosmos.check.textlint import splits_word, text_faults
@@ -18,6 +17,7 @@ from kosmos.document.encode import Encoded
 from kosmos.document.layout import TRAINING, Layout
 from kosmos.document.types import Document, Grounded, Image
 from kosmos.errors import DataError, ImageError
+from kosmos.findings import Findings, Severity
 from kosmos.image.codec import decode, image_size
 from kosmos.image.config import ImageConfig
 from kosmos.runtime import generator

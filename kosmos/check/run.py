@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from kosmos.check.corpus import Expected
-from kosmos.check.findings import Findings
 from kosmos.check.settings import doubts
 from kosmos.check.targets import Checked, check_apart, check_shards
 from kosmos.data.config import Corpus, Stream, check_stream
 from kosmos.errors import KosmosError
+from kosmos.findings import Findings
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.adopt import check_start_folder
 from kosmos.train.config import Run, check_run
@@ -54,13 +54,13 @@ def check_ready(
             is_entire = run.train.adapter is not None
             check_start(run.model, tokenizer, run.train.start_from, entire=is_entire)
     found: list[Checked] = []
-    for stream in run.streams:
+    for stream in run.data.streams:
         with _told(findings, f"streams.{stream.name}"):
             check_stream(stream)
         expected = Expected(
             tokenizer=tokenizer,
-            layout=replace(run.layout, ground=stream.ground, line_tokens=stream.line_tokens),
-            image=run.image,
+            layout=replace(run.data.layout, ground=stream.ground, line_tokens=stream.line_tokens),
+            image=run.data.image,
             packing=stream.packing,
             max_tokens=stream.max_tokens,
             max_unusable=stream.max_unusable,
@@ -90,7 +90,7 @@ def _told(findings: Findings, where: str) -> Iterator[None]:
 def _tokenizer(run: Run, findings: Findings) -> Tokenizer | None:
     if run.parts == "start" and not run.train.start_from:
         return None  # it is in the folder that is missing
-    if not run.tokenizer:
+    if not run.data.tokenizer:
         findings.add(
             "error",
             "tokenizer",
@@ -99,7 +99,7 @@ def _tokenizer(run: Run, findings: Findings) -> Tokenizer | None:
         )
         return None
     with _told(findings, "tokenizer"):
-        return Tokenizer.load(run.tokenizer, num_cells=run.num_cells)
+        return Tokenizer.load(run.data.tokenizer, num_cells=run.data.num_cells)
     return None
 
 

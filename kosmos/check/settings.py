@@ -146,39 +146,40 @@ def _of_steps(run: Run) -> Iterator[Doubt]:
             f"{train.max_nonfinite} has no effect: the first step that is not finite ends the run",
             "--set train.nonfinite=skip",
         )
-    skipped = skipped_steps(train.skip_steps)
+    skipped = skipped_steps(run.data.skip_steps)
     read = data_step(train.steps - 1, skipped) + 1
     if late := [part for part in skipped if part.start >= read]:
         steps = ", ".join(
             f"{part.stop}" if len(part) == 1 else f"{part.start + 1}-{part.stop}" for part in late
         )
         yield Doubt(
-            "train.skip_steps",
+            "data.skip_steps",
             f"{steps} has no effect: the run ends with data step {read}",
             "steps are counted from 1, as in metrics.jsonl",
         )
-    for stream in run.streams:
-        if stream.packing != "single" and stream.max_tokens - 1 > train.micro_batch_tokens:
+    for stream in run.data.streams:
+        if stream.packing != "single" and stream.max_tokens - 1 > run.data.micro_batch_tokens:
             yield Doubt(
-                "train.micro_batch_tokens",
-                f"{train.micro_batch_tokens} is less than one packed row of stream "
+                "data.micro_batch_tokens",
+                f"{run.data.micro_batch_tokens} is less than one packed row of stream "
                 f"{stream.name!r}, which is not cut: its micro-batches have "
                 f"{stream.max_tokens - 1} tokens",
-                f"--set streams.{stream.name}.max_tokens={train.micro_batch_tokens + 1}",
+                f"--set streams.{stream.name}.max_tokens={run.data.micro_batch_tokens + 1}",
             )
 
 
 def _of_streams(run: Run) -> Iterator[Doubt]:
     train = run.train
-    corpora = [corpus for stream in run.streams for corpus in stream.sources]
+    corpora = [corpus for stream in run.data.streams for corpus in stream.sources]
     has_data = any(corpus.path for corpus in corpora)
     if has_data and not any(corpus.heldout_path for corpus in corpora):
-        for name in ("heldout_every", "heldout_sequences"):
-            if _is_set(train, name):
+        for part, name in (("train", "heldout_every"), ("data", "heldout_sequences")):
+            value = getattr(getattr(run, part), name)
+            if value != _default(type(getattr(run, part)), name):
                 yield Doubt(
-                    f"train.{name}",
-                    f"{getattr(train, name)} has no effect: no stream has held-out data",
-                    f"--set streams.{run.streams[0].name}.heldout_path=FOLDER",
+                    f"{part}.{name}",
+                    f"{value} has no effect: no stream has held-out data",
+                    f"--set streams.{run.data.streams[0].name}.heldout_path=FOLDER",
                 )
     elif train.heldout_every > train.steps:
         yield Doubt(
@@ -187,7 +188,7 @@ def _of_streams(run: Run) -> Iterator[Doubt]:
             "measured only at the end",
             f"--set train.heldout_every={max(1, train.steps // 4)}",
         )
-    for stream in run.streams:
+    for stream in run.data.streams:
         if stream.missing_corpora == "drop" and not stream.corpora:
             yield Doubt(
                 f"streams.{stream.name}.missing_corpora",
@@ -195,26 +196,26 @@ def _of_streams(run: Run) -> Iterator[Doubt]:
                 "without its folder the run does not start",
             )
     for name in ("ground", "line_tokens"):
-        if getattr(run.layout, name) != _default(Layout, name):
+        if getattr(run.data.layout, name) != _default(Layout, name):
             yield Doubt(
                 f"layout.{name}",
-                f"{getattr(run.layout, name)} has no effect: each stream has its own",
-                f"--set streams.{run.streams[0].name}.{name}=...",
+                f"{getattr(run.data.layout, name)} has no effect: each stream has its own",
+                f"--set streams.{run.data.streams[0].name}.{name}=...",
             )
     yield from _of_boxes(run)
 
 
 def _of_boxes(run: Run) -> Iterator[Doubt]:
-    pictures = [stream for stream in run.streams if stream.images_per_sequence > 0]
+    pictures = [stream for stream in run.data.streams if stream.images_per_sequence > 0]
     # a model that is started from may have learned them before
-    if not run.num_cells or not pictures or run.train.start_from:
+    if not run.data.num_cells or not pictures or run.train.start_from:
         return
     if not any(stream.ground for stream in pictures):
         names = ", ".join(repr(stream.name) for stream in pictures)
         yield Doubt(
             "num_cells",
-            f"{run.num_cells} makes {run.num_cells**2} location tokens that nothing teaches: "
-            f"ground=False for {names}",
+            f"{run.data.num_cells} makes {run.data.num_cells**2} location tokens that nothing "
+            f"teaches: ground=False for {names}",
             "--set num_cells=0 and a vocabulary to match, or ground=True for a stream with boxes",
         )
 
@@ -253,7 +254,3 @@ _ROOM = 0.6
 def _default(config: type, name: str) -> object:
     """Of a field."""
     return next(field.default for field in dataclasses.fields(config) if field.name == name)
-
-
-def _is_set(train: TrainConfig, name: str) -> bool:
-    return bool(getattr(train, name) != _default(TrainConfig, name))

@@ -15,11 +15,11 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from kosmos.check.findings import Findings
 from kosmos.document.manifest import FILE, INDEX, Manifest, Shard, read_manifest
 from kosmos.document.serialize import document_from_json
 from kosmos.document.types import Document
 from kosmos.errors import DataError
+from kosmos.findings import Findings
 from kosmos.remote import AnyPath
 
 _CHUNK_BYTES = 1 << 20

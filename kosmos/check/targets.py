@@ -5,7 +5,7 @@
 - :func:`check_source`: a source, read by the reader of its format, nothing written
 - :func:`check_apart`: whether two corpora share documents, as training and held-out data must not
 
-Everything goes to :class:`~kosmos.check.findings.Findings`; a fault never ends the check. What
+Everything goes to :class:`~kosmos.findings.Findings`; a fault never ends the check. What
 a corpus is in numbers comes back. Reading is one pass, in memory that does not grow with the data.
 """
 
@@ -15,7 +15,6 @@ from pathlib import Path
 from kosmos.boxes import Box
 from kosmos.check.boxlint import BoxLint
 from kosmos.check.corpus import CorpusCheck, CorpusFacts, Expected
-from kosmos.check.findings import Findings, Severity
 from kosmos.check.repeats import Repeats
 from kosmos.check.shardscan import ShardScan
 from kosmos.corpus.formats.config import ImportConfig
@@ -24,6 +23,7 @@ from kosmos.corpus.formats.tally import Fate, Tally
 from kosmos.document.manifest import FILE, FORMAT
 from kosmos.errors import ConfigError, DataError
 from kosmos.files import read_json
+from kosmos.findings import Findings, Severity
 from kosmos.logs import Progress
 from kosmos.remote import AnyPath, locate
 

@@ -11,9 +11,9 @@ import click
 
 if TYPE_CHECKING:
     from kosmos.check.corpus import Expected
-    from kosmos.check.findings import Finding, Findings
     from kosmos.check.targets import Checked
     from kosmos.files import Json
+    from kosmos.findings import Finding, Findings
 
 _Kind: TypeAlias = Literal["shards", "source", "run"]
 _FOR: dict[str, tuple[_Kind, ...]] = {
@@ -80,7 +80,7 @@ def check(
     Example: kosmos data check corpora/grit --tokenizer sentencepiece.bpe.model
     """
     from kosmos.check.corpus import Expected
-    from kosmos.check.findings import Findings
+    from kosmos.findings import Findings
     from kosmos.text.tokenizer import Tokenizer
 
     kind: _Kind = "source" if format_name else "run" if _is_run(target) else "shards"

@@ -40,7 +40,7 @@ def ledger(
     """Samples of the run in folder RUN, done or to come: stream, corpus, row, epoch, documents.
 
     Computed from the order of the run without reading a sample, whatever the step. Data steps are
-    those of the data; where train.skip_steps leaves some out they run ahead of the steps.
+    those of the data; where data.skip_steps leaves some out they run ahead of the steps.
 
     Example: kosmos data ledger runs/micro --steps 100-102
 

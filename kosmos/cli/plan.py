@@ -99,18 +99,18 @@ def _measure(
     """The time of a step on this machine, reading included if there are indices of all data."""
     import torch
 
+    from kosmos.data.loader import Loader
     from kosmos.logs import Progress
     from kosmos.plan.calibrate import measure_step
     from kosmos.text.tokenizer import Tokenizer
-    from kosmos.train.data import open_data, training_streams
 
     loader = None
     if index_folder is not None and run.train.objective == "next-token":
-        tokenizer = Tokenizer.load(run.tokenizer, num_cells=run.num_cells)
-        streams = training_streams(run)
-        loader = open_data(run, tokenizer, cache_folder=index_folder, streams=streams)
+        tokenizer = Tokenizer.load(run.data.tokenizer, num_cells=run.data.num_cells)
+        data = run.data.without_heldout()
+        loader = Loader(data, tokenizer, seed=run.seed, cache_folder=index_folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with Progress("measure", total=len(run.streams), unit="streams") as progress:
+    with Progress("measure", total=len(run.data.streams), unit="streams") as progress:
         return measure_step(
             run,
             shapes,

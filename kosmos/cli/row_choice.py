@@ -56,7 +56,7 @@ class Opened:
 
     def stream(self, name: str) -> "Stream":
         """A stream by its name."""
-        return next(stream for stream in self.run.streams if stream.name == name)
+        return next(stream for stream in self.run.data.streams if stream.name == name)
 
     def step(self, step: int, source: str | None) -> "Iterator[Chosen]":
         """Micro-batches of a step; of one stream if one is named."""
@@ -76,7 +76,7 @@ class Opened:
             numbers: Of the rows; none: the row with the most documents of the first ones.
             beside: Put the shortest row beside that one, so that there is padding.
         """
-        for stream in self.run.streams:
+        for stream in self.run.data.streams:
             for place, corpus in enumerate(stream.sources):
                 name = stream.source_name(corpus)
                 if source not in (None, name, stream.name):
@@ -151,14 +151,15 @@ class RowChoice:
             is_file = record.is_file() and not is_recipe
             run = make_run(str(record) if is_file else self.source, self.assignments)
             kept = record.parent / "index" if is_file else None
-        names = [stream.name for stream in run.streams]
+        names = [stream.name for stream in run.data.streams]
         if self.stream is not None and self.stream.partition("/")[0] not in names:
             raise ConfigError(
                 f"--stream: expected one of {', '.join(names)}, found {self.stream!r}"
             )
         if self.stream is not None and self.step is None:
             wanted = self.stream.partition("/")[0]
-            run = replace(run, streams=tuple(s for s in run.streams if s.name == wanted))
+            streams = tuple(s for s in run.data.streams if s.name == wanted)
+            run = replace(run, data=replace(run.data, streams=streams))
         return run, kept if kept is not None and kept.is_dir() else None
 
 
@@ -235,7 +236,7 @@ def _telling_rows(index: "Index", *, beside: bool) -> tuple[int, ...]:
 def _run_of_folder(source: str, choice: FolderChoice, assignments: tuple[str, ...]) -> "Run":
     """A run that reads a folder of shards, of a small model that could read it."""
     from kosmos import config
-    from kosmos.data.config import Stream
+    from kosmos.data.config import DataConfig, Stream
     from kosmos.document.layout import Layout
     from kosmos.image.config import ImageConfig
     from kosmos.model.config import PRESETS
@@ -261,11 +262,13 @@ def _run_of_folder(source: str, choice: FolderChoice, assignments: tuple[str, ..
         name="shards",
         source="",
         model=PRESETS["nano"],
-        image=ImageConfig(),
-        layout=Layout(),
-        tokenizer=str(choice.tokenizer),
-        num_cells=32 if choice.num_cells is None else choice.num_cells,
-        streams=(stream,),
+        data=DataConfig(
+            image=ImageConfig(),
+            layout=Layout(),
+            tokenizer=str(choice.tokenizer),
+            num_cells=32 if choice.num_cells is None else choice.num_cells,
+            streams=(stream,),
+        ),
         train=TrainConfig(steps=1, warmup_steps=0, learning_rate=1.0),
     )
     for assignment in assignments:
@@ -273,26 +276,27 @@ def _run_of_folder(source: str, choice: FolderChoice, assignments: tuple[str, ..
     return config.replace(
         run,
         {
-            "model.decoder.max_tokens": max(stream.max_tokens for stream in run.streams),
-            "model.vision.image_size": run.image.size,
-            "model.connector.num_queries": run.layout.num_image_tokens,
+            "model.decoder.max_tokens": max(stream.max_tokens for stream in run.data.streams),
+            "model.vision.image_size": run.data.image.size,
+            "model.connector.num_queries": run.data.layout.num_image_tokens,
         },
     )
 
 
 def _open(run: "Run", index: Path) -> Opened:
+    from kosmos.data.loader import Loader
     from kosmos.text.tokenizer import Tokenizer
-    from kosmos.train.data import open_data, training_streams
 
-    if not run.tokenizer:
+    if not run.data.tokenizer:
         raise ConfigError(
             "tokenizer: expected a SentencePiece model file, found none",
             hint="--set tokenizer=FILE; kosmos tokenizer train makes one",
         )
-    tokenizer = Tokenizer.load(run.tokenizer, num_cells=run.num_cells)
+    tokenizer = Tokenizer.load(run.data.tokenizer, num_cells=run.data.num_cells)
     # what a run would refuse to start with is told instead
-    streams = [replace(stream, max_unusable=1.0) for stream in training_streams(run)]
-    loader = open_data(run, tokenizer, cache_folder=index, streams=streams)
+    data = run.data.without_heldout()
+    data = replace(data, streams=tuple(replace(s, max_unusable=1.0) for s in data.streams))
+    loader = Loader(data, tokenizer, seed=run.seed, cache_folder=index)
     for name, found in loader.indices.items():
         for reason, count in found.unusable.items():
             click.echo(f"{name}: {count} documents left out: {reason}", err=True)

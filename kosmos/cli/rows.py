@@ -116,7 +116,11 @@ def _named_rows(opened: Opened, chosen: Chosen) -> "Iterator[NamedRow]":
 
     run, batch = opened.run, chosen.batch
     shown = show_batch(
-        batch, opened.stream(batch.stream), opened.tokenizer, layout=run.layout, image=run.image
+        batch,
+        opened.stream(batch.stream),
+        opened.tokenizer,
+        layout=run.data.layout,
+        image=run.data.image,
     )
     for name, row, sees in zip(chosen.names, shown, who_sees_whom(batch), strict=True):
         yield NamedRow(name, row, sees)

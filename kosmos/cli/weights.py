@@ -203,9 +203,9 @@ def _from_clip(source: Path, recipe: str, assignments: tuple[str, ...]) -> "Load
     from kosmos.weights.loaded import LoadedModel
 
     run = make_run(recipe, assignments)
-    if not run.tokenizer:
+    if not run.data.tokenizer:
         raise ConfigError("tokenizer: expected a file", hint="--set tokenizer=my.model")
-    tokenizer = Tokenizer.load(run.tokenizer, num_cells=run.num_cells)
+    tokenizer = Tokenizer.load(run.data.tokenizer, num_cells=run.data.num_cells)
     model = Kosmos(with_vocabulary(run.model, tokenizer.vocabulary.size))
     if model.vision is None:
         raise ConfigError(f"{recipe}: expected a recipe with a vision tower, found a baseline")
@@ -214,8 +214,8 @@ def _from_clip(source: Path, recipe: str, assignments: tuple[str, ...]) -> "Load
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
-        image=run.image,
-        layout=run.layout,
+        image=run.data.image,
+        layout=run.data.layout,
         provenance={
             "initialized_as": recipe,
             "seed": run.seed,

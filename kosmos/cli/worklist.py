@@ -17,7 +17,7 @@ from kosmos.cli.requests import ASKED, BadLine, Form, file_item, folder_items, r
 from kosmos.files import Json
 from kosmos.generate.config import Decoding
 from kosmos.generate.export import reply_to_json
-from kosmos.generate.reply import Failure, Reply, Score
+from kosmos.generate.reply import CandidateScore, Failure, Reply
 from kosmos.generate.resumable import ResumableLines
 from kosmos.generate.worklist import (
     Answered,
@@ -97,11 +97,11 @@ def score_list(
 
     def answer(
         engine: "Generator", items: Sequence[Item]
-    ) -> Iterator[tuple[Item, tuple[Item, list[Score]] | Failure]]:
+    ) -> Iterator[tuple[Item, tuple[Item, list[CandidateScore]] | Failure]]:
         for item, found in scores(engine, items, end=end, neutral=neutral):
             yield item, found if isinstance(found, Failure) else (item, found)
 
-    def describe(scored: tuple[Item, list[Score]]) -> Answered:
+    def describe(scored: tuple[Item, list[CandidateScore]]) -> Answered:
         item, found = scored
         row = scores_json(item.candidates, found)
         return Answered(row, sum(score.num_tokens for score in found))
@@ -111,7 +111,7 @@ def score_list(
     _work_off(model, work, form, (), answer, describe, settings)
 
 
-def scores_json(candidates: Sequence[str], found: Sequence[Score]) -> dict[str, Json]:
+def scores_json(candidates: Sequence[str], found: Sequence[CandidateScore]) -> dict[str, Json]:
     """Scores of candidates as JSON values, and which is the best."""
     rows = list(zip(candidates, found, strict=True))
     scored: list[Json] = [

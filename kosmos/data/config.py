@@ -1,11 +1,13 @@
-"""Stream: one kind of data, and its share of every optimizer step; what a run leaves out."""
+"""DataConfig: what a run reads. Stream: one kind of data, and its share of every optimizer step."""
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+from kosmos.document.layout import Layout
 from kosmos.errors import ConfigError
+from kosmos.image.config import ImageConfig
 
 Packing: TypeAlias = Literal["single", "full-sentence", "isolated"]
 
@@ -114,6 +116,55 @@ class Stream:
         return f"streams.{self.name}" + (f".corpora.{corpus.name}" if self.corpora else "")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """What is read and how it is laid out: all that rows and batches follow from beside a seed."""
+
+    tokenizer: str = ""
+    """SentencePiece model file. Empty in a recipe whose tokenizer is the user's to name."""
+    num_cells: int = 32
+    """Cells along each side of the location grid; 0: no grounding tokens (KOSMOS-1)."""
+    image: ImageConfig
+    """Preprocessing of pictures."""
+    layout: Layout
+    """Layout of tokens."""
+    streams: tuple[Stream, ...]
+    """What is read, and how much of each in a step."""
+    micro_batch_tokens: int = 16_384
+    """A stream's share of a step is cut into micro-batches of at most this many tokens."""
+    heldout_sequences: int = 64
+    """Held-out sequences of each stream that are scored."""
+    skip_steps: tuple[str, ...] = ()
+    """Steps of data that are left out, such as ["1200-1250", "1300"]: around a spike of the loss,
+    say. Training reads on after them, and its own steps are counted without a gap. A resumed run
+    may leave out more of what it has not read yet."""
+
+    def __post_init__(self) -> None:
+        check_names(self.streams)
+        if not self.streams:
+            raise ConfigError("streams: expected at least one, found none")
+        if self.micro_batch_tokens <= 0:
+            raise ConfigError(
+                "data.micro_batch_tokens: expected a positive number, "
+                f"found {self.micro_batch_tokens}"
+            )
+        skipped_steps(self.skip_steps)
+
+    def without_heldout(self) -> "DataConfig":
+        """The same without what is held out."""
+        return replace(
+            self,
+            streams=tuple(
+                replace(
+                    stream,
+                    heldout_path="",
+                    corpora=tuple(replace(corpus, heldout_path="") for corpus in stream.corpora),
+                )
+                for stream in self.streams
+            ),
+        )
+
+
 def check_names(streams: Sequence[Stream]) -> None:
     """Fail if two streams have one name.
 
@@ -165,7 +216,7 @@ def skipped_steps(texts: Sequence[str]) -> tuple[range, ...]:
         first, last = (0, 0) if match is None else (int(match[1]), int(match[2] or match[1]))
         if not 1 <= first <= last:
             raise ConfigError(
-                f"train.skip_steps: expected a step or a range such as '1200-1250', found {text!r}"
+                f"data.skip_steps: expected a step or a range such as '1200-1250', found {text!r}"
             )
         ranges.append((first - 1, last))
     merged: list[range] = []

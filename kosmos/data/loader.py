@@ -15,17 +15,15 @@ import numpy as np
 from jaxtyping import Float64
 
 from kosmos.data.batch import Batch
-from kosmos.data.config import Corpus, Stream, check_names, check_stream
+from kosmos.data.config import Corpus, DataConfig, Stream, check_stream, skipped_steps
 from kosmos.data.index import Index
 from kosmos.data.indexing import index_key, open_index
 from kosmos.data.mixture import Sequences, StreamOrder
 from kosmos.data.order import MicroBatch, Order, cut
 from kosmos.data.prefetching import read_ahead
 from kosmos.data.reading import BatchReader, Source
-from kosmos.document.layout import Layout
 from kosmos.document.shards import ShardReader
 from kosmos.errors import ConfigError, DataError
-from kosmos.image.config import ImageConfig
 from kosmos.text.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
@@ -37,15 +35,10 @@ class Loader:
     Opening indexes what is not indexed yet.
 
     Args:
-        streams: What is read, and how much of each in a step.
+        data: What is read and how it is laid out.
         tokenizer: Words to ids.
         seed: The order follows from it.
-        layout: Layout of tokens; a stream's own fields go before it.
-        image: Preprocessing of pictures.
-        micro_batch_tokens: Most positions of a micro-batch, padding included.
         cache_folder: Where indices are kept.
-        heldout_sequences: Most held-out sequences of a stream.
-        skipped: Data steps that are left out, see :func:`kosmos.data.mixture.data_step`.
 
     Raises:
         ConfigError: If a stream contradicts itself or names no data.
@@ -54,25 +47,16 @@ class Loader:
 
     def __init__(
         self,
-        streams: Sequence[Stream],
+        data: DataConfig,
         tokenizer: Tokenizer,
         *,
         seed: int,
-        layout: Layout,
-        image: ImageConfig,
-        micro_batch_tokens: int,
         cache_folder: Path,
-        heldout_sequences: int = 64,
-        skipped: Sequence[range] = (),
     ) -> None:
+        self.data = data
         self.tokenizer = tokenizer
-        self.layout = layout
-        self.image = image
-        self.streams = tuple(streams)
-        self.micro_batch_tokens = micro_batch_tokens
-        self.heldout_sequences = heldout_sequences
         self._cache_folder = cache_folder
-        check_names(streams)
+        streams = data.streams
         for stream in streams:
             check_stream(stream)
             _check_paths(stream)
@@ -87,8 +71,8 @@ class Loader:
                 for name, of_stream in self._train.sources.items()
             },
             seed=seed,
-            micro_batch_tokens=micro_batch_tokens,
-            skipped=skipped,
+            micro_batch_tokens=data.micro_batch_tokens,
+            skipped=skipped_steps(data.skip_steps),
         )
 
     @property
@@ -96,7 +80,7 @@ class Loader:
         """Index of the training data of each source, by its name: ``text/wikipedia``."""
         return {
             stream.source_name(corpus): source.index
-            for stream in self.streams
+            for stream in self.data.streams
             for corpus, source in zip(stream.sources, self._train.sources[stream.name], strict=True)
         }
 
@@ -158,12 +142,12 @@ class Loader:
         indices = [source.index for source in self._heldout.sources[stream]]
         num_rows = [index.num_rows for index in indices]
         order = StreamOrder(self._heldout.streams[stream], num_rows, seed=0, purpose=("heldout",))
-        sequences = order(0, self.heldout_sequences)
+        sequences = order(0, self.data.heldout_sequences)
         parts = cut(
             stream,
             indices,
             sequences.at(sequences.epochs == 0),
-            micro_batch_tokens=self.micro_batch_tokens,
+            micro_batch_tokens=self.data.micro_batch_tokens,
         )
         return [self._heldout.read(part) for part in parts]
 
@@ -208,13 +192,15 @@ class Loader:
                 stream.name: [self._open(stream, corpus) for corpus in stream.sources]
                 for stream in streams
             },
-            image=self.image,
+            image=self.data.image,
             pad_id=self.tokenizer.vocabulary.pad_id,
         )
 
     def _open(self, stream: Stream, corpus: Corpus) -> Source:
         reader = ShardReader(corpus.path)
-        key = index_key(stream, reader, self.tokenizer, layout=self.layout, image=self.image)
+        key = index_key(
+            stream, reader, self.tokenizer, layout=self.data.layout, image=self.data.image
+        )
         return Source(reader, open_index(stream, reader, self.tokenizer, key, self._cache_folder))
 
 

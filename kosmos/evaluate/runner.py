@@ -26,7 +26,8 @@ from kosmos.evaluate.results import Results, TaskResult, score_task
 from kosmos.evaluate.task import CandidateScore, Example, FoundPhrase, Prediction, Task
 from kosmos.files import Json, atomic_file, write_json
 from kosmos.generate.config import Decoding
-from kosmos.generate.reply import Reply, Score
+from kosmos.generate.reply import CandidateScore as EngineScore
+from kosmos.generate.reply import Reply
 from kosmos.image.codec import decode, encode_jpeg, encode_png
 from kosmos.logs import Progress
 from kosmos.runtime import generator
@@ -49,7 +50,7 @@ class Engine(Protocol):
     ) -> list[Reply]:
         """A reply to each document."""
 
-    def score_many(self, asks: Sequence[tuple[Document, Sequence[str]]]) -> list[list[Score]]:
+    def score_many(self, asks: Sequence[tuple[Document, Sequence[str]]]) -> list[list[EngineScore]]:
         """How likely each candidate is behind its document."""
 
 

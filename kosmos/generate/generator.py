@@ -20,7 +20,6 @@ from kosmos import config
 from kosmos.document.encode import Encoded
 from kosmos.document.types import Document, Grounded, Image, Text
 from kosmos.errors import ConfigError
-from kosmos.generate.asks import Ask, as_document, ask_name
 from kosmos.generate.config import GREEDY, Decoding, DecodingOptions
 from kosmos.generate.constraints import Constraint, ConstraintOption, per_document
 from kosmos.generate.image_cache import CACHE_BYTES, ImageCache
@@ -28,7 +27,8 @@ from kosmos.generate.locate import ask_where
 from kosmos.generate.located import locate
 from kosmos.generate.reading import Reader
 from kosmos.generate.replies import answers, pieces
-from kosmos.generate.reply import Failure, Located, Piece, Reply, Score
+from kosmos.generate.reply import CandidateScore, Failure, Located, Piece, Reply
+from kosmos.generate.request import PromptLike, as_document, prompt_name
 from kosmos.generate.scoring import scores
 from kosmos.model.kosmos import Kosmos
 from kosmos.weights.folder import load_model
@@ -102,7 +102,7 @@ class Generator:
     @overload
     def generate(  # type: ignore[overload-overlap]
         self,
-        docs: Ask,
+        docs: PromptLike,
         *,
         decoding: Decoding = GREEDY,
         batch_size: int = 16,
@@ -114,7 +114,7 @@ class Generator:
     @overload
     def generate(  # type: ignore[overload-overlap]
         self,
-        docs: Ask,
+        docs: PromptLike,
         *,
         decoding: Decoding = GREEDY,
         batch_size: int = 16,
@@ -126,7 +126,7 @@ class Generator:
     @overload
     def generate(
         self,
-        docs: Sequence[Ask],
+        docs: Sequence[PromptLike],
         *,
         decoding: Decoding = GREEDY,
         batch_size: int = 16,
@@ -138,7 +138,7 @@ class Generator:
     @overload
     def generate(
         self,
-        docs: Sequence[Ask],
+        docs: Sequence[PromptLike],
         *,
         decoding: Decoding = GREEDY,
         batch_size: int = 16,
@@ -150,7 +150,7 @@ class Generator:
     @torch.inference_mode()
     def generate(
         self,
-        docs: Ask | Sequence[Ask],
+        docs: PromptLike | Sequence[PromptLike],
         *,
         decoding: Decoding = GREEDY,
         batch_size: int = 16,
@@ -210,7 +210,7 @@ class Generator:
     @torch.inference_mode()
     def replies(
         self,
-        docs: Sequence[Ask],
+        docs: Sequence[PromptLike],
         *,
         decoding: Decoding = GREEDY,
         batch_size: int = 16,
@@ -235,7 +235,7 @@ class Generator:
 
     def stream(
         self,
-        doc: Ask,
+        doc: PromptLike,
         *,
         decoding: Decoding = GREEDY,
         constraint: Constraint | None = None,
@@ -277,7 +277,7 @@ class Generator:
     @torch.inference_mode()
     def generate_n(
         self,
-        doc: Ask,
+        doc: PromptLike,
         num_replies: int,
         *,
         decoding: Decoding = GREEDY,
@@ -326,13 +326,13 @@ class Generator:
 
     def score(
         self,
-        doc: Ask,
+        doc: PromptLike,
         candidates: Sequence[str | Document],
         *,
         end: bool = False,
-        neutral: Ask | None = None,
+        neutral: PromptLike | None = None,
         batch_tokens: int = 2048,
-    ) -> list[Score]:
+    ) -> list[CandidateScore]:
         """Log-probability of each candidate as the continuation of a document.
 
         What the candidates share, the document first of all, is read once. A string is tokenized
@@ -347,7 +347,7 @@ class Generator:
             end: Whether ``</s>`` behind the candidate counts as well.
             neutral: A prompt that says nothing of the case, such as ``"Answer:"``. Each score then
                 also has the candidate's log-probability behind it, and so
-                :attr:`~kosmos.generate.reply.Score.pmi_logprob`.
+                :attr:`~kosmos.generate.reply.CandidateScore.pmi_logprob`.
             batch_tokens: Most tokens read at once; lower it to save memory.
 
         Raises:
@@ -362,12 +362,12 @@ class Generator:
     @torch.inference_mode()
     def score_many(
         self,
-        asks: Sequence[tuple[Ask, Sequence[str | Document]]],
+        asks: Sequence[tuple[PromptLike, Sequence[str | Document]]],
         *,
         end: bool = False,
-        neutral: Ask | None = None,
+        neutral: PromptLike | None = None,
         batch_tokens: int = 2048,
-    ) -> list[list[Score]]:
+    ) -> list[list[CandidateScore]]:
         """:meth:`score` for many prompts, each with its candidates; the same scores, sooner.
 
         Args:
@@ -398,7 +398,7 @@ class Generator:
     @overload
     def locate(  # type: ignore[overload-overlap]
         self,
-        docs: Ask,
+        docs: PromptLike,
         phrase: str | None = None,
         *,
         k: int = 5,
@@ -409,7 +409,7 @@ class Generator:
     @overload
     def locate(
         self,
-        docs: Sequence[Ask],
+        docs: Sequence[PromptLike],
         phrase: str | None = None,
         *,
         k: int = 5,
@@ -420,7 +420,7 @@ class Generator:
     @torch.inference_mode()
     def locate(
         self,
-        docs: Ask | Sequence[Ask],
+        docs: PromptLike | Sequence[PromptLike],
         phrase: str | None = None,
         *,
         k: int = 5,
@@ -457,14 +457,14 @@ class Generator:
         return locate(self._reader, asked, k=k, nms=nms, batch_size=batch_size)
 
     @torch.inference_mode()
-    def logits(self, doc: Ask) -> Float32[Tensor, "tokens vocab"]:
+    def logits(self, doc: PromptLike) -> Float32[Tensor, "tokens vocab"]:
         """Scores of the next token behind each token of a document, on the CPU.
 
         Raises:
             DataError: If the document does not fit the model's context.
         """
         encoded = self.encode(doc)
-        name = ask_name(as_document(doc), None)
+        name = prompt_name(as_document(doc), None)
         self._reader.room(len(encoded) - 1, name)
         (soft,) = self.image_cache.take([encoded.images], names=[name])
         device = self.model.device
@@ -475,7 +475,7 @@ class Generator:
         )
         return self.model.logits(hidden[0]).float().cpu()
 
-    def encode(self, doc: Ask) -> Encoded:
+    def encode(self, doc: PromptLike) -> Encoded:
         """Lay a document out as a prompt, as every method here does."""
         return self._reader.encode(as_document(doc))
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from kosmos.document.types import Document
-from kosmos.generate.asks import ask_name
 from kosmos.generate.grounding import make_located
 from kosmos.generate.locate import best_pairs, open_object
 from kosmos.generate.reading import SEVERAL_ROWS, Reader
 from kosmos.generate.reply import Located
+from kosmos.generate.request import prompt_name
 from kosmos.generate.rollout import Rollout
 from kosmos.generate.schedule import batches, shared_groups
 from kosmos.generate.tree import Prompt
@@ -26,7 +26,7 @@ def locate(
         batch_size: Most documents read at once.
     """
     vocabulary = reader.tokenizer.vocabulary
-    names = [ask_name(doc, index if len(docs) > 1 else None) for index, doc in enumerate(docs)]
+    names = [prompt_name(doc, index if len(docs) > 1 else None) for index, doc in enumerate(docs)]
     rows = [
         open_object(reader.encode(doc), vocabulary, name=name)
         for doc, name in zip(docs, names, strict=True)

@@ -11,12 +11,12 @@ from kosmos import runtime
 from kosmos.document.encode import Encoded
 from kosmos.document.types import Document
 from kosmos.errors import ConfigError, DataError, MarkupError
-from kosmos.generate.asks import ask_name
 from kosmos.generate.config import Decoding
 from kosmos.generate.constraints import Constraint, Constraints, Place, StopStrings
 from kosmos.generate.grounding import make_reply
 from kosmos.generate.reading import ONE_ROW, SEVERAL_ROWS, Reader
 from kosmos.generate.reply import Failure, Piece, Reply
+from kosmos.generate.request import prompt_name
 from kosmos.generate.rollout import Rollout
 from kosmos.generate.schedule import batches, shared_groups
 from kosmos.generate.search import Draft, Start, choose_replies, grow_replies, rank_beams
@@ -69,7 +69,7 @@ def answers(
     """
     asked: dict[int, _Asked] = {}
     for index, (doc, bound) in enumerate(zip(docs, bounds, strict=True)):
-        name = ask_name(doc, index if len(docs) > 1 else None)
+        name = prompt_name(doc, index if len(docs) > 1 else None)
         # the encoder's messages say the id
         named = doc if doc.id or len(docs) == 1 else replace(doc, id=str(index))
         try:
@@ -118,7 +118,7 @@ def pieces(
         decoding: How tokens are chosen; without beams.
         bound: What the reply may say.
     """
-    asked = _ask(reader, doc, decoding, bound, name=ask_name(doc, None), key=doc.id)
+    asked = _ask(reader, doc, decoding, bound, name=prompt_name(doc, None), key=doc.id)
     reader.expect(2 * SEVERAL_ROWS)
     (soft,) = reader.image_cache.take([asked.row.images], names=[asked.name])
     prompt = Prompt(encoded=asked.row, soft_tokens=soft, name=asked.name)

@@ -4,7 +4,7 @@
 - :class:`Piece`: a part of a reply, told while it grows
 - :class:`Located`: a box that was asked for
 - :class:`Failure`: in the place of a reply that could not be given
-- :class:`Score`
+- :class:`CandidateScore`
 """
 
 from collections.abc import Sequence
@@ -110,7 +110,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
+class CandidateScore:
     """How likely a continuation is."""
 
     logprob: float

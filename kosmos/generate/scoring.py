@@ -22,9 +22,10 @@ from torch import Tensor
 from kosmos.document.encode import Encoded
 from kosmos.document.types import Document
 from kosmos.errors import CheckpointError, ConfigError
-from kosmos.generate.asks import ask_name, encode_continuation
+from kosmos.generate.continuation import encode_continuation
 from kosmos.generate.reading import SEVERAL_ROWS, Reader
-from kosmos.generate.reply import Score
+from kosmos.generate.reply import CandidateScore
+from kosmos.generate.request import prompt_name
 from kosmos.generate.rollout import token_log_probs
 from kosmos.generate.tree import Prompt, Reading, common_length, grow, read_trees, symbols
 from kosmos.model.kosmos import Kosmos
@@ -46,7 +47,7 @@ def scores(
     end: bool,
     neutral: Document | None,
     batch_tokens: int,
-) -> list[list[Score]]:
+) -> list[list[CandidateScore]]:
     """Score candidates behind their prompts.
 
     Args:
@@ -64,7 +65,7 @@ def scores(
     for first in range(0, len(asks), _WINDOW_ASKS):
         window = asks[first : first + _WINDOW_ASKS]
         indices = range(first, first + len(window)) if len(asks) > 1 else [None]
-        names = [ask_name(doc, index) for (doc, _), index in zip(window, indices, strict=True)]
+        names = [prompt_name(doc, index) for (doc, _), index in zip(window, indices, strict=True)]
         sums = _score_window(reader, window, names, end=end, batch_tokens=batch_tokens)
         priors: list[list[tuple[float, int]]] | None = None
         if neutral is not None:
@@ -73,7 +74,7 @@ def scores(
         for row, scored in enumerate(sums):
             found.append(
                 [
-                    Score(
+                    CandidateScore(
                         logprob=total,
                         num_tokens=count,
                         neutral_logprob=None if priors is None else priors[row][place][0],

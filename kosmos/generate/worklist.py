@@ -19,7 +19,7 @@ from kosmos.document.types import Document
 from kosmos.errors import ConfigError, DataError, ImageError, KosmosError, MarkupError
 from kosmos.files import Json
 from kosmos.generate.config import Decoding
-from kosmos.generate.reply import Failure, Reply, Score
+from kosmos.generate.reply import CandidateScore, Failure, Reply
 from kosmos.logs import Progress
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Engine(Protocol):
         *,
         end: bool,
         neutral: str | None,
-    ) -> list[list[Score]]:
+    ) -> list[list[CandidateScore]]:
         """How likely each candidate is behind its document."""
         ...
 
@@ -159,7 +159,7 @@ def replies(
 
 def scores(
     engine: Engine, items: Sequence[Item], *, end: bool = False, neutral: str | None = None
-) -> Iterator[tuple[Item, list[Score] | Failure]]:
+) -> Iterator[tuple[Item, list[CandidateScore] | Failure]]:
     """Scores of the candidates of items, or why there are none, as they finish.
 
     Args:
@@ -169,7 +169,7 @@ def scores(
         neutral: A prompt to compare with, for pointwise mutual information.
     """
 
-    def ask(part: Sequence[Item]) -> list[list[Score]]:
+    def ask(part: Sequence[Item]) -> list[list[CandidateScore]]:
         asks = [(item.doc, item.candidates) for item in part]
         return engine.score_many(asks, end=end, neutral=neutral)
 

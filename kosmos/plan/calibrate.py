@@ -84,7 +84,7 @@ def measure_step(
         advance: Called after every stream.
     """
     streams = {}
-    for stream in run.streams:
+    for stream in run.data.streams:
         steps = shapes[stream.name]
         rounds = statistics.fmean(-(-len(step) // num_processes) for step in steps)
         typical = _typical([shape for step in steps for shape in step])
@@ -211,7 +211,7 @@ def _batch(run: Run, shape: Shape, *, is_isolated: bool) -> Batch:
     """A micro-batch of a shape; what is in it does not matter."""
     size = (shape.rows, shape.tokens)
     slots = np.zeros(shape.positions, dtype=bool)
-    slots[: shape.images * run.layout.num_image_tokens] = True
+    slots[: shape.images * run.data.layout.num_image_tokens] = True
     weights = np.zeros(shape.positions, dtype=np.float32)
     weights[np.flatnonzero(~slots)[: shape.loss_tokens]] = 1.0
     positions = np.tile(np.arange(shape.tokens), (shape.rows, 1))
@@ -219,9 +219,9 @@ def _batch(run: Run, shape: Shape, *, is_isolated: bool) -> Batch:
     if is_isolated:
         length = max(1, round(shape.pairs / max(1, shape.real_tokens)))
         segments, positions = positions // length, positions % length
-    side = run.image.size
-    images = int(slots.sum()) // run.layout.num_image_tokens
-    slots[images * run.layout.num_image_tokens :] = False
+    side = run.data.image.size
+    images = int(slots.sum()) // run.data.layout.num_image_tokens
+    slots[images * run.data.layout.num_image_tokens :] = False
     pixels = np.zeros((images, 3, side, side), dtype=np.float32) if images else None
     ids = np.full(size, 5, dtype=np.int64)
     return Batch(

@@ -29,14 +29,14 @@ def indices_of(run: Run, cache_folder: Path) -> dict[str, Index]:
     Raises:
         DataError: If there is no index for any stream.
     """
-    tokenizer = Tokenizer.load(run.tokenizer, num_cells=run.num_cells)
+    tokenizer = Tokenizer.load(run.data.tokenizer, num_cells=run.data.num_cells)
     indices = {}
-    for stream in run.streams:
+    for stream in run.data.streams:
         for corpus in stream.sources:
             if not corpus.path:
                 continue
             reader = ShardReader(corpus.path)
-            key = index_key(stream, reader, tokenizer, layout=run.layout, image=run.image)
+            key = index_key(stream, reader, tokenizer, layout=run.data.layout, image=run.data.image)
             folder = index_folder(cache_folder, key)
             if folder.is_dir():
                 indices[stream.source_name(corpus)] = Index(folder)
@@ -72,19 +72,19 @@ def measured_shapes(run: Run, indices: Mapping[str, Index]) -> dict[str, list[li
         indices: By name of the corpus.
     """
     of_streams: dict[str, list[Index]] = {}
-    for stream in run.streams:
+    for stream in run.data.streams:
         names = [stream.source_name(corpus) for corpus in stream.sources]
         if not all(name in indices for name in names):
             return None
         of_streams[stream.name] = [indices[name] for name in names]
     order = Order(
-        run.streams,
+        run.data.streams,
         of_streams,
         seed=run.seed,
-        micro_batch_tokens=run.train.micro_batch_tokens,
-        skipped=skipped_steps(run.train.skip_steps),
+        micro_batch_tokens=run.data.micro_batch_tokens,
+        skipped=skipped_steps(run.data.skip_steps),
     )
-    isolated = {stream.name: stream.packing == "isolated" for stream in run.streams}
+    isolated = {stream.name: stream.packing == "isolated" for stream in run.data.streams}
     steps = sorted({run.train.steps * part // NUM_STEPS for part in range(NUM_STEPS)})
     shapes: dict[str, list[list[Shape]]] = {name: [] for name in of_streams}
     for step in steps:

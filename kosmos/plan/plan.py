@@ -121,8 +121,8 @@ def plan(
     """
     check_run(run)
     measured = measured or {}
-    lengths = {stream.name: _mean_lengths(stream, measured) for stream in run.streams}
-    tokens = {s.name: s.sequences_per_step * lengths[s.name].tokens for s in run.streams}
+    lengths = {stream.name: _mean_lengths(stream, measured) for stream in run.data.streams}
+    tokens = {s.name: s.sequences_per_step * lengths[s.name].tokens for s in run.data.streams}
     tokens_per_step = sum(tokens.values())
     is_cut = shapes is not None
     shapes = planned_shapes(run, measured) if shapes is None else shapes
@@ -143,7 +143,7 @@ def plan(
                 is_measured=_is_measured(stream, measured),
                 corpora=_corpora(run, stream, measured),
             )
-            for stream in run.streams
+            for stream in run.data.streams
         ),
         tokens_per_step=tokens_per_step,
         total_tokens=tokens_per_step * run.train.steps,
@@ -167,7 +167,7 @@ def planned_shapes(
         run: The run.
         measured: As of :func:`plan`.
     """
-    lengths = {stream.name: _mean_lengths(stream, measured or {}) for stream in run.streams}
+    lengths = {stream.name: _mean_lengths(stream, measured or {}) for stream in run.data.streams}
     return stated_shapes(run, lengths)
 
 

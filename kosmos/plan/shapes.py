@@ -58,12 +58,14 @@ def stated_shapes(run: Run, lengths: Mapping[str, Lengths]) -> dict[str, list[li
         run: The run.
         lengths: Of each stream, by name.
     """
-    return {stream.name: [_stated(run, stream, lengths[stream.name])] for stream in run.streams}
+    return {
+        stream.name: [_stated(run, stream, lengths[stream.name])] for stream in run.data.streams
+    }
 
 
 def _stated(run: Run, stream: Stream, lengths: Lengths) -> list[Shape]:
     tokens = max(1, round(lengths.tokens))
-    rows = max(1, min(stream.sequences_per_step, run.train.micro_batch_tokens // tokens))
+    rows = max(1, min(stream.sequences_per_step, run.data.micro_batch_tokens // tokens))
     left, shapes = stream.sequences_per_step, []
     while left > 0:
         rows = min(rows, left)
@@ -71,7 +73,7 @@ def _stated(run: Run, stream: Stream, lengths: Lengths) -> list[Shape]:
         done = stream.sequences_per_step - left
         images = round((done + rows) * lengths.images) - round(done * lengths.images)
         # <image> and the slots are not predicted; </image> is not either
-        silent = images * (run.layout.num_image_tokens + 2)
+        silent = images * (run.data.layout.num_image_tokens + 2)
         shapes.append(
             Shape(
                 rows=rows,

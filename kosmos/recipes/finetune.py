@@ -5,7 +5,7 @@ loss, and a caption with boxes is written with them.
 """
 
 from kosmos.config import replace
-from kosmos.data.config import Stream
+from kosmos.data.config import DataConfig, Stream
 from kosmos.document.layout import INFERENCE
 from kosmos.image.config import ImageConfig
 from kosmos.model.config import PRESETS
@@ -30,25 +30,27 @@ def finetune() -> Run:
         source="",
         # shown and planned with until there is a folder to take it from: the released checkpoint
         model=PRESETS["kosmos2-released"],
-        image=ImageConfig(geometry="square"),
-        layout=INFERENCE,
-        num_cells=32,
-        parts="start",
-        streams=(
-            Stream(
-                name="data",
-                path="",
-                sequences_per_step=16,
-                tokens_per_sequence=100.0,
-                images_per_sequence=1.0,
+        data=DataConfig(
+            image=ImageConfig(geometry="square"),
+            layout=INFERENCE,
+            num_cells=32,
+            streams=(
+                Stream(
+                    name="data",
+                    path="",
+                    sequences_per_step=16,
+                    tokens_per_sequence=100.0,
+                    images_per_sequence=1.0,
+                ),
             ),
+            micro_batch_tokens=2048,
         ),
+        parts="start",
         train=TrainConfig(
             steps=500,
             warmup_steps=25,
             learning_rate=1e-5,
             vision="frozen",
-            micro_batch_tokens=2048,
             checkpoint_every=100,
             keep_checkpoints=1,
             heldout_every=50,

@@ -20,7 +20,7 @@ def kosmos1_instruct() -> Run:
     The paper does not state the length of an instruction; 200 tokens is our planning figure.
     """
     base = kosmos1()
-    text, captions, interleaved = base.streams
+    text, captions, interleaved = base.data.streams
     # the epochs that the paper states are of pre-training
     corpora = tuple(replace(corpus, {"stated_epochs": 0.0}) for corpus in text.corpora)
     return replace(
@@ -59,7 +59,7 @@ def kosmos2_instruct() -> Run:
     64, are our planning figures. Grounded pairs and grounded instructions share one stream.
     """
     base = kosmos2()
-    text, _, grounded, interleaved = base.streams
+    text, _, grounded, interleaved = base.data.streams
     return replace(
         base,
         {

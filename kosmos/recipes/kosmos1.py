@@ -1,6 +1,6 @@
 """KOSMOS-1: text, captions and interleaved pages from scratch."""
 
-from kosmos.data.config import Corpus, Stream
+from kosmos.data.config import Corpus, DataConfig, Stream
 from kosmos.document.layout import TRAINING
 from kosmos.image.config import ImageConfig
 from kosmos.model.config import PRESETS
@@ -51,32 +51,34 @@ def kosmos1() -> Run:
         name="kosmos1",
         source="arXiv:2302.14045",
         model=PRESETS["kosmos1"],
-        image=ImageConfig(geometry="center-crop"),
-        layout=TRAINING,
-        num_cells=0,
-        streams=(
-            Stream(
-                name="text",
-                corpora=TEXT_CORPORA,
-                sequences_per_step=256,
-                tokens_per_sequence=500_000 / 256,
-                packing="full-sentence",
-                line_tokens=True,
-            ),
-            Stream(
-                name="captions",
-                path="",
-                sequences_per_step=6144,
-                tokens_per_sequence=500_000 / 6144,
-                images_per_sequence=1.0,
-            ),
-            Stream(
-                name="interleaved",
-                path="",
-                sequences_per_step=128,
-                tokens_per_sequence=200_000 / 128,
-                # at most 5 images a page; the paper does not state the mean
-                images_per_sequence=2.5,
+        data=DataConfig(
+            image=ImageConfig(geometry="center-crop"),
+            layout=TRAINING,
+            num_cells=0,
+            streams=(
+                Stream(
+                    name="text",
+                    corpora=TEXT_CORPORA,
+                    sequences_per_step=256,
+                    tokens_per_sequence=500_000 / 256,
+                    packing="full-sentence",
+                    line_tokens=True,
+                ),
+                Stream(
+                    name="captions",
+                    path="",
+                    sequences_per_step=6144,
+                    tokens_per_sequence=500_000 / 6144,
+                    images_per_sequence=1.0,
+                ),
+                Stream(
+                    name="interleaved",
+                    path="",
+                    sequences_per_step=128,
+                    tokens_per_sequence=200_000 / 128,
+                    # at most 5 images a page; the paper does not state the mean
+                    images_per_sequence=2.5,
+                ),
             ),
         ),
         train=TrainConfig(

@@ -1,7 +1,7 @@
 """KOSMOS-2: KOSMOS-1 continued on grounded captions, as the paper says and as released."""
 
 from kosmos.config import replace
-from kosmos.data.config import Stream
+from kosmos.data.config import DataConfig, Stream
 from kosmos.document.layout import TRAINING
 from kosmos.image.config import ImageConfig
 from kosmos.model.config import PRESETS
@@ -24,39 +24,41 @@ def kosmos2() -> Run:
         name="kosmos2",
         source="arXiv:2306.14824",
         model=PRESETS["kosmos2"],
-        image=ImageConfig(geometry="center-crop"),
-        layout=TRAINING,
-        num_cells=32,
-        streams=(
-            Stream(
-                name="text",
-                path="",
-                sequences_per_step=93,
-                tokens_per_sequence=185_000 / 93,
-                packing="full-sentence",
-                line_tokens=True,
-            ),
-            Stream(
-                name="captions",
-                path="",
-                sequences_per_step=1117,
-                tokens_per_sequence=215_000 / 2234,
-                images_per_sequence=1.0,
-                ground=False,
-            ),
-            Stream(
-                name="grounded",
-                path="",
-                sequences_per_step=1117,
-                tokens_per_sequence=215_000 / 2234,
-                images_per_sequence=1.0,
-            ),
-            Stream(
-                name="interleaved",
-                path="",
-                sequences_per_step=47,
-                tokens_per_sequence=19_000 / 47,
-                images_per_sequence=2.5,
+        data=DataConfig(
+            image=ImageConfig(geometry="center-crop"),
+            layout=TRAINING,
+            num_cells=32,
+            streams=(
+                Stream(
+                    name="text",
+                    path="",
+                    sequences_per_step=93,
+                    tokens_per_sequence=185_000 / 93,
+                    packing="full-sentence",
+                    line_tokens=True,
+                ),
+                Stream(
+                    name="captions",
+                    path="",
+                    sequences_per_step=1117,
+                    tokens_per_sequence=215_000 / 2234,
+                    images_per_sequence=1.0,
+                    ground=False,
+                ),
+                Stream(
+                    name="grounded",
+                    path="",
+                    sequences_per_step=1117,
+                    tokens_per_sequence=215_000 / 2234,
+                    images_per_sequence=1.0,
+                ),
+                Stream(
+                    name="interleaved",
+                    path="",
+                    sequences_per_step=47,
+                    tokens_per_sequence=19_000 / 47,
+                    images_per_sequence=2.5,
+                ),
             ),
         ),
         train=TrainConfig(
@@ -84,7 +86,7 @@ def kosmos2_released() -> Run:
     the grounded form is two streams of equal size here, so that every step holds the same share.
     """
     base = kosmos2()
-    captions, grounded = base.streams[1], base.streams[2]
+    captions, grounded = base.data.streams[1], base.data.streams[2]
     return replace(
         base,
         {

@@ -9,7 +9,7 @@ from dataclasses import replace as replace_fields
 from typing import Literal
 
 from kosmos.config import replace
-from kosmos.data.config import Stream
+from kosmos.data.config import DataConfig, Stream
 from kosmos.document.layout import Layout
 from kosmos.image.config import ImageConfig
 from kosmos.model.config import PRESETS, with_vocabulary
@@ -33,7 +33,7 @@ def microcosm_vision() -> Run:
     The seed is that of `microcosm`, so that the untrained rest of the model is the same there.
     """
     base = microcosm()
-    grounded = next(stream for stream in base.streams if stream.name == "grounded")
+    grounded = next(stream for stream in base.data.streams if stream.name == "grounded")
     return replace(
         base,
         {
@@ -67,17 +67,19 @@ def microcosm() -> Run:
         name="microcosm",
         source="",
         model=with_vocabulary(PRESETS["micro"], NUM_PIECES + 13 + NUM_CELLS**2),
-        image=ImageConfig(size=64),
-        layout=Layout(num_image_tokens=16),
-        tokenizer="microcosm/tokenizer.model",
-        num_cells=NUM_CELLS,
-        streams=(
-            _stream("text", 1, 128.0, packing="full-sentence", line_tokens=True),
-            _stream("captions", 8, 40.0, images=1.0),
-            _stream("grounded", 12, 60.0, images=1.0),
-            _stream("vqa", 8, 55.0, images=1.0),
-            _stream("interleaved", 1, 220.0, images=3.0),
-            _stream("grounded-instruct", 2, 45.0, images=1.0),
+        data=DataConfig(
+            image=ImageConfig(size=64),
+            layout=Layout(num_image_tokens=16),
+            tokenizer="microcosm/tokenizer.model",
+            num_cells=NUM_CELLS,
+            streams=(
+                _stream("text", 1, 128.0, packing="full-sentence", line_tokens=True),
+                _stream("captions", 8, 40.0, images=1.0),
+                _stream("grounded", 12, 60.0, images=1.0),
+                _stream("vqa", 8, 55.0, images=1.0),
+                _stream("interleaved", 1, 220.0, images=3.0),
+                _stream("grounded-instruct", 2, 45.0, images=1.0),
+            ),
         ),
         train=TrainConfig(
             steps=1200,
@@ -110,7 +112,7 @@ def microcosm_instruct() -> Run:
                 _stream("instruct", 8, 40.0),
                 *(
                     replace(stream, {"sequences_per_step": shares.get(stream.name, 1)})
-                    for stream in base.streams
+                    for stream in base.data.streams
                 ),
             ),
             "train": replace_fields(
@@ -138,7 +140,7 @@ def microcosm_baseline() -> Run:
         {
             "name": "microcosm-baseline",
             "model": replace_fields(base.model, vision=None, connector=None),
-            "streams": tuple(stream for stream in base.streams if stream.name == "text"),
+            "streams": tuple(stream for stream in base.data.streams if stream.name == "text"),
             "train.start_from": "",
         },
     )

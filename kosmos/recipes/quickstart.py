@@ -46,10 +46,10 @@ class Quickstart:
         stages = {"vision": self.vision, "pretrain": self.pretrain, "instruct": self.instruct}
         before = {"vision": "", "pretrain": "vision", "instruct": "pretrain"}
         for name, run in stages.items():
-            if run.num_cells != self.world.num_cells:
+            if run.data.num_cells != self.world.num_cells:
                 raise ConfigError(
                     f"{name}.num_cells: expected world.num_cells={self.world.num_cells}, "
-                    f"found {run.num_cells}"
+                    f"found {run.data.num_cells}"
                 )
         size = Vocabulary(num_pieces=self.num_pieces, num_cells=self.world.num_cells).size
         return {
@@ -63,14 +63,17 @@ def _below(root: Path, run: Run, *, vocabulary_size: int, start_from: str) -> Ru
     return replace(
         run,
         model=with_vocabulary(run.model, vocabulary_size),
-        tokenizer=str(root / run.tokenizer),
-        streams=tuple(
-            replace(
-                stream,
-                path=str(root / stream.path),
-                heldout_path=str(root / stream.heldout_path),
-            )
-            for stream in run.streams
+        data=replace(
+            run.data,
+            tokenizer=str(root / run.data.tokenizer),
+            streams=tuple(
+                replace(
+                    stream,
+                    path=str(root / stream.path),
+                    heldout_path=str(root / stream.heldout_path),
+                )
+                for stream in run.data.streams
+            ),
         ),
         train=replace(run.train, start_from=str(root / start_from / "model") if start_from else ""),
     )

@@ -7,7 +7,7 @@ here made; the data is far too little to teach a model of this vocabulary anythi
 from collections.abc import Mapping
 from typing import Literal
 
-from kosmos.data.config import Corpus, Stream
+from kosmos.data.config import Corpus, DataConfig, Stream
 from kosmos.document.layout import Layout
 from kosmos.image.config import ImageConfig
 from kosmos.model.config import (
@@ -62,21 +62,26 @@ def trial() -> Run:
                 kind="perceiver", num_queries=NUM_QUERIES, num_layers=2, num_heads=3, width=192
             ),
         ),
-        image=ImageConfig(size=112),
-        layout=Layout(num_image_tokens=NUM_QUERIES),
-        num_cells=32,
-        streams=(
-            _stream("wikipedia", 1, 256.0, packing="full-sentence"),
-            _stream("shakespeare", 1, 128.0, packing="full-sentence"),
-            _stream("coco", 6, 31.0, images=1.0),
-            _stream("cc12m", 1, 42.0, images=1.0),
-            _stream("grounded", 6, 42.0, images=1.0),
-            _stream("expressions", 4, 32.0, images=1.0, of={"grit-questions": 3.0, "refcoco": 1.0}),
-            _stream("conversations", 1, 109.0, images=1.0),
-            _stream("interleaved", 1, 530.0, images=3.6),
-            _stream(
-                "instruct", 3, 141.0, of={"self-instruct": 1.0, "user-oriented": 1.0, "t0": 1.0}
+        data=DataConfig(
+            image=ImageConfig(size=112),
+            layout=Layout(num_image_tokens=NUM_QUERIES),
+            num_cells=32,
+            streams=(
+                _stream("wikipedia", 1, 256.0, packing="full-sentence"),
+                _stream("shakespeare", 1, 128.0, packing="full-sentence"),
+                _stream("coco", 6, 31.0, images=1.0),
+                _stream("cc12m", 1, 42.0, images=1.0),
+                _stream("grounded", 6, 42.0, images=1.0),
+                _stream(
+                    "expressions", 4, 32.0, images=1.0, of={"grit-questions": 3.0, "refcoco": 1.0}
+                ),
+                _stream("conversations", 1, 109.0, images=1.0),
+                _stream("interleaved", 1, 530.0, images=3.6),
+                _stream(
+                    "instruct", 3, 141.0, of={"self-instruct": 1.0, "user-oriented": 1.0, "t0": 1.0}
+                ),
             ),
+            heldout_sequences=32,
         ),
         train=TrainConfig(
             steps=200,
@@ -86,7 +91,6 @@ def trial() -> Run:
             checkpoint_every=20,
             keep_checkpoints=1,
             heldout_every=50,
-            heldout_sequences=32,
         ),
     )
 

@@ -42,12 +42,16 @@ def adopt(run: Run) -> Run:
     return replace(
         run,
         model=model,
-        image=loaded.image,
-        layout=loaded.layout,
-        tokenizer=str(_tokenizer_file(folder)),
-        num_cells=loaded.tokenizer.vocabulary.num_cells,
-        streams=tuple(
-            replace(stream, max_tokens=min(stream.max_tokens, longest)) for stream in run.streams
+        data=replace(
+            run.data,
+            image=loaded.image,
+            layout=loaded.layout,
+            tokenizer=str(_tokenizer_file(folder)),
+            num_cells=loaded.tokenizer.vocabulary.num_cells,
+            streams=tuple(
+                replace(stream, max_tokens=min(stream.max_tokens, longest))
+                for stream in run.data.streams
+            ),
         ),
     )
 
@@ -96,8 +100,9 @@ def _tokenizer_file(folder: Path) -> Path:
 
 def _parts(run: Run) -> Iterator[tuple[str, Json]]:
     """Dotted names and values of what is taken from the folder."""
-    for name in ("model", "image", "layout", "num_cells"):
-        yield from _leaves(name, to_json(getattr(run, name)))
+    for name in ("image", "layout", "num_cells"):
+        yield from _leaves(name, to_json(getattr(run.data, name)))
+    yield from _leaves("model", to_json(run.model))
 
 
 def _leaves(name: str, value: Json) -> Iterator[tuple[str, Json]]:

@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from kosmos.data.config import Stream, check_names, check_stream, skipped_steps
-from kosmos.document.layout import Layout
+from kosmos.data.config import DataConfig, check_stream
 from kosmos.errors import ConfigError
-from kosmos.image.config import ImageConfig
 from kosmos.model.config import ModelConfig
 from kosmos.model.lora import LoraConfig, target_layers
 
@@ -62,8 +60,6 @@ class TrainConfig:
     peak_flops: float = 0.0
     """Operations a second that one device could do at best, for the utilisation; 0: what is known
     of the GPU, or measured of a CPU."""
-    micro_batch_tokens: int = 16_384
-    """A stream's share of a step is cut into micro-batches of at most this many tokens."""
     checkpoint_every: int = 1000
     """Steps between checkpoints; the last step always leaves one."""
     keep_checkpoints: int = 2
@@ -71,16 +67,10 @@ class TrainConfig:
     background_checkpoints: bool = True
     """Write checkpoints while training goes on, from a copy of weights and moments in main memory;
     False: wait for the disk."""
-    skip_steps: tuple[str, ...] = ()
-    """Steps of data that are left out, such as ["1200-1250", "1300"]: around a spike of the loss,
-    say. Training reads on after them, and its own steps are counted without a gap. A resumed run
-    may leave out more of what it has not read yet."""
     loader_workers: int = 0
     """Processes that read ahead; 0: a thread of the training process. Batches are the same."""
     heldout_every: int = 0
     """Steps between held-out losses; 0: only at the end."""
-    heldout_sequences: int = 64
-    """Held-out sequences of each stream that are scored."""
     keep_best: bool = False
     """The model that is left is that of the lowest held-out loss (the mean over the streams that
     have held-out data), not of the last step. Its checkpoint stays beside the latest ones."""
@@ -88,7 +78,7 @@ class TrainConfig:
     """Steps between progress lines; metrics.jsonl gets every step."""
 
     def __post_init__(self) -> None:
-        positive = ("steps", "micro_batch_tokens", "checkpoint_every", "log_every", "max_nonfinite")
+        positive = ("steps", "checkpoint_every", "log_every", "max_nonfinite")
         for name in positive:
             if getattr(self, name) <= 0:
                 raise ConfigError(
@@ -102,7 +92,6 @@ class TrainConfig:
             raise ConfigError(
                 f"train.learning_rate: expected a positive number, found {self.learning_rate}"
             )
-        skipped_steps(self.skip_steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,16 +106,8 @@ class Run:
     """Weights, order of the data and dropout follow from it."""
     model: ModelConfig
     """Shape of the model."""
-    image: ImageConfig
-    """Preprocessing of pictures."""
-    layout: Layout
-    """Layout of tokens."""
-    tokenizer: str = ""
-    """SentencePiece model file. Empty in a recipe whose tokenizer is the user's to name."""
-    num_cells: int = 32
-    """Cells along each side of the location grid; 0: no grounding tokens (KOSMOS-1)."""
-    streams: tuple[Stream, ...]
-    """What is read, and how much of each in a step."""
+    data: DataConfig
+    """What is read, and how it is laid out."""
     train: TrainConfig
     """How the weights move."""
     parts: Literal["stated", "start"] = "stated"
@@ -136,11 +117,6 @@ class Run:
     """What the paper states, for `kosmos plan` to print beside its own sum; 0: not stated."""
     stated_total_tokens: float = 0.0
     """What the paper states; 0: not stated."""
-
-    def __post_init__(self) -> None:
-        check_names(self.streams)
-        if not self.streams:
-            raise ConfigError("streams: expected at least one, found none")
 
 
 def check_run(run: Run, *, vocabulary_size: int | None = None) -> None:
@@ -164,12 +140,12 @@ def check_run(run: Run, *, vocabulary_size: int | None = None) -> None:
     if vocabulary_size is not None and vocabulary_size != model.decoder.vocab_size:
         raise ConfigError(
             f"model.decoder.vocab_size: expected {vocabulary_size} as the tokenizer with "
-            f"num_cells={run.num_cells} has ids, found {model.decoder.vocab_size}",
+            f"num_cells={run.data.num_cells} has ids, found {model.decoder.vocab_size}",
             hint=f"--set model.decoder.vocab_size={vocabulary_size}",
         )
     _check_adapter(run)
     _check_best(run)
-    for stream in run.streams:
+    for stream in run.data.streams:
         check_stream(stream)
         if stream.max_tokens > model.decoder.max_tokens:
             raise ConfigError(
@@ -178,15 +154,15 @@ def check_run(run: Run, *, vocabulary_size: int | None = None) -> None:
             )
     if model.vision is None or model.connector is None:
         return
-    if run.image.size != model.vision.image_size:
+    if run.data.image.size != model.vision.image_size:
         raise ConfigError(
             f"image.size: expected model.vision.image_size={model.vision.image_size}, "
-            f"found {run.image.size}"
+            f"found {run.data.image.size}"
         )
-    if run.layout.num_image_tokens != model.connector.num_queries:
+    if run.data.layout.num_image_tokens != model.connector.num_queries:
         raise ConfigError(
             f"layout.num_image_tokens: expected model.connector.num_queries="
-            f"{model.connector.num_queries}, found {run.layout.num_image_tokens}"
+            f"{model.connector.num_queries}, found {run.data.layout.num_image_tokens}"
         )
 
 
@@ -214,11 +190,11 @@ def _check_best(run: Run) -> None:
         raise ConfigError(
             "train.heldout_every: expected a positive number with train.keep_best, found 0"
         )
-    sources = [corpus for stream in run.streams for corpus in stream.sources]
+    sources = [corpus for stream in run.data.streams for corpus in stream.sources]
     is_named = any(corpus.path for corpus in sources)  # a recipe may wait for its data
     if is_named and not any(corpus.heldout_path for corpus in sources):
         raise ConfigError(
             "train.keep_best: expected held-out data in one of the streams, found none",
-            hint=f"--set streams.{run.streams[0].name}.heldout_path=FOLDER; kosmos data import "
-            "--heldout-fraction 0.1 makes one",
+            hint=f"--set streams.{run.data.streams[0].name}.heldout_path=FOLDER; kosmos data "
+            "import --heldout-fraction 0.1 makes one",
         )

@@ -10,7 +10,7 @@
 ``nonfinite``: a line for each micro-batch that was not finite; the step left the weights as they
 were. ``spike``: a line for each stream whose loss was far above the median of its steps before,
 ``usual``; documents are those that raised it most, the worst first, with what each lost by itself,
-read once more behind the step. ``data_step`` is what ``train.skip_steps`` would leave out.
+read once more behind the step. ``data_step`` is what ``data.skip_steps`` would leave out.
 """
 
 from collections.abc import Sequence

@@ -25,11 +25,11 @@ from kosmos.weights.adapter import base_digests
 # what may change between a run and its continuation: no weight depends on it. Of data and
 # tokenizer the digests are compared, not the paths; skipped steps have a check of their own.
 _MAY_DIFFER = re.compile(
-    r"run\.(name|source|tokenizer|stated_.*)"
-    r"|run\.train\.(checkpoint_every|keep_checkpoints|heldout_every|heldout_sequences|log_every)"
-    r"|run\.train\.(loader_workers|skip_steps|background_checkpoints|spike_factor|peak_flops)"
-    r"|run\.streams\..*\.(path|heldout_path|tokens_per_sequence|images_per_sequence|max_unusable)"
-    r"|run\.streams\..*\.(missing_corpora|num_tokens|stated_epochs)"
+    r"run\.(name|source|stated_.*|data\.(tokenizer|heldout_sequences|skip_steps))"
+    r"|run\.train\.(checkpoint_every|keep_checkpoints|heldout_every|log_every)"
+    r"|run\.train\.(loader_workers|background_checkpoints|spike_factor|peak_flops)"
+    r"|run\.data\.streams\..*\.(path|heldout_path|missing_corpora|max_unusable)"
+    r"|run\.data\.streams\..*\.(tokens_per_sequence|images_per_sequence|num_tokens|stated_epochs)"
     r"|digest|version|data\..*\.path"
 )
 
@@ -48,7 +48,7 @@ def run_record(run: Run, loader: Loader) -> dict[str, Json]:
                 "shards": loader.indices[stream.source_name(corpus)].key.shards,
                 "index": loader.indices[stream.source_name(corpus)].digest,
             }
-            for stream in run.streams
+            for stream in run.data.streams
             for corpus in stream.sources
         },
     }
@@ -79,7 +79,7 @@ def recorded_order(folder: Path, index_folder: Path | None = None) -> tuple[Run,
         raise DataError(f"{path}: expected the record of a run, found something else")
     run = config.from_json(Run, record["run"], where=str(path))
     indices = {}
-    for stream in run.streams:
+    for stream in run.data.streams:
         digests = [
             str(record["data"][stream.source_name(corpus)]["index"])  # type: ignore[index, call-overload]
             for corpus in stream.sources
@@ -93,11 +93,11 @@ def recorded_order(folder: Path, index_folder: Path | None = None) -> tuple[Run,
                 )
         indices[stream.name] = [Index(folder_of_index(index_folder, digest)) for digest in digests]
     order = Order(
-        run.streams,
+        run.data.streams,
         indices,
         seed=run.seed,
-        micro_batch_tokens=run.train.micro_batch_tokens,
-        skipped=skipped_steps(run.train.skip_steps),
+        micro_batch_tokens=run.data.micro_batch_tokens,
+        skipped=skipped_steps(run.data.skip_steps),
     )
     return run, order
 
@@ -141,7 +141,7 @@ def check_same_data(recorded: Json, run: Run, *, num_done: int, where: str) -> N
     """
     before, now = (
         skipped_steps(tuple(str(text) for text in steps))
-        for steps in (_recorded_skips(recorded), run.train.skip_steps)
+        for steps in (_recorded_skips(recorded), run.data.skip_steps)
     )
     read = 0 if num_done == 0 else data_step(num_done - 1, before) + 1
     was, would_be = (
@@ -150,8 +150,8 @@ def check_same_data(recorded: Json, run: Run, *, num_done: int, where: str) -> N
     )
     if was != would_be:
         raise CheckpointError(
-            f"{where}: expected train.skip_steps that leave the first {read} steps of data as they "
-            f"were read, found {list(run.train.skip_steps)} after {_recorded_skips(recorded)}",
+            f"{where}: expected data.skip_steps that leave the first {read} steps of data as they "
+            f"were read, found {list(run.data.skip_steps)} after {_recorded_skips(recorded)}",
             hint=f"data can be left out from step {read + 1} on; to leave out earlier data, remove "
             f"the checkpoints after it",
         )
@@ -159,7 +159,7 @@ def check_same_data(recorded: Json, run: Run, *, num_done: int, where: str) -> N
 
 def _recorded_skips(recorded: Json) -> list[Json]:
     run = recorded["run"]  # type: ignore[index, call-overload]
-    steps = run["train"].get("skip_steps", [])  # type: ignore[index, call-overload, union-attr]
+    steps = run["data"].get("skip_steps", [])  # type: ignore[index, call-overload, union-attr]
     assert isinstance(steps, list)
     return steps
 

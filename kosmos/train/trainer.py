@@ -44,7 +44,6 @@ from kosmos.train.assembly import assemble
 from kosmos.train.best import Best
 from kosmos.train.checkpoint import Checkpoints
 from kosmos.train.config import Run, check_run
-from kosmos.train.data import open_data
 from kosmos.train.ending import leave_model
 from kosmos.train.events import EventsLog
 from kosmos.train.heldout import Heldout
@@ -93,12 +92,12 @@ def train(
     out = Path(out)
     indices = cache_folder or out / "index"
     check_start_folder(run)
-    if not run.tokenizer:
+    if not run.data.tokenizer:
         raise ConfigError(
             "tokenizer: expected a SentencePiece model file, found none",
             hint="--set tokenizer=FILE; kosmos tokenizer train makes one",
         )
-    tokenizer = Tokenizer.load(run.tokenizer, num_cells=run.num_cells)
+    tokenizer = Tokenizer.load(run.data.tokenizer, num_cells=run.data.num_cells)
     check_run(run, vocabulary_size=tokenizer.vocabulary.size)
     with joined(sharded=run.train.precision != "float32") as processes:
         if not resume and processes.first_of((out / "run.json").exists()):
@@ -107,7 +106,7 @@ def train(
                 hint="--resume goes on with it; or choose another folder",
             )
         with processes.one_before_the_others("indices"):  # which the first may have to make
-            loader = open_data(run, tokenizer, cache_folder=indices)
+            loader = Loader(run.data, tokenizer, seed=run.seed, cache_folder=indices)
         with run_lock(out, processes):
             training = _Training(run, loader, out, processes, on_step)
             return training.run_all(index_folder=indices)
@@ -299,7 +298,7 @@ class _Training:
         self, result: StepResult, batches: Sequence[Batch], step: int, events: EventsLog | None
     ) -> None:
         """Note a step that is out of the common; raise if the run must not go on."""
-        of_data = data_step(step - 1, skipped_steps(self.run.train.skip_steps)) + 1
+        of_data = data_step(step - 1, skipped_steps(self.run.data.skip_steps)) + 1
         if not result.problems:
             self._skipped_in_a_row = 0
             self.monitor.note_spikes(result, batches, events, step=step, data_step=of_data)

@@ -187,10 +187,10 @@ def test_micro_batches_without_pictures_neither_hang_nor_lose_gradients(
         {
             "streams": tuple(
                 replace(stream, {"path": str(pages), "packing": "single", "sequences_per_step": 5})
-                for stream in run.streams
+                for stream in run.data.streams
                 if stream.name == "pages"
             ),
-            "train.micro_batch_tokens": 1,
+            "data.micro_batch_tokens": 1,
             "train.vision": vision,
             "train.steps": 3,
         },

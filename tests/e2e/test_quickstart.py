@@ -17,9 +17,9 @@ from kosmos.cli.main import cli
 SMALL = (
     "world.num_scenes=120", "world.num_heldout=6", "world.num_eval=6", "num_pieces=260",
     "num_examples=4",
-    "vision.train.steps=2", "vision.train.warmup_steps=1", "vision.train.heldout_sequences=4",
-    "pretrain.train.steps=3", "pretrain.train.warmup_steps=1", "pretrain.train.heldout_sequences=4",
-    "instruct.train.steps=2", "instruct.train.warmup_steps=1", "instruct.train.heldout_sequences=4",
+    "vision.train.steps=2", "vision.train.warmup_steps=1", "vision.data.heldout_sequences=4",
+    "pretrain.train.steps=3", "pretrain.train.warmup_steps=1", "pretrain.data.heldout_sequences=4",
+    "instruct.train.steps=2", "instruct.train.warmup_steps=1", "instruct.data.heldout_sequences=4",
 )  # fmt: skip
 
 

@@ -43,7 +43,7 @@ SHRUNK = {
     "model.connector.num_layers": 1,
     "train.steps": STEPS,
     "train.warmup_steps": 1,
-    "train.heldout_sequences": 4,
+    "data.heldout_sequences": 4,
 }
 
 

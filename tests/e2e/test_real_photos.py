@@ -25,7 +25,7 @@ SHRUNK = {
     "model.vision.num_layers": 1,
     "model.vision.ffn_width": 48,
     "train.warmup_steps": 1,
-    "train.heldout_sequences": 4,
+    "data.heldout_sequences": 4,
 }
 
 

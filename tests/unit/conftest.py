@@ -19,7 +19,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="session")
 def tokenizer(run: Run) -> Tokenizer:
     """Of the run."""
-    return Tokenizer.load(run.tokenizer, num_cells=run.num_cells)
+    return Tokenizer.load(run.data.tokenizer, num_cells=run.data.num_cells)
 
 
 @pytest.fixture(scope="session")

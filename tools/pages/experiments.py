@@ -26,8 +26,8 @@ def recipes_page() -> str:
             "| stream | sequences a step | packing | longest row | boxes |",
             "|---|---|---|---|---|",
         ]
-        for stream in run.streams:
-            boxes = "written" if stream.ground and run.num_cells else "left out"
+        for stream in run.data.streams:
+            boxes = "written" if stream.ground and run.data.num_cells else "left out"
             if not stream.images_per_sequence:
                 boxes = "no pictures"
             rows.append(

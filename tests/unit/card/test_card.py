@@ -52,7 +52,7 @@ def test_a_run_that_is_done_has_a_card(run: Run, finished: Path) -> None:
     rows = [row for row in read_jsonl(finished / "metrics.jsonl") if isinstance(row, dict)]
     last = rows[-1]
     assert f"{last['tokens'] / 1e3:.3g}k tokens" in card  # type: ignore[operator]
-    for stream in run.streams:
+    for stream in run.data.streams:
         assert re.search(rf"^\| {stream.name} \|( -?[\d.]+ \|| – \|)", card, re.MULTILINE)
     heldout = [row["losses"]["captions"] for row in rows if row["kind"] == "heldout"]  # type: ignore[index, call-overload]
     unigram = last["unigram"]["captions"]  # type: ignore[index, call-overload]
@@ -144,7 +144,7 @@ def test_spikes_and_steps_that_were_not_finite_are_listed_and_marked(out: Path) 
         "| 4 | captions | loss 9.75, usually 4.5 | `caption-1`, `caption\\|2`, `c-3` and 2 more |"
     ) in card
     assert "| 6 | all | a gradient of norm nan |  |" in card
-    assert "--set train.skip_steps='[\"5\"]'" in card
+    assert "--set data.skip_steps='[\"5\"]'" in card
     marked = ElementTree.parse(out / "card" / "losses.svg")
     # a triangle in each panel for what is of no stream, one for the spike, one in the key
     assert num_marks(marked) - num_marks(calm) == 3 + 1 + 1

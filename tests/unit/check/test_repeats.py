@@ -1,10 +1,10 @@
-"""kosmos.check.repeats and kosmos.check.findings."""
+"""kosmos.check.repeats and kosmos.findings."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kosmos.check.findings import MAX_EXAMPLES, Findings
 from kosmos.check.repeats import Repeats
+from kosmos.findings import MAX_EXAMPLES, Findings
 
 
 @given(st.lists(st.integers(0, 20)))

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from kosmos import config
-from kosmos.check.findings import Finding, Findings
 from kosmos.check.run import check_ready
 from kosmos.data.config import Corpus
+from kosmos.findings import Finding, Findings
 from kosmos.model.config import PRESETS, ModelConfig, with_vocabulary
 from kosmos.model.lora import LoraConfig
 from kosmos.text.tokenizer import Tokenizer
@@ -109,7 +109,7 @@ def test_a_stream_shorter_than_a_step_is_an_error(run: Run) -> None:
 
 def test_a_corpus_shorter_than_its_part_of_a_step_is_an_error(run: Run, tmp_path: Path) -> None:
     few = write_shards(tmp_path / "few", [caption_document(n) for n in range(200, 202)])
-    captions = next(stream for stream in run.streams if stream.name == "captions")
+    captions = next(stream for stream in run.data.streams if stream.name == "captions")
     corpora = (
         Corpus(name="many", path=captions.path, weight=1.0),
         Corpus(name="few", path=str(few), weight=3.0),
@@ -136,7 +136,7 @@ def test_documents_longer_than_the_context_are_an_error_above_the_budget(run: Ru
 
 
 def test_heldout_documents_that_are_trained_on_are_an_error(run: Run) -> None:
-    captions = next(stream for stream in run.streams if stream.name == "captions")
+    captions = next(stream for stream in run.data.streams if stream.name == "captions")
     found = problems(set_stream(run, "captions", heldout_path=captions.path))
     assert (
         "error",
@@ -170,16 +170,16 @@ def save(folder: Path, run: Run, model: ModelConfig, num_cells: int) -> Path:
     save_model(
         folder,
         model=shape_model(model).to_empty(device="cpu"),
-        tokenizer=Tokenizer.load(run.tokenizer, num_cells=num_cells),
-        image=run.image,
-        layout=run.layout,
+        tokenizer=Tokenizer.load(run.data.tokenizer, num_cells=num_cells),
+        image=run.data.image,
+        layout=run.data.layout,
         provenance=None,
     )
     return folder
 
 
 def test_a_folder_that_fits_may_be_started_from(run: Run, tmp_path: Path) -> None:
-    folder = save(tmp_path / "model", run, run.model, run.num_cells)
+    folder = save(tmp_path / "model", run, run.model, run.data.num_cells)
     assert problems(run, **{"train.start_from": str(folder)}) == []
 
 
@@ -187,7 +187,7 @@ def test_a_folder_of_another_shape_is_an_error(run: Run, tmp_path: Path) -> None
     size = run.model.decoder.vocab_size
     wider = with_vocabulary(PRESETS["nano"], size)
     wider = config.replace(wider, {"decoder.ffn_width": wider.decoder.ffn_width * 2})
-    folder = save(tmp_path / "model", run, wider, run.num_cells)
+    folder = save(tmp_path / "model", run, wider, run.data.num_cells)
     found = problems(run, **{"train.start_from": str(folder)})
     assert [(severity, where) for severity, where, _ in found] == [("error", "train.start_from")]
     assert "of shape" in found[0][2]
@@ -195,7 +195,7 @@ def test_a_folder_of_another_shape_is_an_error(run: Run, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("missing", ["model.safetensors", "config.json", "tokenizer.model"])
 def test_a_folder_that_lacks_a_file_is_an_error(run: Run, tmp_path: Path, missing: str) -> None:
-    folder = save(tmp_path / "model", run, run.model, run.num_cells)
+    folder = save(tmp_path / "model", run, run.model, run.data.num_cells)
     (folder / missing).unlink()
     found = problems(run, **{"train.start_from": str(folder)})
     assert [(severity, where) for severity, where, _ in found] == [("error", "train.start_from")]
@@ -205,7 +205,7 @@ def test_an_adapter_needs_all_weights_and_a_recipe_that_takes_parts_its_folder(
     run: Run, tmp_path: Path
 ) -> None:
     blind = replace(run.model, vision=None, connector=None)
-    folder = save(tmp_path / "model", run, blind, run.num_cells)
+    folder = save(tmp_path / "model", run, blind, run.data.num_cells)
     adapted = {"train.start_from": str(folder), "train.vision": "frozen"}
     found = problems(run, **adapted, **{"train.adapter": LoraConfig()})
     assert [what for _, _, what in found] == [

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from kosmos.check.findings import Findings
 from kosmos.check.run import check_ready
 from kosmos.check.settings import Doubt, Machine, doubts, this_processor
 from kosmos.cli.training import train_and_tell
 from kosmos.config import replace
+from kosmos.findings import Findings
 from kosmos.model.config import ModelConfig
 from kosmos.recipes.table import RECIPES
 from kosmos.train.config import Run
@@ -48,8 +48,8 @@ def test_nothing_is_doubted_of_a_plain_run(run: Run) -> None:
         ),
         ("train.decay_all", {"train.weight_decay": 0.0, "train.decay_all": False}, "False leaves"),
         ("train.max_nonfinite", {"train.max_nonfinite": 3}, "3 has no effect"),
-        ("train.skip_steps", {"train.skip_steps": ("2", "8-9", "11")}, "8-9, 11 has no effect"),
-        ("train.micro_batch_tokens", {"train.micro_batch_tokens": 100}, "stream 'pages'"),
+        ("data.skip_steps", {"data.skip_steps": ("2", "8-9", "11")}, "8-9, 11 has no effect"),
+        ("data.micro_batch_tokens", {"data.micro_batch_tokens": 100}, "stream 'pages'"),
         ("train.heldout_every", {"train.heldout_every": 7}, "7 comes after the last step, 6"),
         (
             "train.heldout_every",
@@ -76,7 +76,7 @@ def test_a_setting_without_effect_is_told(
 
 
 def test_what_of_a_tower_learns_is_doubted_where_there_is_none(run: Run) -> None:
-    blind = {"model": ModelConfig(decoder=run.model.decoder), "streams": run.streams[:1]}
+    blind = {"model": ModelConfig(decoder=run.model.decoder), "streams": run.data.streams[:1]}
     assert "train.vision" in told(replace(run, blind))
     assert "train.vision" not in told(replace(run, {**blind, "train.vision": "last-layer"}))
 

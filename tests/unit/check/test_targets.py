@@ -12,7 +12,6 @@ import pytest
 
 from kosmos.boxes import Box
 from kosmos.check.corpus import Expected
-from kosmos.check.findings import Finding, Findings
 from kosmos.check.rowcount import RowCount
 from kosmos.check.targets import Checked, check_apart, check_shards, check_source
 from kosmos.corpus.formats.config import ImportConfig
@@ -24,6 +23,7 @@ from kosmos.document.encode import Encoded
 from kosmos.document.shards import ShardReader
 from kosmos.document.types import Document, Grounded, Image, Text
 from kosmos.errors import ConfigError
+from kosmos.findings import Finding, Findings
 from kosmos.image.codec import encode_jpeg, encode_png
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run
@@ -183,7 +183,9 @@ def test_boxes_that_training_refuses_have_its_message(
         Document([picture], id="no words"),
     ]
     folder = shards(tmp_path, docs)
-    with_tokenizer = check(folder, tokenizer=tokenizer, layout=run.layout, image=run.image)[1]
+    with_tokenizer = check(
+        folder, tokenizer=tokenizer, layout=run.data.layout, image=run.data.image
+    )[1]
     without = check(folder)[1]
     expected = {
         "cannot be encoded: expected x0 < x1 and y0 < y1",
@@ -199,7 +201,7 @@ def test_boxes_that_training_refuses_have_its_message(
 def test_check_and_index_find_the_same_documents_unusable(
     tmp_path: Path, run: Run, tokenizer: Tokenizer
 ) -> None:
-    stream = run.streams[1]
+    stream = run.data.streams[1]
     whole = encode_jpeg(noise(0, 200))
     docs = [caption_document(n) for n in range(20)]
     docs += [
@@ -213,13 +215,13 @@ def test_check_and_index_find_the_same_documents_unusable(
     checked, _ = check(
         folder,
         tokenizer=tokenizer,
-        layout=run.layout,
-        image=run.image,
+        layout=run.data.layout,
+        image=run.data.image,
         packing=stream.packing,
         max_tokens=stream.max_tokens,
     )
     reader = ShardReader(folder)
-    key = index_key(stream, reader, tokenizer, layout=run.layout, image=run.image)
+    key = index_key(stream, reader, tokenizer, layout=run.data.layout, image=run.data.image)
     loose = replace(stream, max_unusable=1.0)
     index = open_index(loose, reader, tokenizer, key, tmp_path / "index")
     assert checked.facts.unusable == index.unusable
@@ -242,10 +244,14 @@ def test_rows_are_counted_as_packing_makes_them(
 ) -> None:
     docs = [text_document(n) for n in range(60)] + [page_document(n) for n in range(4)]
     stream = replace(
-        run.streams[0], packing=packing, max_tokens=max_tokens, max_unusable=1.0, line_tokens=True
+        run.data.streams[0],
+        packing=packing,
+        max_tokens=max_tokens,
+        max_unusable=1.0,
+        line_tokens=True,
     )
     reader = ShardReader(shards(tmp_path, docs))
-    key = index_key(stream, reader, tokenizer, layout=run.layout, image=run.image)
+    key = index_key(stream, reader, tokenizer, layout=run.data.layout, image=run.data.image)
     index: Index = open_index(stream, reader, tokenizer, key, tmp_path / "index")
     rows = RowCount(packing, max_tokens)
     for doc in docs:
@@ -253,7 +259,7 @@ def test_rows_are_counted_as_packing_makes_them(
             doc,
             tokenizer,
             layout=key.layout,
-            image=run.image,
+            image=run.data.image,
             packing=packing,
             max_tokens=max_tokens,
         )

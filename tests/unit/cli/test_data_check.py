@@ -83,7 +83,7 @@ def test_two_streams_of_one_name_are_an_error(
 ) -> None:
     value = config.to_json(make_run(tmp_path))
     assert isinstance(value, dict)
-    value["streams"][1]["name"] = "text"  # type: ignore[index, call-overload]
+    value["data"]["streams"][1]["name"] = "text"  # type: ignore[index, call-overload]
     write_json(tmp_path / "run.json", value)
     code, out, _ = run(str(tmp_path / "run.json"), capsys=capsys)
     assert code == 1

@@ -21,12 +21,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run")
     run = make_run(out, steps=30)
     loader = Loader(
-        run.streams,
-        Tokenizer.load(run.tokenizer, num_cells=run.num_cells),
+        run.data,
+        Tokenizer.load(run.data.tokenizer, num_cells=run.data.num_cells),
         seed=run.seed,
-        layout=run.layout,
-        image=run.image,
-        micro_batch_tokens=run.train.micro_batch_tokens,
         cache_folder=out / "index",
     )
     write_json(out / "run.json", run_record(run, loader))

@@ -33,8 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(folder: Path) -> Run:
     made = replace(make_run(folder), {"model.decoder.max_tokens": 512})
-    pages = dataclasses.replace(made.streams[2], max_tokens=300)
-    return dataclasses.replace(made, streams=(*made.streams[:2], pages))
+    pages = dataclasses.replace(made.data.streams[2], max_tokens=300)
+    return replace(made, {"streams": (*made.data.streams[:2], pages)})
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +82,11 @@ def test_json_has_a_row_a_line(file: Path) -> None:
 def test_a_step_shows_the_very_batches_that_it_trains_on(
     file: Path, run: Run, tmp_path: Path
 ) -> None:
-    tokenizer = Tokenizer.load(run.tokenizer, num_cells=run.num_cells)
+    tokenizer = Tokenizer.load(run.data.tokenizer, num_cells=run.data.num_cells)
     loader = Loader(
-        run.streams,
+        run.data,
         tokenizer,
         seed=run.seed,
-        layout=run.layout,
-        image=run.image,
-        micro_batch_tokens=run.train.micro_batch_tokens,
         cache_folder=tmp_path / "index",
     )
     arguments = ("show", file, "--step", 3, "--limit", 0, "--json", "--index", tmp_path / "index")
@@ -154,13 +151,13 @@ def test_a_leak_ends_the_command_with_the_pair(file: Path, monkeypatch: pytest.M
 
 
 def test_a_model_folder_is_tested(file: Path, run: Run, tmp_path: Path) -> None:
-    tokenizer = Tokenizer.load(run.tokenizer, num_cells=run.num_cells)
+    tokenizer = Tokenizer.load(run.data.tokenizer, num_cells=run.data.num_cells)
     save_model(
         tmp_path / "model",
         model=small_model(run.model),
         tokenizer=tokenizer,
-        image=run.image,
-        layout=run.layout,
+        image=run.data.image,
+        layout=run.data.layout,
         provenance=None,
     )
     result = data("leak-test", file, "--stream", "pages", "--model", tmp_path / "model")

@@ -134,9 +134,12 @@ def test_clip_becomes_the_tower_of_a_fresh_model(capsys, tmp_path, config):
     start = dataclasses.replace(
         micro,
         model=dataclasses.replace(micro.model, vision=config.vision),
-        image=tiny_image(config),
-        tokenizer=str(tmp_path / "my.model"),
-        num_cells=4,
+        data=dataclasses.replace(
+            micro.data,
+            image=tiny_image(config),
+            tokenizer=str(tmp_path / "my.model"),
+            num_cells=4,
+        ),
     )
     write_json(tmp_path / "run.json", to_json(start))
     options = ("--format", "clip", "--recipe", tmp_path / "run.json")

@@ -86,5 +86,5 @@ def test_skipped_steps_are_put_in_order(texts: list[str], ranges: tuple[range, .
 
 @pytest.mark.parametrize("text", ["", "0", "5-3", "3-", "a", "-4", "1.5"])
 def test_what_is_no_range_of_steps_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"train.skip_steps: expected a step or a range"):
+    with pytest.raises(ConfigError, match=r"data.skip_steps: expected a step or a range"):
         skipped_steps([text])

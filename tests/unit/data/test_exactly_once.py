@@ -25,8 +25,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kosmos import config
+from kosmos.config import replace
 from kosmos.data.batch import Batch
-from kosmos.data.config import Corpus, Stream, skipped_steps
+from kosmos.data.config import Corpus, Stream
 from kosmos.data.loader import Loader
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run
@@ -95,14 +96,17 @@ def make_loader(
         for mix in mixes
     ]
     return Loader(
-        streams,
+        replace(
+            run.data,
+            {
+                "streams": tuple(streams),
+                "micro_batch_tokens": micro_batch_tokens,
+                "skip_steps": skip,
+            },
+        ),
         tokenizer,
         seed=run.seed,
-        layout=run.layout,
-        image=run.image,
-        micro_batch_tokens=micro_batch_tokens,
         cache_folder=cache_folder,
-        skipped=skipped_steps(skip),
     )
 
 
@@ -266,7 +270,7 @@ def test_the_number_of_workers_changes_no_bit_of_what_is_read(
 
 READING = """
 import json, sys
-from kosmos.config import from_json
+from kosmos.config import from_json, replace
 from pathlib import Path
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run
@@ -276,12 +280,9 @@ from tests.unit.data.test_exactly_once import digest
 file, cache, start, rank, num_processes, num_workers = sys.argv[1:]
 run = from_json(Run, json.loads(Path(file).read_text()))
 loader = Loader(
-    run.streams,
-    Tokenizer.load(run.tokenizer, num_cells=run.num_cells),
+    replace(run.data, {"micro_batch_tokens": 128}),
+    Tokenizer.load(run.data.tokenizer, num_cells=run.data.num_cells),
     seed=run.seed,
-    layout=run.layout,
-    image=run.image,
-    micro_batch_tokens=128,
     cache_folder=Path(cache),
 )
 start = int(start)
@@ -345,12 +346,9 @@ def test_processes_that_are_killed_and_started_again_in_other_numbers_read_the_s
     file = tmp_path / "run.json"
     file.write_text(json.dumps(config.to_json(run)))
     loader = Loader(
-        run.streams,
+        replace(run.data, {"micro_batch_tokens": 128}),
         tokenizer,
         seed=run.seed,
-        layout=run.layout,
-        image=run.image,
-        micro_batch_tokens=128,
         cache_folder=cache_folder,
     )
     rng = np.random.default_rng(0)

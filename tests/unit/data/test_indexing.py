@@ -22,7 +22,7 @@ from tests.tiny_run import caption_document, page_document, picture, text_docume
 
 def build(stream: Stream, run: Run, tokenizer: Tokenizer, cache_folder: Path) -> Index:
     reader = ShardReader(stream.path)
-    key = index_key(stream, reader, tokenizer, layout=run.layout, image=run.image)
+    key = index_key(stream, reader, tokenizer, layout=run.data.layout, image=run.data.image)
     return open_index(stream, reader, tokenizer, key, cache_folder)
 
 
@@ -40,7 +40,9 @@ def test_single_rows_are_what_the_encoder_says(
     )
     assert index.num_rows == len(docs)
     for number, doc in enumerate(docs):
-        encoded = encode(doc, tokenizer, layout=run.layout, image=run.image, complete=True)
+        encoded = encode(
+            doc, tokenizer, layout=run.data.layout, image=run.data.image, complete=True
+        )
         row = index.row(number)
         assert np.array_equal(row.token_ids, encoded.token_ids)
         assert np.array_equal(row.image_slots, encoded.image_slots)
@@ -59,9 +61,9 @@ def test_full_sentence_rows_start_with_bos_and_hold_every_line(
         tmp_path / "docs", docs, packing="full-sentence", line_tokens=True, max_tokens=100
     )
     index = build(stream, run, tokenizer, tmp_path / "index")
-    layout = dataclasses.replace(run.layout, line_tokens=True)
+    layout = dataclasses.replace(run.data.layout, line_tokens=True)
     expected = [
-        encode(doc, tokenizer, layout=layout, image=run.image, complete=True).token_ids[1:]
+        encode(doc, tokenizer, layout=layout, image=run.data.image, complete=True).token_ids[1:]
         for doc in docs
     ]
     vocabulary = tokenizer.vocabulary
@@ -98,7 +100,7 @@ def test_full_sentence_finds_the_pictures_of_a_document_cut_between_rows(
     images = [index.row(row).images for row in range(index.num_rows)]
     assert images == [((0, 0),), ((0, 1),)]
     for row in range(2):
-        assert index.row(row).image_slots.sum() == run.layout.num_image_tokens
+        assert index.row(row).image_slots.sum() == run.data.layout.num_image_tokens
 
 
 def test_tokens_cut_off_lines_longer_than_a_row_are_counted_and_told(
@@ -110,9 +112,10 @@ def test_tokens_cut_off_lines_longer_than_a_row_are_counted_and_told(
     )
     with caplog.at_level("INFO", logger="kosmos.data.indexing"):
         index = build(stream, run, tokenizer, tmp_path / "index")
-    layout = dataclasses.replace(run.layout, line_tokens=True)
+    layout = dataclasses.replace(run.data.layout, line_tokens=True)
     lengths = [
-        len(encode(doc, tokenizer, layout=layout, image=run.image, complete=True)) for doc in docs
+        len(encode(doc, tokenizer, layout=layout, image=run.data.image, complete=True))
+        for doc in docs
     ]
     kept = int(index.row_lengths.sum()) - index.num_rows
     cut = sum(lengths) - len(docs) - kept
@@ -167,8 +170,8 @@ def test_location_tokens_that_were_written_for_another_grid_or_crop_are_refused(
         return Document(parts, id=name, meta={"num_cells": cells, "geometry": geometry})
 
     docs = [
-        document("good", num_cells, run.image.geometry),
-        document("grid", 2 * num_cells, run.image.geometry),
+        document("good", num_cells, run.data.image.geometry),
+        document("grid", 2 * num_cells, run.data.image.geometry),
         document("crop", num_cells, "center-crop"),
     ]
     stream = stream_of(tmp_path / "docs", docs, max_unusable=0.7)
@@ -239,7 +242,7 @@ def test_a_damaged_index_is_named_with_the_way_out(
 ) -> None:
     stream = stream_of(tmp_path / "docs", [caption_document(n) for n in range(3)])
     reader = ShardReader(stream.path)
-    key = index_key(stream, reader, tokenizer, layout=run.layout, image=run.image)
+    key = index_key(stream, reader, tokenizer, layout=run.data.layout, image=run.data.image)
     build(stream, run, tokenizer, tmp_path)
     tokens = index_folder(tmp_path, key) / "tokens.bin"
     tokens.write_bytes(tokens.read_bytes()[:-4])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kosmos.config import replace
-from kosmos.data.config import Corpus, skipped_steps
+from kosmos.data.config import Corpus
 from kosmos.data.ledger import Ledger
 from kosmos.data.loader import Loader
 from kosmos.text.tokenizer import Tokenizer
@@ -29,19 +29,15 @@ def loader(
     folder = tmp_path_factory.mktemp("more")
     more = write_shards(folder / "more", [text_document(n) for n in range(100, 130)])
     corpora = (
-        Corpus(name="old", path=run.streams[0].path, weight=2.0),
+        Corpus(name="old", path=run.data.streams[0].path, weight=2.0),
         Corpus(name="new", path=str(more), weight=1.0),
     )
     mixed = replace(run, {"streams.text.path": "", "streams.text.corpora": corpora})
     return Loader(
-        mixed.streams,
+        replace(mixed.data, {"micro_batch_tokens": 128, "skip_steps": SKIPPED}),
         tokenizer,
         seed=run.seed,
-        layout=run.layout,
-        image=run.image,
-        micro_batch_tokens=128,
         cache_folder=cache_folder,
-        skipped=skipped_steps(SKIPPED),
     )
 
 
@@ -59,7 +55,7 @@ def test_a_step_holds_what_its_batches_hold(loader: Loader, ledger: Ledger) -> N
             assert len(of_batch) == len(batch.token_ids)
             named = [name for sample in of_batch for name in sample.documents]
             assert list(dict.fromkeys(named)) == list(dict.fromkeys(batch.document_ids))
-        assert len(samples) == sum(stream.sequences_per_step for stream in loader.streams)
+        assert len(samples) == sum(stream.sequences_per_step for stream in loader.data.streams)
 
 
 def test_steps_that_are_left_out_are_passed_over(ledger: Ledger) -> None:
@@ -91,7 +87,7 @@ def test_a_document_is_found_in_every_step_that_holds_it_and_no_other(
 def test_a_document_in_data_that_was_left_out_is_told(loader: Loader, ledger: Ledger) -> None:
     whole = Ledger(
         type(loader.order)(
-            loader.streams,
+            loader.data.streams,
             loader.order.indices,
             seed=loader.order.mixture.seed,
             micro_batch_tokens=128,

@@ -24,12 +24,9 @@ def make_loader(
     run: Run, tokenizer: Tokenizer, cache_folder: Path, *, micro_batch_tokens: int = 128
 ) -> Loader:
     return Loader(
-        run.streams,
+        replace(run.data, {"micro_batch_tokens": micro_batch_tokens}),
         tokenizer,
         seed=run.seed,
-        layout=run.layout,
-        image=run.image,
-        micro_batch_tokens=micro_batch_tokens,
         cache_folder=cache_folder,
     )
 
@@ -75,10 +72,10 @@ def test_reading_ahead_stops_when_it_is_closed(loader: Loader) -> None:
 
 def test_every_step_holds_the_planned_sequences_of_every_stream(loader: Loader, run: Run) -> None:
     for step in range(8):
-        count = dict.fromkeys((stream.name for stream in run.streams), 0)
+        count = dict.fromkeys((stream.name for stream in run.data.streams), 0)
         for batch in loader.step(step):
             count[batch.stream] += len(batch.token_ids)
-        assert count == {stream.name: stream.sequences_per_step for stream in run.streams}
+        assert count == {stream.name: stream.sequences_per_step for stream in run.data.streams}
 
 
 def test_targets_are_the_next_tokens_and_carry_loss_where_the_document_says(
@@ -124,8 +121,8 @@ def test_rows_asked_for_by_number_are_those_of_the_index(loader: Loader) -> None
 
 
 def test_pixels_stand_in_the_order_of_their_slots(loader: Loader, run: Run) -> None:
-    transform = ImageTransform(run.image)
-    for stream in run.streams[1:]:
+    transform = ImageTransform(run.data.image)
+    for stream in run.data.streams[1:]:
         reader = {doc.id: doc for doc in ShardReader(stream.path)}
         for batch in loader.step(2):
             if batch.stream != stream.name:
@@ -133,14 +130,14 @@ def test_pixels_stand_in_the_order_of_their_slots(loader: Loader, run: Run) -> N
             images = [image for name in batch.document_ids for image in reader[name].images]
             assert batch.pixels is not None
             assert np.array_equal(batch.pixels, load_pixels(images, transform))
-            assert batch.image_slots.sum() == len(images) * run.layout.num_image_tokens
+            assert batch.image_slots.sum() == len(images) * run.data.layout.num_image_tokens
 
 
 def test_isolated_documents_restart_segments_and_positions(
     run: Run, tokenizer: Tokenizer, cache_folder: Path
 ) -> None:
-    pages = dataclasses.replace(run.streams[1], packing="isolated", max_tokens=128)
-    loader = make_loader(dataclasses.replace(run, streams=(pages,)), tokenizer, cache_folder)
+    pages = dataclasses.replace(run.data.streams[1], packing="isolated", max_tokens=128)
+    loader = make_loader(replace(run, {"streams": (pages,)}), tokenizer, cache_folder)
     (batch, *_) = loader.step(0)
     assert batch.segments is not None
     for ids, segments, positions in zip(
@@ -187,9 +184,9 @@ def test_heldout_batches_are_the_same_every_time_and_for_every_seed(
 
 
 def test_a_stream_without_data_is_named(run: Run, tokenizer: Tokenizer, cache_folder: Path) -> None:
-    nameless = dataclasses.replace(run.streams[0], path="")
+    nameless = dataclasses.replace(run.data.streams[0], path="")
     with pytest.raises(ConfigError, match=r"streams.text.path: expected a folder") as error:
-        make_loader(dataclasses.replace(run, streams=(nameless,)), tokenizer, cache_folder)
+        make_loader(replace(run, {"streams": (nameless,)}), tokenizer, cache_folder)
     assert error.value.hint == "--set streams.text.path=FOLDER"
 
 
@@ -236,9 +233,13 @@ def test_a_round_needs_images_for_all_ranks_or_for_none(
     words = [dataclasses.replace(text_document(n, num_lines=1)) for n in range(6)]
     mixed = write_shards(tmp_path / "mixed", words + [caption_document(n) for n in range(6)])
     stream = dataclasses.replace(
-        run.streams[0], path=str(mixed), packing="single", sequences_per_step=12, max_tokens=200
+        run.data.streams[0],
+        path=str(mixed),
+        packing="single",
+        sequences_per_step=12,
+        max_tokens=200,
     )
-    mixed_run = dataclasses.replace(run, streams=(stream,))
+    mixed_run = replace(run, {"streams": (stream,)})
     loader = make_loader(mixed_run, tokenizer, tmp_path / "index", micro_batch_tokens=1)
     alone = loader.step(0)
     assert [batch.needs_images for batch in alone] == [batch.pixels is not None for batch in alone]
@@ -264,7 +265,7 @@ def corpora(run: Run, tmp_path: Path) -> Stream:
     ]
     a, b, c, heldout_a, heldout_b = map(str, folders)
     return dataclasses.replace(
-        run.streams[0],
+        run.data.streams[0],
         path="",
         packing="single",
         sequences_per_step=6,
@@ -286,9 +287,7 @@ def first_digits(batches: list[Batch]) -> list[str]:
 def test_corpora_fill_each_step_by_weight(
     run: Run, tokenizer: Tokenizer, tmp_path: Path, corpora: Stream
 ) -> None:
-    loader = make_loader(
-        dataclasses.replace(run, streams=(corpora,)), tokenizer, tmp_path / "index"
-    )
+    loader = make_loader(replace(run, {"streams": (corpora,)}), tokenizer, tmp_path / "index")
     assert list(loader.indices) == ["text/a", "text/b", "text/c"]
     for step in range(12):  # six sequences a step are a period of the weights
         batches = loader.step(step)
@@ -300,14 +299,12 @@ def test_heldout_sequences_are_of_the_corpora_that_hold_out_by_weight(
     run: Run, tokenizer: Tokenizer, tmp_path: Path, corpora: Stream
 ) -> None:
     loader = Loader(
-        (corpora,),
+        replace(
+            run.data, {"streams": (corpora,), "micro_batch_tokens": 128, "heldout_sequences": 25}
+        ),
         tokenizer,
         seed=run.seed,
-        layout=run.layout,
-        image=run.image,
-        micro_batch_tokens=128,
         cache_folder=tmp_path / "index",
-        heldout_sequences=25,
     )
     digits = first_digits(loader.heldout("text"))
     assert (digits.count("3"), digits.count("4")) == (15, 10)
@@ -316,7 +313,7 @@ def test_heldout_sequences_are_of_the_corpora_that_hold_out_by_weight(
 def test_token_counts_of_a_stream_are_those_of_its_corpora_by_weight(
     run: Run, tokenizer: Tokenizer, tmp_path: Path, corpora: Stream, loader: Loader
 ) -> None:
-    mixed = make_loader(dataclasses.replace(run, streams=(corpora,)), tokenizer, tmp_path / "index")
+    mixed = make_loader(replace(run, {"streams": (corpora,)}), tokenizer, tmp_path / "index")
     counts = [index.token_counts / index.token_counts.sum() for index in mixed.indices.values()]
     expected = 3 / 6 * counts[0] + 2 / 6 * counts[1] + 1 / 6 * counts[2]
     found = mixed.token_counts("text")
@@ -336,13 +333,11 @@ def test_a_corpus_without_a_path_is_refused_or_left_out_with_a_warning(
     with pytest.raises(
         ConfigError, match=r"streams.text.corpora.a.path: expected .* \(nor for c\)"
     ) as error:
-        make_loader(dataclasses.replace(run, streams=(lacking,)), tokenizer, tmp_path / "index")
+        make_loader(replace(run, {"streams": (lacking,)}), tokenizer, tmp_path / "index")
     assert error.value.hint is not None
     assert "--set streams.text.missing_corpora=drop" in error.value.hint
     dropping = dataclasses.replace(lacking, missing_corpora="drop")
-    loader = make_loader(
-        dataclasses.replace(run, streams=(dropping,)), tokenizer, tmp_path / "index"
-    )
+    loader = make_loader(replace(run, {"streams": (dropping,)}), tokenizer, tmp_path / "index")
     assert "streams.text: left out for want of a path: a, c; of the others: b 100.0%" in caplog.text
     assert set(first_digits(loader.step(0))) == {"1"}
 
@@ -350,12 +345,12 @@ def test_a_corpus_without_a_path_is_refused_or_left_out_with_a_warning(
 def test_a_source_shorter_than_its_part_of_a_step_is_refused(
     run: Run, tokenizer: Tokenizer, cache_folder: Path, tmp_path: Path, corpora: Stream
 ) -> None:
-    hungry = dataclasses.replace(run.streams[1], sequences_per_step=31)
+    hungry = dataclasses.replace(run.data.streams[1], sequences_per_step=31)
     with pytest.raises(DataError, match=r"streams.captions .*at least 31 seq.* found 30"):
-        make_loader(dataclasses.replace(run, streams=(hungry,)), tokenizer, cache_folder)
+        make_loader(replace(run, {"streams": (hungry,)}), tokenizer, cache_folder)
     hungry = dataclasses.replace(corpora, sequences_per_step=62)
     with pytest.raises(DataError, match=r"streams.text.corpora.a .*at least 31 seq.* found 30"):
-        make_loader(dataclasses.replace(run, streams=(hungry,)), tokenizer, tmp_path / "index")
+        make_loader(replace(run, {"streams": (hungry,)}), tokenizer, tmp_path / "index")
 
 
 @pytest.mark.parametrize("packing", ["single", "full-sentence", "isolated"])
@@ -363,9 +358,9 @@ def test_a_stream_without_documents_is_refused(
     run: Run, tokenizer: Tokenizer, tmp_path: Path, packing: Packing
 ) -> None:
     folder = write_shards(tmp_path / "empty", [])
-    empty = dataclasses.replace(run.streams[0], path=str(folder), packing=packing)
+    empty = dataclasses.replace(run.data.streams[0], path=str(folder), packing=packing)
     with pytest.raises(DataError, match=r"text \(.*empty\): expected documents to train on"):
-        make_loader(dataclasses.replace(run, streams=(empty,)), tokenizer, tmp_path / "index")
+        make_loader(replace(run, {"streams": (empty,)}), tokenizer, tmp_path / "index")
 
 
 def test_streams_of_one_name_are_refused(
@@ -373,11 +368,11 @@ def test_streams_of_one_name_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=r"streams: expected unique names, found 'text' twice"):
         Loader(
-            (run.streams[0], run.streams[0]),
+            replace(
+                run.data,
+                {"streams": (run.data.streams[0], run.data.streams[0]), "micro_batch_tokens": 128},
+            ),
             tokenizer,
             seed=0,
-            layout=run.layout,
-            image=run.image,
-            micro_batch_tokens=128,
             cache_folder=cache_folder,
         )

@@ -16,7 +16,7 @@ def test_remote_streams_give_the_batches_of_local_ones(
     run: Run, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KOSMOS_CACHE", str(tmp_path / "cache"))
-    folders = {stream.name: Path(stream.path) for stream in run.streams}
+    folders = {stream.name: Path(stream.path) for stream in run.data.streams}
     (root,) = {folder.parent for folder in folders.values()}
     wanted = make_loader(run, tokenizer, tmp_path / "here")
     with served(root) as url:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kosmos.config import replace
 from kosmos.data.loader import Loader
 from kosmos.data.order import MicroBatch
 from kosmos.data.worker import Worker
@@ -25,12 +26,9 @@ from tests.tiny_run import caption_document, write_shards
 
 def make_loader(run: Run, tokenizer: Tokenizer, cache_folder: Path) -> Loader:
     return Loader(
-        run.streams,
+        replace(run.data, {"micro_batch_tokens": 128}),
         tokenizer,
         seed=run.seed,
-        layout=run.layout,
-        image=run.image,
-        micro_batch_tokens=128,
         cache_folder=cache_folder,
     )
 
@@ -130,9 +128,9 @@ def test_what_reading_raises_is_raised_at_its_step(
     run: Run, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     folder = write_shards(tmp_path / "captions", [caption_document(n) for n in range(8)])
-    stream = next(stream for stream in run.streams if stream.name == "captions")
+    stream = next(stream for stream in run.data.streams if stream.name == "captions")
     stream = dataclasses.replace(stream, path=str(folder), heldout_path="")
-    damaged = dataclasses.replace(run, streams=(stream,))
+    damaged = replace(run, {"streams": (stream,)})
     loader = make_loader(damaged, tokenizer, tmp_path / "index")
     shard = folder / "00000.tar"
     data = bytearray(shard.read_bytes())

@@ -11,7 +11,8 @@ from kosmos.document.types import Document, Image
 from kosmos.evaluate.task import Example, Prediction, Task
 from kosmos.files import Json
 from kosmos.generate.config import Decoding
-from kosmos.generate.reply import GroundedSpan, Reply, Score
+from kosmos.generate.reply import CandidateScore as EngineScore
+from kosmos.generate.reply import GroundedSpan, Reply
 
 COLORS = ["red", "green", "blue", "white"]
 SHAPES = ["circle", "cross", "star"]
@@ -99,14 +100,15 @@ class Oracle:
         self.decodings.append(decoding)
         return [self._reply(doc) for doc in docs]
 
-    def score_many(self, asks: Sequence[tuple[Document, Sequence[str]]]) -> list[list[Score]]:
+    def score_many(self, asks: Sequence[tuple[Document, Sequence[str]]]) -> list[list[EngineScore]]:
         return [self._scores(doc, candidates) for doc, candidates in asks]
 
-    def _scores(self, doc: Document, candidates: Sequence[str]) -> list[Score]:
+    def _scores(self, doc: Document, candidates: Sequence[str]) -> list[EngineScore]:
         self._note(doc)
         scores = {s.candidate: s for s in self.answers[doc.id].scores}
         return [
-            Score(logprob=scores[c].logprob, num_tokens=scores[c].num_tokens) for c in candidates
+            EngineScore(logprob=scores[c].logprob, num_tokens=scores[c].num_tokens)
+            for c in candidates
         ]
 
     def _note(self, doc: Document) -> None:

@@ -13,7 +13,7 @@ from kosmos.document.types import Document, Image, Text
 from kosmos.errors import CheckpointError, ConfigError, DataError, ImageError, MarkupError
 from kosmos.generate.config import Decoding
 from kosmos.generate.generator import Generator
-from kosmos.generate.reply import Failure, Reply, Score
+from kosmos.generate.reply import CandidateScore, Failure, Reply
 from kosmos.generate.resumable import ResumableLines
 from kosmos.generate.schedule import batches, shared_groups
 from kosmos.generate.worklist import (
@@ -59,11 +59,11 @@ class Counting:
 
     def score_many(
         self, asks: Sequence[tuple[Document, Sequence[str]]], *, end: bool, neutral: str | None
-    ) -> list[list[Score]]:
+    ) -> list[list[CandidateScore]]:
         self.sizes.append(len(asks))
         if any(not candidates for _, candidates in asks):
             raise ConfigError("candidates: expected at least one, found none")
-        return [[Score(logprob=-1.0, num_tokens=1) for _ in found] for _, found in asks]
+        return [[CandidateScore(logprob=-1.0, num_tokens=1) for _ in found] for _, found in asks]
 
 
 @given(count=st.integers(0, 100), batch_size=st.integers(1, 5))

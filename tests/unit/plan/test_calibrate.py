@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from kosmos.config import replace
+from kosmos.data.loader import Loader
 from kosmos.model.lora import LoraConfig
 from kosmos.plan import calibrate
 from kosmos.plan.calibrate import measure_step
@@ -16,7 +17,6 @@ from kosmos.plan.plan import planned_shapes, shape_flops
 from kosmos.plan.shapes import Shape
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run
-from kosmos.train.data import open_data
 
 CPU = torch.device("cpu")
 LAYERS = 5
@@ -44,7 +44,7 @@ def one_second(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_layers_beyond_the_first_are_added_and_micro_batches_counted(
     deep: Run, changes: dict[str, object]
 ) -> None:
-    run = replace(deep, {"train.micro_batch_tokens": 60, **changes})
+    run = replace(deep, {"data.micro_batch_tokens": 60, **changes})
     shapes, advanced = planned_shapes(run), []
     found = measure_step(run, shapes, device=CPU, advance=lambda: advanced.append(1))
     # the model of one layer, and what it has more; text has no pictures
@@ -52,7 +52,7 @@ def test_layers_beyond_the_first_are_added_and_micro_batches_counted(
     counts = {name: len(steps[0]) for name, steps in shapes.items()}
     assert counts == {"text": 1, "captions": 2, "pages": 1}
     assert found.streams == {"text": text, "captions": 2 * pictures, "pages": pictures}
-    assert len(advanced) == len(run.streams)
+    assert len(advanced) == len(run.data.streams)
     weights = footprint(run, shapes).gradients // 4
     of_thin = found.optimizer / weights
     assert 1 / weights < of_thin <= 1 / 1000  # a second for the weights of one layer
@@ -65,7 +65,7 @@ def test_layers_beyond_the_first_are_added_and_micro_batches_counted(
 def test_reading_takes_from_the_cores_that_compute_and_is_beside_other_devices(
     run: Run, tokenizer: Tokenizer, cache_folder: Path
 ) -> None:
-    loader = open_data(run, tokenizer, cache_folder=cache_folder)
+    loader = Loader(run.data, tokenizer, seed=run.seed, cache_folder=cache_folder)
     shapes = planned_shapes(run)
     without = measure_step(run, shapes, device=CPU)
     found = measure_step(run, shapes, device=CPU, loader=loader)
@@ -100,7 +100,7 @@ def test_the_batch_that_is_run_has_the_shape(run: Run, is_isolated: bool) -> Non
     assert batch.num_loss_tokens == 50
     assert batch.pixels is not None
     assert len(batch.pixels) == 3
-    assert batch.image_slots.sum() == 3 * run.layout.num_image_tokens
+    assert batch.image_slots.sum() == 3 * run.data.layout.num_image_tokens
     assert not (batch.image_slots & (batch.loss_weights > 0)).any()
     if is_isolated:
         assert batch.segments is not None

@@ -13,7 +13,7 @@ from kosmos.train.config import Run
 
 
 def of(run: Run, num_processes: int = 1, **changes: object) -> Footprint:
-    changed = replace(run, {f"train.{name}": value for name, value in changes.items()})
+    changed = replace(run, changes)
     return footprint(changed, planned_shapes(changed), num_processes=num_processes)
 
 
@@ -53,7 +53,7 @@ def test_recomputation_needs_less(run: Run) -> None:
 
 
 def test_gradients_are_beside_activations_only_if_micro_batches_follow(run: Run) -> None:
-    (text, *_) = run.streams
+    (text, *_) = run.data.streams
     alone = replace(run, {"streams": (text,)})
     once, twice = of(alone), of(alone, micro_batch_tokens=30)
     assert (once.accumulates, twice.accumulates) == (False, True)

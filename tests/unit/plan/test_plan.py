@@ -49,14 +49,14 @@ def test_operations_and_time_scale_with_the_steps(run: Run) -> None:
 
 
 def test_operations_of_a_stream_are_those_of_its_rows(run: Run) -> None:
-    (text, *_) = run.streams
+    (text, *_) = run.data.streams
     result = plan(replace(run, {"streams": (text,)}))
     expected = training_flops(run.model, tokens=30, batch=2, loss_tokens=60)
     assert result.flops_per_step == expected
 
 
 def test_memory_is_that_of_the_largest_micro_batch(run: Run) -> None:
-    small = plan(replace(run, {"train.micro_batch_tokens": 32})).memory
+    small = plan(replace(run, {"data.micro_batch_tokens": 32})).memory
     large = plan(run).memory
     assert small.activations < large.activations
     assert (small.weights, small.optimizer) == (large.weights, large.optimizer)
@@ -66,12 +66,9 @@ def test_measured_lengths_replace_the_stated_ones(
     run: Run, tokenizer: Tokenizer, cache_folder: Path
 ) -> None:
     loader = Loader(
-        run.streams,
+        replace(run.data, {"micro_batch_tokens": 128}),
         tokenizer,
         seed=run.seed,
-        layout=run.layout,
-        image=run.image,
-        micro_batch_tokens=128,
         cache_folder=cache_folder,
     )
     result = plan(run, measured_lengths(indices_of(run, cache_folder)))

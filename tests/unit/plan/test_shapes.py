@@ -38,15 +38,11 @@ def shape_of(batch: Batch) -> Shape:
 def test_shapes_of_the_indices_are_those_of_the_batches(
     run: Run, tokenizer: Tokenizer, cache_folder: Path
 ) -> None:
-    cut = replace(run, {"train.micro_batch_tokens": 100, "train.skip_steps": ("3",)})
+    cut = replace(run, {"data.micro_batch_tokens": 100, "data.skip_steps": ("3",)})
     loader = Loader(
-        cut.streams,
+        cut.data,
         tokenizer,
         seed=cut.seed,
-        layout=cut.layout,
-        image=cut.image,
-        micro_batch_tokens=100,
-        skipped=(range(2, 3),),
         cache_folder=cache_folder,
     )
     shapes = measured_shapes(cut, indices_of(cut, cache_folder))
@@ -56,7 +52,7 @@ def test_shapes_of_the_indices_are_those_of_the_batches(
     flops = []
     for step in range(cut.train.steps):
         batches = loader.step(step)
-        for stream in cut.streams:
+        for stream in cut.data.streams:
             expected = [shape_of(batch) for batch in batches if batch.stream == stream.name]
             assert shapes[stream.name][step] == expected
         flops.append(sum(objective.flops(batch) for batch in batches))
@@ -86,9 +82,9 @@ def test_without_all_indices_there_are_no_shapes(run: Run, cache_folder: Path) -
 def test_stated_shapes_hold_every_row_and_picture_and_keep_the_limit(
     run: Run, tokens: float, images: float, sequences: int, limit: int
 ) -> None:
-    (text, *_) = run.streams
+    (text, *_) = run.data.streams
     text = replace(text, {"sequences_per_step": sequences})
-    one = replace(run, {"streams": (text,), "train.micro_batch_tokens": limit})
+    one = replace(run, {"streams": (text,), "data.micro_batch_tokens": limit})
     ((shapes,),) = stated_shapes(one, {"text": Lengths(tokens=tokens, images=images)}).values()
     assert sum(shape.rows for shape in shapes) == sequences
     assert sum(shape.images for shape in shapes) == round(sequences * images)

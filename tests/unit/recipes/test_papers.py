@@ -43,7 +43,7 @@ SUMS = {
 def test_streams_steps_and_rates_are_those_of_the_tables(name: str) -> None:
     run = make_run(name)
     sequences, steps, warmup, rate = TABLES[name]
-    assert {stream.name: stream.sequences_per_step for stream in run.streams} == sequences
+    assert {stream.name: stream.sequences_per_step for stream in run.data.streams} == sequences
     train = run.train
     assert (train.steps, train.warmup_steps, train.learning_rate) == (steps, warmup, rate)
     # AdamW of KOSMOS-1 Table 18, which nothing later changes
@@ -74,8 +74,8 @@ def test_table_20_is_read_half_as_often_again_as_it_says(name: str) -> None:
 
 def test_instruction_tuning_of_kosmos1_has_an_eighth_of_each_stream_beside() -> None:
     before, after = (make_run(name) for name in ("kosmos1", "kosmos1-instruct"))
-    eighths = {stream.name: stream.sequences_per_step / 8 for stream in before.streams}
-    instruct, *beside = after.streams
+    eighths = {stream.name: stream.sequences_per_step / 8 for stream in before.data.streams}
+    instruct, *beside = after.data.streams
     assert {stream.name: stream.sequences_per_step for stream in beside} == eighths
     assert instruct.packing == "single"  # an instruction sees no other
 
@@ -86,7 +86,7 @@ def test_the_baseline_is_the_same_decoder_on_the_same_text(name: str) -> None:
     assert baseline.model.decoder == whole.model.decoder
     assert baseline.model.vision is None
     assert baseline.model.connector is None
-    assert baseline.streams == tuple(s for s in whole.streams if s.name == "text")
+    assert baseline.data.streams == tuple(s for s in whole.data.streams if s.name == "text")
     # what of a tower learns is nothing to a model without one
     assert replace(baseline.train, vision=whole.train.vision) == whole.train
-    assert baseline.num_cells == whole.num_cells
+    assert baseline.data.num_cells == whole.data.num_cells

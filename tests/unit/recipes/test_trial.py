@@ -8,11 +8,11 @@ from kosmos.train.config import check_run
 
 def test_the_trial_fits_the_released_tokenizer() -> None:
     run = make_run("trial")
-    check_run(run, vocabulary_size=Vocabulary(num_pieces=64_000, num_cells=run.num_cells).size)
+    check_run(run, vocabulary_size=Vocabulary(num_pieces=64_000, num_cells=run.data.num_cells).size)
 
 
 def test_every_stream_of_the_trial_is_measured_on_data_of_its_own() -> None:
-    sources = [corpus for stream in make_run("trial").streams for corpus in stream.sources]
+    sources = [corpus for stream in make_run("trial").data.streams for corpus in stream.sources]
     folders = [folder for corpus in sources for folder in (corpus.path, corpus.heldout_path)]
     assert all(folders)
     assert len({*folders}) == 2 * len(sources)

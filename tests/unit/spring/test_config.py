@@ -95,7 +95,7 @@ def test_an_unknown_field_in_json_is_named_with_its_place() -> None:
 def test_every_recipe_is_a_whole_run_that_survives_its_record(name: str) -> None:
     run = make_run(name)
     assert config.from_json(Run, config.to_json(run)) == run
-    assert run.model.vision is None or run.model.vision.image_size == run.image.size
+    assert run.model.vision is None or run.model.vision.image_size == run.data.image.size
     doc = (RECIPES[ALIASES.get(name, name)].__doc__ or "").lower()
     for word in ("paper:", "command:", "hardware and time:", "should reach:"):
         assert word in doc.replace("source:", "paper:"), word

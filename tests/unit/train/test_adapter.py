@@ -288,7 +288,7 @@ def test_a_run_leaves_an_adapter_and_the_merged_model(
     one, other = (load_model(finished / name) for name in ("adapter", "model"))
     for a, b in zip(one.model.parameters(), other.model.parameters(), strict=True):
         assert torch.equal(a, b)
-    assert (other.image, other.layout) == (run.image, run.layout)
+    assert (other.image, other.layout) == (run.data.image, run.data.layout)
     before = dict(load_model(start).model.named_parameters())
     moved = {n for n, p in other.model.named_parameters() if not torch.equal(p, before[n])}
     assert moved == {
@@ -363,7 +363,7 @@ def test_only_the_adapter_is_left_if_it_is_not_to_be_merged(
     folder = train(run, out=tmp_path / "out", cache_folder=cache_folder)
     assert folder == tmp_path / "out" / "adapter"
     assert not (tmp_path / "out" / "model").exists()
-    assert load_model(folder).layout == run.layout
+    assert load_model(folder).layout == run.data.layout
 
 
 def test_held_out_data_is_measured_before_the_first_step(finished: Path) -> None:
@@ -394,7 +394,7 @@ def test_an_adapter_needs_a_whole_model_to_start_from(
     with pytest.raises(ConfigError, match=r"expected the model that train\.adapter adapts"):
         train(alone, out=tmp_path / "out", cache_folder=cache_folder)
     text = replace_fields(run.model, vision=None, connector=None)
-    words = tuple(stream for stream in run.streams if stream.name == "text")
+    words = tuple(stream for stream in run.data.streams if stream.name == "text")
     blind = replace(run, {"model": text, "streams": words, "train.steps": 2})
     folder = train(blind, out=tmp_path / "blind", cache_folder=cache_folder)
     seeing = replace(lora, {"parts": "stated", "train.start_from": str(folder)})

@@ -57,9 +57,12 @@ def test_a_recipe_takes_its_parts_from_the_folder(
 ) -> None:
     run = of(folder, recipe=recipe)
     assert run.model == loaded.model.config
-    assert (run.image, run.layout) == (loaded.image, loaded.layout)
-    assert Tokenizer.load(run.tokenizer, num_cells=run.num_cells).digest == loaded.tokenizer.digest
-    assert run.streams[0].max_tokens == loaded.model.config.decoder.max_tokens
+    assert (run.data.image, run.data.layout) == (loaded.image, loaded.layout)
+    assert (
+        Tokenizer.load(run.data.tokenizer, num_cells=run.data.num_cells).digest
+        == loaded.tokenizer.digest
+    )
+    assert run.data.streams[0].max_tokens == loaded.model.config.decoder.max_tokens
     check_start_folder(run)
 
 
@@ -71,10 +74,10 @@ def test_a_hugging_face_folder_gives_the_same_parts(
     ours, theirs = of(folder), of(tmp_path / "theirs")
     reread = import_huggingface(tmp_path / "theirs")
     assert theirs.model == reread.model.config
-    assert (theirs.image, theirs.layout, theirs.num_cells) == (
-        ours.image,
-        ours.layout,
-        ours.num_cells,
+    assert (theirs.data.image, theirs.data.layout, theirs.data.num_cells) == (
+        ours.data.image,
+        ours.data.layout,
+        ours.data.num_cells,
     )
     check_start_folder(theirs)
 
@@ -104,7 +107,7 @@ def test_a_recorded_run_is_held_against_the_folder_again(
     brief = replace(run, {"train.steps": 2})
     start = train(brief, out=tmp_path / "start", cache_folder=cache_folder)
     recipe = make_run("finetune", [f"train.start_from={start}", "train.steps=25"])
-    tuned = replace(recipe, {"streams": run.streams[1:2]})
+    tuned = replace(recipe, {"streams": run.data.streams[1:2]})
     train(tuned, out=tmp_path / "out", cache_folder=cache_folder)
     record = read_json(tmp_path / "out" / "run.json")
     assert isinstance(record, dict)
@@ -115,7 +118,7 @@ def test_a_recorded_run_is_held_against_the_folder_again(
     check_start_folder(again)
     fields = read_json(start / "config.json")
     assert isinstance(fields, dict)
-    changed = to_json(replace(run.image, {"mean": (0.0, 0.0, 0.0)}))
+    changed = to_json(replace(run.data.image, {"mean": (0.0, 0.0, 0.0)}))
     write_json(start / "config.json", {**fields, "image": changed})
     with pytest.raises(ConfigError, match=r"image\.mean"):
         check_start_folder(again)

@@ -131,6 +131,6 @@ def test_a_stopped_run_remembers_its_best(keeping: Run, tmp_path: Path, cache_fo
 def test_keeping_the_best_needs_something_to_judge_by(run: Run) -> None:
     with pytest.raises(ConfigError, match="heldout_every: expected a positive number"):
         check_run(replace(run, {"train.keep_best": True, "train.heldout_every": 0}))
-    blind = {f"streams.{stream.name}.heldout_path": "" for stream in run.streams}
+    blind = {f"streams.{stream.name}.heldout_path": "" for stream in run.data.streams}
     with pytest.raises(ConfigError, match="expected held-out data in one of the streams"):
         check_run(replace(run, {"train.keep_best": True, **blind}))

@@ -30,7 +30,7 @@ def test_compiled_layers_train_what_plain_ones_do(
 ) -> None:
     # each shape is compiled anew: one layer, and one row of tokens that no line is shorter than.
     # Compiled dropout draws other numbers
-    (text,) = (stream for stream in run.streams if stream.name == "text")
+    (text,) = (stream for stream in run.data.streams if stream.name == "text")
     plain = replace(
         run,
         {

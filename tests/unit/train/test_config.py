@@ -13,7 +13,7 @@ from kosmos.train.config import check_run
     [
         ("train.steps", 0),
         ("train.learning_rate", 0.0),
-        ("train.micro_batch_tokens", 0),
+        ("data.micro_batch_tokens", 0),
         ("train.log_every", 0),
         ("train.clip_norm", -1.0),
         ("train.warmup_steps", -1),
@@ -32,7 +32,7 @@ def test_settings_that_depend_on_each_other_come_in_any_order() -> None:
 
 
 def test_streams_have_names_of_their_own() -> None:
-    (text, *_) = kosmos1().streams
+    (text, *_) = kosmos1().data.streams
     with pytest.raises(ConfigError, match="expected unique names, found 'text' twice"):
         replace(kosmos1(), {"streams": (text, text)})
     with pytest.raises(ConfigError, match="streams: expected at least one, found none"):

@@ -21,12 +21,9 @@ def record(run: Run, tokenizer: Tokenizer, cache_folder: Path) -> dict[str, Json
 
 def make_record(run: Run, tokenizer: Tokenizer, cache_folder: Path) -> dict[str, Json]:
     loader = Loader(
-        run.streams,
+        replace(run.data, {"micro_batch_tokens": 128}),
         tokenizer,
         seed=run.seed,
-        layout=run.layout,
-        image=run.image,
-        micro_batch_tokens=128,
         cache_folder=cache_folder,
     )
     return run_record(run, loader)
@@ -58,7 +55,11 @@ def test_what_changes_no_weight_may_differ(
     [
         ("train.learning_rate", 0.5, "train.learning_rate was 0.001 and is 0.5"),
         ("seed", 4, "seed was 3 and is 4"),
-        ("streams.text.sequences_per_step", 9, "streams.text.sequences_per_step was 2 and is 9"),
+        (
+            "streams.text.sequences_per_step",
+            9,
+            "data.streams.text.sequences_per_step was 2 and is 9",
+        ),
         ("model.decoder.dropout", 0.0, "model.decoder.dropout was 0.1 and is 0.0"),
     ],
 )
@@ -89,7 +90,7 @@ def test_other_data_in_the_same_place_is_told(
 def test_order_and_number_of_streams_are_part_of_a_run(
     run: Run, record: dict[str, Json], tokenizer: Tokenizer, cache_folder: Path
 ) -> None:
-    for streams in (run.streams[::-1], run.streams[:2]):
+    for streams in (run.data.streams[::-1], run.data.streams[:2]):
         other = make_record(replace(run, {"streams": streams}), tokenizer, cache_folder)
         with pytest.raises(CheckpointError, match=r"streams\.order was"):
             check_same_run(record, other, where="run.json")
@@ -108,8 +109,8 @@ def test_order_and_number_of_streams_are_part_of_a_run(
 def test_data_that_is_not_read_yet_may_be_left_out(
     run: Run, before: tuple[str, ...], now: tuple[str, ...], num_done: int
 ) -> None:
-    recorded = {"run": {"train": {"skip_steps": list(before)}}}
-    changed = replace(run, {"train.skip_steps": now})
+    recorded = {"run": {"data": {"skip_steps": list(before)}}}
+    changed = replace(run, {"data.skip_steps": now})
     check_same_data(recorded, changed, num_done=num_done, where="step-10")
 
 
@@ -120,9 +121,9 @@ def test_data_that_is_not_read_yet_may_be_left_out(
 def test_what_finished_steps_read_is_not_changed(
     run: Run, before: tuple[str, ...], now: tuple[str, ...]
 ) -> None:
-    recorded = {"run": {"train": {"skip_steps": list(before)}}}
-    changed = replace(run, {"train.skip_steps": now})
-    with pytest.raises(CheckpointError, match=r"step-10: expected train.skip_steps that leave"):
+    recorded = {"run": {"data": {"skip_steps": list(before)}}}
+    changed = replace(run, {"data.skip_steps": now})
+    with pytest.raises(CheckpointError, match=r"step-10: expected data.skip_steps that leave"):
         check_same_data(recorded, changed, num_done=10, where="step-10")
 
 
@@ -134,7 +135,7 @@ def test_the_order_of_a_run_is_read_from_its_record_and_its_indices_alone(
     found, order = recorded_order(tmp_path, cache_folder)
     assert found == elsewhere
     counts = [len(part.sequences) for part in order.step(10**6)]
-    assert sum(counts) == sum(stream.sequences_per_step for stream in run.streams)
+    assert sum(counts) == sum(stream.sequences_per_step for stream in run.data.streams)
 
 
 def test_a_run_folder_without_its_indices_is_told(record: dict[str, Json], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kosmos.config import replace
 from kosmos.data.loader import Loader
 from kosmos.model.initialize import initialize
 from kosmos.model.kosmos import Kosmos
@@ -81,12 +82,9 @@ def test_only_distances_matter(losses: list[float], shift: float) -> None:
 @pytest.fixture(scope="module")
 def loader(run: Run, tokenizer: Tokenizer, cache_folder: Path) -> Loader:
     return Loader(
-        run.streams,
+        replace(run.data, {"micro_batch_tokens": 128}),
         tokenizer,
         seed=run.seed,
-        layout=run.layout,
-        image=run.image,
-        micro_batch_tokens=128,
         cache_folder=cache_folder,
     )
 

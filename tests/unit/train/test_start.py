@@ -29,8 +29,8 @@ def save(folder: Path, run: Run, model: Kosmos, tokenizer: Tokenizer) -> Path:
         folder,
         model=model,
         tokenizer=tokenizer,
-        image=run.image,
-        layout=run.layout,
+        image=run.data.image,
+        layout=run.data.layout,
         provenance=None,
     )
     return folder

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from kosmos.config import replace
 from kosmos.data.batch import Batch
 from kosmos.data.loader import Loader
 from kosmos.model.initialize import initialize
@@ -25,12 +26,9 @@ from kosmos.train.step import StepResult, heldout_losses, nonfinite_error, train
 def loaders(run: Run, tokenizer: Tokenizer, cache_folder: Path) -> dict[int, Loader]:
     return {
         limit: Loader(
-            run.streams,
+            replace(run.data, {"micro_batch_tokens": limit}),
             tokenizer,
             seed=run.seed,
-            layout=run.layout,
-            image=run.image,
-            micro_batch_tokens=limit,
             cache_folder=cache_folder,
         )
         for limit in (1, 128, 10**6)
@@ -74,7 +72,7 @@ def test_loss_of_a_batch_is_that_of_each_row_by_itself(
         for row in range(len(batch.token_ids)):
             used = int((batch.token_ids[row] != 1).sum())
             slots = torch.tensor(batch.image_slots[row : row + 1, :used])
-            num_images = int(slots.sum()) // run.layout.num_image_tokens
+            num_images = int(slots.sum()) // run.data.layout.num_image_tokens
             soft = None
             if num_images and batch.pixels is not None:
                 pixels = batch.pixels[first_image : first_image + num_images]
@@ -95,19 +93,18 @@ def test_loss_of_a_batch_is_that_of_each_row_by_itself(
 def test_isolated_documents_do_not_see_each_other(
     run: Run, tokenizer: Tokenizer, cache_folder: Path
 ) -> None:
-    captions = dataclasses.replace(run.streams[1], max_tokens=128)
+    captions = dataclasses.replace(run.data.streams[1], max_tokens=128)
     batches = {}
     for packing in ("single", "isolated"):
         stream = dataclasses.replace(captions, packing=packing, sequences_per_step=1)
         loader = Loader(
-            [stream],
+            replace(
+                run.data,
+                {"streams": (stream,), "micro_batch_tokens": 10**6, "heldout_sequences": 100},
+            ),
             tokenizer,
             seed=0,
-            layout=run.layout,
-            image=run.image,
-            micro_batch_tokens=10**6,
             cache_folder=cache_folder,
-            heldout_sequences=100,
         )
         batches[packing] = loader.heldout("captions")
     model = make_model(run).eval()

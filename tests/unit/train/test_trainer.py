@@ -59,8 +59,8 @@ def test_a_run_leaves_its_record_metrics_checkpoints_and_model(run: Run, finishe
 
 def test_the_model_folder_holds_the_trained_model(run: Run, finished: Path) -> None:
     loaded = load_model(finished / "model")
-    assert loaded.image == run.image
-    assert loaded.layout == run.layout
+    assert loaded.image == run.data.image
+    assert loaded.layout == run.data.layout
     assert isinstance(loaded.provenance, dict)
     assert loaded.provenance["digest"] == digest(run)
     assert loaded.provenance["step"] == 6

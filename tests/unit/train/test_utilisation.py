@@ -57,12 +57,9 @@ def test_a_cpu_is_measured_and_random_numbers_are_left_alone() -> None:
 @pytest.fixture(scope="module")
 def loader(run: Run, tokenizer: Tokenizer, cache_folder: Path) -> Loader:
     return Loader(
-        run.streams,
+        replace(run.data, {"micro_batch_tokens": 512}),
         tokenizer,
         seed=run.seed,
-        layout=run.layout,
-        image=run.image,
-        micro_batch_tokens=512,
         cache_folder=cache_folder,
     )
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from kosmos.check.leaks.leaktest import leak_test, num_changes, small_model
 from kosmos.check.leaks.report import LeakReport
 from kosmos.check.leaks.visibility import who_sees_whom
+from kosmos.config import replace
 from kosmos.data.batch import Batch
 from kosmos.data.collate import collate
 from kosmos.data.index import Row
@@ -222,12 +223,9 @@ def test_the_batches_of_a_step_do_not_leak(
     run: Run, tokenizer: Tokenizer, cache_folder: Path
 ) -> None:
     loader = Loader(
-        run.streams,
+        replace(run.data, {"micro_batch_tokens": 256}),
         tokenizer,
         seed=run.seed,
-        layout=run.layout,
-        image=run.image,
-        micro_batch_tokens=256,
         cache_folder=cache_folder,
     )
     model = small_model(with_vocabulary(run.model, tokenizer.vocabulary.size))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from kosmos.check.show.words import ShownRow, show_batch
+from kosmos.config import replace
 from kosmos.data.loader import Loader
 from kosmos.document.shards import ShardReader
 from kosmos.image.codec import decode
@@ -19,23 +20,20 @@ def rows_of(
     run: Run, tokenizer: Tokenizer, cache: Path, stream: str, *numbers: int
 ) -> list[ShownRow]:
     loader = Loader(
-        run.streams,
+        run.data,
         tokenizer,
         seed=run.seed,
-        layout=run.layout,
-        image=run.image,
-        micro_batch_tokens=128,
         cache_folder=cache,
     )
-    (config,) = (config for config in run.streams if config.name == stream)
+    (config,) = (config for config in run.data.streams if config.name == stream)
     batch = loader.rows(stream, list(numbers))
-    return show_batch(batch, config, tokenizer, layout=run.layout, image=run.image)
+    return show_batch(batch, config, tokenizer, layout=run.data.layout, image=run.data.image)
 
 
 def wider(run: Run) -> Run:
     """The run with room for several pages in a row."""
-    pages = dataclasses.replace(run.streams[2], max_tokens=300)
-    return dataclasses.replace(run, streams=(*run.streams[:2], pages))
+    pages = dataclasses.replace(run.data.streams[2], max_tokens=300)
+    return replace(run, {"streams": (*run.data.streams[:2], pages)})
 
 
 def said(row: ShownRow, number: int) -> str:
@@ -49,7 +47,7 @@ def said(row: ShownRow, number: int) -> str:
 def test_documents_say_their_words_with_pictures_folded_and_given_words_marked(
     run: Run, tokenizer: Tokenizer, cache_folder: Path
 ) -> None:
-    reader = {doc.id: doc for doc in ShardReader(run.streams[2].path)}
+    reader = {doc.id: doc for doc in ShardReader(run.data.streams[2].path)}
     rows = rows_of(wider(run), tokenizer, cache_folder, "pages", 0, 1)
     assert max(len(row.documents) for row in rows) > 1
     for row in rows:
@@ -73,7 +71,7 @@ def test_a_full_sentence_row_is_learned_but_for_its_first_token(
     assert row.learned_share == 1.0
     assert said(row, 0).startswith("\u2039<s>\u203a a ")
     assert all("\u2039" not in said(row, n) for n in range(1, len(row.documents)))
-    assert row.capacity == run.streams[0].max_tokens - 1
+    assert row.capacity == run.data.streams[0].max_tokens - 1
     assert row.fill == row.num_positions / row.capacity > 0.6
 
 
@@ -91,7 +89,7 @@ def test_rows_of_a_document_each_are_filled_up_to_the_longest_beside_them(
 def test_pictures_are_those_of_their_documents(
     run: Run, tokenizer: Tokenizer, cache_folder: Path
 ) -> None:
-    reader = {doc.id: doc for doc in ShardReader(run.streams[2].path)}
+    reader = {doc.id: doc for doc in ShardReader(run.data.streams[2].path)}
     seen = 0
     for row in rows_of(wider(run), tokenizer, cache_folder, "pages", 1, 0):
         of_row = [image for doc in row.documents for image in reader[doc.id].images]
@@ -110,7 +108,7 @@ def test_pictures_are_those_of_their_documents(
 def test_stretches_and_lines_leave_no_token_out(
     run: Run, tokenizer: Tokenizer, cache_folder: Path
 ) -> None:
-    for stream in run.streams:
+    for stream in run.data.streams:
         (row,) = rows_of(run, tokenizer, cache_folder, stream.name, 0)
         stretches = list(row.stretches(0, len(row.token_ids)))
         assert [s.start for s in stretches[1:]] == [s.stop for s in stretches[:-1]]
@@ -164,9 +162,9 @@ def test_a_loader_reads_captions_packed_in_isolation(
 ) -> None:
     shards = write_shards(tmp_path / "shards", [caption_document(n) for n in range(12)])
     stream = dataclasses.replace(
-        run.streams[1], path=str(shards), heldout_path="", packing="isolated", max_tokens=128
+        run.data.streams[1], path=str(shards), heldout_path="", packing="isolated", max_tokens=128
     )
-    one = dataclasses.replace(run, streams=(stream,))
+    one = replace(run, {"streams": (stream,)})
     (row,) = rows_of(one, tokenizer, tmp_path / "index", "captions", 0)
     starts = [doc.start for doc in row.documents]
     assert len(starts) > 1

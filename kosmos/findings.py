@@ -1,4 +1,8 @@
-"""Findings: what a check of data found, merged by kind, each with a count and a few examples.
+"""Findings: what rules find in data and runs, merged by kind, each with a count and examples.
+
+A rule is written once, as a function that yields findings. Who checks prints all of them
+(:class:`Findings` merges them); who starts something raises the first error among them
+(:func:`raise_first_error`).
 
 ::
 
@@ -10,10 +14,11 @@ A finding is a kind of fault in a place (a corpus, a stream); records that have 
 the first few are kept, so that a fault in every record costs no more memory than one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
+from kosmos.errors import ConfigError, KosmosError
 from kosmos.files import Json
 
 Severity: TypeAlias = Literal["error", "warning", "note"]
@@ -43,6 +48,13 @@ class Finding:
     """Records among which they were counted; 0 where a share says nothing."""
     examples: list[str] = field(default_factory=list)
     """The first few, in full; of a fault of the whole, what shows it."""
+    error: type[KosmosError] = ConfigError
+    """What whoever starts raises for it, if it is an error."""
+
+    def as_error(self) -> KosmosError:
+        """The same as something to raise."""
+        place = f"{self.where}: " if self.where else ""
+        return self.error(f"{place}{self.what}", hint=self.hint or None)
 
     def to_json(self) -> Json:
         """As JSON values."""
@@ -99,6 +111,11 @@ class Findings:
         """Those of a place, as they are kept: severity and total may still be set."""
         return [finding for finding in self._found.values() if finding.where == where]
 
+    def extend(self, found: Iterable[Finding]) -> None:
+        """Take what a rule yields."""
+        for finding in found:
+            self._found[finding.where, finding.what] = finding
+
     def __iter__(self) -> Iterator[Finding]:
         """Place after place as they came up, the worst of each first."""
         places = list(dict.fromkeys(finding.where for finding in self._found.values()))
@@ -113,6 +130,17 @@ class Findings:
     def num(self, severity: Severity) -> int:
         """Kinds of a severity."""
         return sum(finding.severity == severity for finding in self._found.values())
+
+
+def raise_first_error(found: Iterable[Finding]) -> None:
+    """Raise the first error among findings; warnings and notes stop nothing.
+
+    Raises:
+        KosmosError: Of the class that the finding names.
+    """
+    for finding in found:
+        if finding.severity == "error":
+            raise finding.as_error()
 
 
 def _keep(finding: Finding, example: str) -> None:

@@ -1,50 +1,13 @@
-"""What callers ask: anything that is a document or one part of one, and continuations of it.
-
-- :data:`Ask`, :func:`as_document`, :func:`ask_name`
-- :func:`encode_continuation`: the tokens of a candidate behind a prompt
-"""
+"""The tokens of a candidate behind a prompt."""
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeAlias
 
 import numpy as np
-import PIL.Image
 
 from kosmos.document.encode import Encoded
-from kosmos.document.types import Document, Grounded, Image, Part, Text
-from kosmos.errors import ConfigError, DataError
-
-Ask: TypeAlias = Document | Text | Grounded | Image | str | PIL.Image.Image
-"""A prompt: a document, or something that is one part of one."""
-
-
-def as_document(ask: object) -> Document:
-    """A document of whatever was asked.
-
-    Raises:
-        ConfigError: If it is neither a document nor a part of one.
-    """
-    if isinstance(ask, Document):
-        return ask
-    if isinstance(ask, str):
-        return Document([Text(ask)])
-    if isinstance(ask, PIL.Image.Image):
-        return Document([Image(ask)])
-    if isinstance(ask, Text | Grounded | Image):
-        return Document([ask])
-    raise ConfigError(
-        f"docs: expected a Document, a part of one, a string or a picture, "
-        f"found {type(ask).__name__}",
-        hint="Document([Image('dog.jpg'), Text('An image of')])",
-    )
-
-
-def ask_name(doc: Document, index: int | None) -> str:
-    """What to call a document in messages: its id, or else its place in a list."""
-    if doc.id:
-        return f"document {doc.id!r}"
-    return "document" if index is None else f"document {index}"
+from kosmos.document.types import Document, Image, Part
+from kosmos.errors import DataError
 
 
 def encode_continuation(
