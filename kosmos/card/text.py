@@ -19,7 +19,10 @@ _LONG = 60
 _PART = 20
 """First and last losses are means over one step in so many."""
 # of a run that takes them from the folder it starts from
-_TAKEN = ("model.", "data.image.", "data.layout.", "data.tokenizer", "data.num_cells")
+_TAKEN = (
+    *("model.", "answers", "data.image.", "data.layout.num_image_tokens"),
+    *("data.tokenizer", "data.num_cells"),
+)
 
 
 def page(facts: Facts, *, charts: Sequence[str]) -> str:
@@ -131,7 +134,7 @@ def _changes(facts: Facts) -> str:
     ours, theirs = (dict(leaves(config.to_json(run))) for run in (facts.run, recipe))
     taken = _TAKEN if facts.run.parts == "start" else ()
     if taken:
-        full += " Model, layout and tokenizer are those of `train.start_from`."
+        full += " Model, tokenizer, pictures and answers are those of `train.start_from`."
     rows = [
         [f"`{name}`", _value(theirs.get(name)), _value(ours.get(name))]
         for name in sorted(ours.keys() | theirs.keys())

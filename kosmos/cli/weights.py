@@ -214,8 +214,8 @@ def _from_clip(source: Path, recipe: str, assignments: tuple[str, ...]) -> "Load
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
-        image=run.data.image,
-        layout=run.data.layout,
+        image=run.answer_image,
+        layout=run.answer_layout,
         provenance={
             "initialized_as": recipe,
             "seed": run.seed,

@@ -6,7 +6,7 @@ loss, and a caption with boxes is written with them.
 
 from kosmos.config import replace
 from kosmos.data.config import DataConfig, Stream
-from kosmos.document.layout import INFERENCE
+from kosmos.document.layout import TRAINING, AnswerConfig
 from kosmos.image.config import ImageConfig
 from kosmos.model.config import PRESETS
 from kosmos.model.lora import LoraConfig
@@ -22,8 +22,9 @@ def finetune() -> Run:
     Hardware and time: `kosmos plan finetune` says, for the released checkpoint too.
     Should reach: a held-out loss below that before the first step, which is measured first.
 
-    Model, image preprocessing, layout and tokenizer are those of MODEL. The model that is left is
-    that of the lowest held-out loss: small data is soon known by heart.
+    Model, tokenizer and preprocessing of pictures are those of MODEL, and so is how the model that
+    is left is asked. Targets are laid out as the release trained. The model that is left is that
+    of the lowest held-out loss: small data is soon known by heart.
     """
     return Run(
         name="finetune",
@@ -32,7 +33,7 @@ def finetune() -> Run:
         model=PRESETS["kosmos2-released"],
         data=DataConfig(
             image=ImageConfig(geometry="square"),
-            layout=INFERENCE,
+            layout=TRAINING,
             num_cells=32,
             streams=(
                 Stream(
@@ -45,6 +46,7 @@ def finetune() -> Run:
             ),
             micro_batch_tokens=2048,
         ),
+        answers=AnswerConfig(),
         parts="start",
         train=TrainConfig(
             steps=500,

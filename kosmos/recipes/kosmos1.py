@@ -1,7 +1,7 @@
 """KOSMOS-1: text, captions and interleaved pages from scratch."""
 
 from kosmos.data.config import Corpus, DataConfig, Stream
-from kosmos.document.layout import TRAINING
+from kosmos.document.layout import TRAINING, AnswerConfig
 from kosmos.image.config import ImageConfig
 from kosmos.model.config import PRESETS
 from kosmos.train.config import Run, TrainConfig
@@ -81,6 +81,7 @@ def kosmos1() -> Run:
                 ),
             ),
         ),
+        answers=AnswerConfig(),
         train=TrainConfig(
             steps=300_000,
             warmup_steps=375,

@@ -2,7 +2,7 @@
 
 from kosmos.config import replace
 from kosmos.data.config import DataConfig, Stream
-from kosmos.document.layout import TRAINING
+from kosmos.document.layout import TRAINING, AnswerConfig
 from kosmos.image.config import ImageConfig
 from kosmos.model.config import PRESETS
 from kosmos.train.config import Run, TrainConfig
@@ -61,6 +61,7 @@ def kosmos2() -> Run:
                 ),
             ),
         ),
+        answers=AnswerConfig(),
         train=TrainConfig(
             steps=60_000,
             warmup_steps=375,

@@ -1,4 +1,4 @@
-"""Runs that take model, image preprocessing, layout and tokenizer from the folder they start from.
+"""Runs that take model, tokenizer, pictures and answers from the folder they start from.
 
 ``parts="start"`` asks for it, so that nobody has to name them twice.
 
@@ -6,7 +6,10 @@
 - :func:`check_start_folder` holds a run against the folder before it trains: what was changed
   since, by ``--set``, in run.json or in the folder, is an error
 
-Dropout is no part of a model's shape: a run may have other rates than the folder.
+What a folder says of layout and geometry is how the model is asked. Targets are not laid out so: a
+model of the release reads prompts whose stretches are tokenized apart, and learned from captions
+into which tags were spliced. So the layout of targets is the run's own, and a run may train on
+another geometry, or with other rates of dropout, than the folder's.
 """
 
 import re
@@ -15,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kosmos.config import to_json
+from kosmos.document.layout import AnswerConfig
 from kosmos.errors import ConfigError
 from kosmos.files import Json
 from kosmos.train.config import Run
@@ -23,14 +27,17 @@ from kosmos.weights.adapter import is_adapter, read_adapter
 from kosmos.weights.folder import load_model
 from kosmos.weights.folder_config import TOKENIZER
 
-# how positions began, and rates of dropout
-_MAY_DIFFER = re.compile(r"model\.(.*dropout|vision\.initial_positions)")
+# rates of dropout, how positions began, and which part of a picture is trained on
+_MAY_DIFFER = re.compile(
+    r"model\.(.*dropout|vision\.initial_positions)|image\.(geometry|min_visible|max_pixels)"
+)
 
 
 def adopt(run: Run) -> Run:
     """The run with the parts of the folder it starts from.
 
-    The longest row of a stream is cut to what the model reads.
+    A run that trains on another part of a picture than it is asked about goes on doing so. The
+    longest row of a stream is cut to what the model reads.
 
     Raises:
         CheckpointError: If ``train.start_from`` is no whole model folder.
@@ -39,13 +46,17 @@ def adopt(run: Run) -> Run:
     loaded = load_model(folder, dtype="stored")  # mapped: no weight is read
     model = loaded.model.config
     longest = model.decoder.max_tokens
+    image, trained = loaded.image, run.data.image.geometry
+    if trained != run.answer_image.geometry:
+        image = replace(image, geometry=trained)
     return replace(
         run,
         model=model,
+        answers=AnswerConfig.of(loaded.image, loaded.layout),
         data=replace(
             run.data,
-            image=loaded.image,
-            layout=loaded.layout,
+            image=image,
+            layout=replace(run.data.layout, num_image_tokens=loaded.layout.num_image_tokens),
             tokenizer=str(_tokenizer_file(folder)),
             num_cells=loaded.tokenizer.vocabulary.num_cells,
             streams=tuple(
@@ -74,7 +85,7 @@ def check_start_folder(run: Run) -> None:
         raise ConfigError(
             "train.start_from: expected a model folder, found none",
             hint="--set train.start_from=DIR names a folder of ours or a Hugging Face Kosmos-2 "
-            "one; model, tokenizer and layout are taken from it",
+            "one; model, tokenizer, pictures and answers are taken from it",
         )
     theirs, ours = dict(_parts(adopt(run))), dict(_parts(run))
     differing = [
@@ -100,8 +111,11 @@ def _tokenizer_file(folder: Path) -> Path:
 
 def _parts(run: Run) -> Iterator[tuple[str, Json]]:
     """Dotted names and values of what is taken from the folder."""
-    for name in ("image", "layout", "num_cells"):
-        yield from _leaves(name, to_json(getattr(run.data, name)))
+    answers = run.answers or AnswerConfig.of(run.data.image, run.data.layout)
+    yield from _leaves("answers", to_json(answers))
+    yield from _leaves("image", to_json(run.data.image))
+    yield "layout.num_image_tokens", run.data.layout.num_image_tokens
+    yield "num_cells", run.data.num_cells
     yield from _leaves("model", to_json(run.model))
 
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from kosmos.data.config import DataConfig, check_stream
+from kosmos.document.layout import AnswerConfig, Layout
 from kosmos.errors import ConfigError
+from kosmos.image.config import ImageConfig
 from kosmos.model.config import ModelConfig
 from kosmos.model.lora import LoraConfig, target_layers
 
@@ -107,16 +109,29 @@ class Run:
     model: ModelConfig
     """Shape of the model."""
     data: DataConfig
-    """What is read, and how it is laid out."""
+    """What is read, and how targets are laid out."""
+    answers: AnswerConfig | None = None
+    """How the model that is left is asked, which its folder says. None: as targets are laid out."""
     train: TrainConfig
     """How the weights move."""
     parts: Literal["stated", "start"] = "stated"
-    """start: model, image, layout, tokenizer and num_cells are those of train.start_from, and
-    anything else is an error; rates of dropout may differ. stated: they are what the run says."""
+    """start: model, tokenizer, num_cells, pictures and answers are those of train.start_from, and
+    anything else is an error; rates of dropout and the layout of targets may differ. stated: they
+    are what the run says."""
     stated_tokens_per_step: float = 0.0
     """What the paper states, for `kosmos plan` to print beside its own sum; 0: not stated."""
     stated_total_tokens: float = 0.0
     """What the paper states; 0: not stated."""
+
+    @property
+    def answer_image(self) -> ImageConfig:
+        """Preprocessing of the pictures that the model is asked about."""
+        return self.answers.image(self.data.image) if self.answers else self.data.image
+
+    @property
+    def answer_layout(self) -> Layout:
+        """Layout of the prompts that it gets."""
+        return self.answers.layout(self.data.layout) if self.answers else self.data.layout
 
 
 def check_run(run: Run, *, vocabulary_size: int | None = None) -> None:

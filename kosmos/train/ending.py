@@ -48,8 +48,8 @@ def leave_model(
                 out / "model",
                 model=whole,
                 tokenizer=tokenizer,
-                image=run.data.image,
-                layout=run.data.layout,
+                image=run.answer_image,
+                layout=run.answer_layout,
                 provenance=dict(provenance),
             )
         return out / "model"
@@ -60,8 +60,8 @@ def leave_model(
             tensors=tensors,
             fields=adapter_fields(model, adapter),
             base=Path(run.train.start_from),
-            image=run.data.image,
-            layout=run.data.layout,
+            image=run.answer_image,
+            layout=run.answer_layout,
             provenance=dict(provenance),
         )
         _log.info("adapter in %s", out / "adapter")

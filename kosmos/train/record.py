@@ -25,7 +25,7 @@ from kosmos.weights.adapter import base_digests
 # what may change between a run and its continuation: no weight depends on it. Of data and
 # tokenizer the digests are compared, not the paths; skipped steps have a check of their own.
 _MAY_DIFFER = re.compile(
-    r"run\.(name|source|stated_.*|data\.(tokenizer|heldout_sequences|skip_steps))"
+    r"run\.(name|source|stated_.*|answers.*|data\.(tokenizer|heldout_sequences|skip_steps))"
     r"|run\.train\.(checkpoint_every|keep_checkpoints|heldout_every|log_every)"
     r"|run\.train\.(loader_workers|background_checkpoints|spike_factor|peak_flops)"
     r"|run\.data\.streams\..*\.(path|heldout_path|missing_corpora|max_unusable)"

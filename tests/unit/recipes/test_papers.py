@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from kosmos.document.layout import INFERENCE, TRAINING
 from kosmos.plan.plan import plan
 from kosmos.recipes.table import make_run
 
@@ -49,6 +50,20 @@ def test_streams_steps_and_rates_are_those_of_the_tables(name: str) -> None:
     # AdamW of KOSMOS-1 Table 18, which nothing later changes
     assert (train.betas, train.weight_decay, train.eps) == ((0.9, 0.98), 0.01, 1e-6)
     assert run.model.decoder.dropout == 0.1
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_crops_and_spliced_targets_are_trained_and_squares_and_prompts_answered(name: str) -> None:
+    run = make_run(name)
+    # spec/kosmos.md 7: training loaders crop and splice, evaluation squashes and separates
+    assert (run.data.image.geometry, run.data.layout) == ("center-crop", TRAINING)
+    assert (run.answer_image.geometry, run.answer_layout) == ("square", INFERENCE)
+
+
+@pytest.mark.parametrize("name", ["microcosm", "microcosm-instruct", "trial"])
+def test_the_small_recipes_are_asked_as_they_are_trained(name: str) -> None:
+    run = make_run(name)
+    assert (run.answer_image, run.answer_layout) == (run.data.image, run.data.layout)
 
 
 @pytest.mark.parametrize("name", SUMS)

@@ -2,10 +2,15 @@
 
 from dataclasses import replace as replace_fields
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pytest
 
+from kosmos.boxes import Box
 from kosmos.config import replace, to_json
+from kosmos.document.encode import encode
+from kosmos.document.types import Document, Grounded, Image, Text
 from kosmos.errors import CheckpointError, ConfigError
 from kosmos.files import read_json, write_json
 from kosmos.recipes.table import make_run
@@ -57,7 +62,8 @@ def test_a_recipe_takes_its_parts_from_the_folder(
 ) -> None:
     run = of(folder, recipe=recipe)
     assert run.model == loaded.model.config
-    assert (run.data.image, run.data.layout) == (loaded.image, loaded.layout)
+    assert run.data.image == loaded.image
+    assert (run.answer_image, run.answer_layout) == (loaded.image, loaded.layout)
     assert (
         Tokenizer.load(run.data.tokenizer, num_cells=run.data.num_cells).digest
         == loaded.tokenizer.digest
@@ -91,7 +97,10 @@ def test_changes_are_applied_to_what_the_folder_has(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    ["model.decoder.num_heads=2", "image.mean=[0.1,0.1,0.1]", "layout.rounding=release"],
+    [
+        *("model.decoder.num_heads=2", "image.mean=[0.1,0.1,0.1]"),
+        *("answers.rounding=release", "answers.geometry=center-crop"),
+    ],
 )
 def test_a_part_that_is_not_the_folders_is_an_error(folder: Path, change: str) -> None:
     name = change.partition("=")[0]
@@ -99,6 +108,111 @@ def test_a_part_that_is_not_the_folders_is_an_error(folder: Path, change: str) -
         check_start_folder(of(folder, change))
     assert caught.value.hint is not None
     assert "parts=stated" in caught.value.hint
+
+
+def encoded(run: Run, parts: list[Text | Grounded], *, complete: bool) -> list[int]:
+    """A document as targets of a run, or as the prompt of what it leaves."""
+    tokenizer = tiny_tokenizer(num_cells=32)
+    picture = np.zeros((40, 40, 3), np.uint8)
+    found = encode(
+        Document([Image(picture), *parts]),
+        tokenizer,
+        layout=run.data.layout if complete else run.answer_layout,
+        image=run.data.image if complete else run.answer_image,
+        complete=complete,
+    )
+    return found.token_ids.tolist()
+
+
+@pytest.fixture
+def released(loaded: LoadedModel, tmp_path: Path) -> Path:
+    """A folder as an import of the released checkpoint leaves it, with its grid of 32 cells."""
+    tokenizer = tiny_tokenizer(num_cells=32)
+    config = loaded.model.config
+    decoder = replace_fields(config.decoder, vocab_size=tokenizer.vocabulary.size)
+    config = replace_fields(config, decoder=decoder)
+    model = LoadedModel(
+        model=tiny_model(config),
+        tokenizer=tokenizer,
+        image=loaded.image,
+        layout=loaded.layout,
+    )
+    pytest.importorskip("transformers")
+    export_huggingface(model, tmp_path / "released")
+    return tmp_path / "released"
+
+
+def test_targets_round_as_the_release_and_prompts_as_the_folder_does(
+    released: Path,
+) -> None:
+    run = of(released)
+    check_start_folder(run)
+    parts: list[Text | Grounded] = [Grounded("a dog", [Box(0.1, 0.1, 0.5, 0.5)])]
+    vocabulary = tiny_tokenizer(num_cells=32).vocabulary
+    for complete, expected in ((True, [99, 528]), (False, [99, 495])):
+        ids = encoded(run, parts, complete=complete)
+        first = vocabulary.location_id(0)
+        locations = [id_ - first for id_ in ids if first <= id_ < first + 32 * 32]
+        assert locations == expected
+
+
+def test_tags_are_spliced_into_the_targets_of_an_imported_checkpoint(
+    released: Path,
+) -> None:
+    run = of(released)
+    box = [Box(0.1, 0.1, 0.5, 0.5)]
+    parts: list[Text | Grounded] = [
+        Grounded("A red dog", box),
+        Text(", and "),
+        Grounded("a cat", box),
+        Text("."),
+    ]
+    tokenizer = tiny_tokenizer(num_cells=32)
+    whole = tokenizer.encode("A red dog, and a cat.")
+    words = [id_ for id_ in encoded(run, parts, complete=True) if id_ in set(whole)]
+    assert words == whole
+    apart = [id_ for id_ in encoded(run, parts, complete=False) if id_ in set(whole)]
+    assert len(apart) > len(whole)  # a blank before the comma, and one before the full stop
+
+
+@pytest.mark.parametrize(
+    "change", ["layout.spans=splice", "layout.spans=separate", "image.geometry=center-crop"]
+)
+def test_targets_may_be_laid_out_otherwise_and_answers_stay_the_folders(
+    loaded: LoadedModel, folder: Path, change: str
+) -> None:
+    run = of(folder, change)
+    check_start_folder(run)
+    assert (run.answer_image, run.answer_layout) == (loaded.image, loaded.layout)
+
+
+@pytest.mark.parametrize("geometry", ["square", "center-crop"])
+def test_pictures_are_trained_on_as_the_recipe_says_or_as_the_folder_is_asked(
+    loaded: LoadedModel, tmp_path: Path, geometry: Literal["square", "center-crop"]
+) -> None:
+    save_model(
+        tmp_path / "base",
+        model=loaded.model,
+        tokenizer=loaded.tokenizer,
+        image=replace_fields(loaded.image, geometry=geometry),
+        layout=loaded.layout,
+        provenance=None,
+    )
+    tuned = of(tmp_path / "base")
+    assert tuned.data.image == tuned.answer_image
+    assert tuned.answer_image.geometry == geometry
+    paper = of(tmp_path / "base", "parts=start", recipe="kosmos2-instruct")
+    assert paper.data.image.geometry == "center-crop"  # whatever it is asked about
+    assert paper.answer_image.geometry == geometry
+    check_start_folder(paper)
+
+
+def test_a_run_recorded_before_answers_were_stated_goes_on(
+    loaded: LoadedModel, folder: Path
+) -> None:
+    # its targets had the folder's layout
+    before = replace(of(folder), {"answers": None, "data.layout": loaded.layout})
+    check_start_folder(before)
 
 
 def test_a_recorded_run_is_held_against_the_folder_again(

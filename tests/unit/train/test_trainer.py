@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from kosmos.config import digest, from_json, replace
+from kosmos.document.layout import AnswerConfig
 from kosmos.errors import CheckpointError, ConfigError, DataError
 from kosmos.files import Json, read_json, read_jsonl
 from kosmos.model.config import ModelConfig
@@ -64,6 +65,21 @@ def test_the_model_folder_holds_the_trained_model(run: Run, finished: Path) -> N
     assert isinstance(loaded.provenance, dict)
     assert loaded.provenance["digest"] == digest(run)
     assert loaded.provenance["step"] == 6
+
+
+def test_the_model_folder_says_how_it_is_asked_not_how_its_targets_were_laid_out(
+    run: Run, tmp_path: Path, cache_folder: Path
+) -> None:
+    run = replace(
+        run,
+        {"answers": AnswerConfig(), "image.geometry": "center-crop", "train.steps": 2},
+    )
+    folder = train(run, out=tmp_path / "out", cache_folder=cache_folder)
+    loaded = load_model(folder)
+    assert loaded.image == dataclasses.replace(run.data.image, geometry="square")
+    assert loaded.layout == dataclasses.replace(
+        run.data.layout, slot_ids="counting", rounding="hf", spans="separate"
+    )
 
 
 def test_training_lowers_the_loss(run: Run, tmp_path: Path, cache_folder: Path) -> None:
