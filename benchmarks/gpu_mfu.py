@@ -28,10 +28,9 @@ from kosmos.model.initialize import initialize
 from kosmos.model.kosmos import Kosmos
 from kosmos.runtime import generator
 from kosmos.train.config import TrainConfig
-from kosmos.train.objectives import NextToken
 from kosmos.train.optimizer import make_optimizer
 from kosmos.train.parallel import joined, prepare_layers, split
-from kosmos.train.step import StepResult, training_step
+from kosmos.train.step import NextToken, StepResult, training_step
 from kosmos.train.utilisation import peak_flops_per_s
 
 TOKENS = {"text": 185_000 // 8, "captions": 215_000 // 8, "interleaved": 19_000 // 8}

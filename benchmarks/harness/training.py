@@ -20,9 +20,8 @@ from kosmos.data.batch import Batch
 from kosmos.model.config import ModelConfig
 from kosmos.model.kosmos import Kosmos
 from kosmos.train.config import TrainConfig
-from kosmos.train.objectives import NextToken
 from kosmos.train.optimizer import make_optimizer
-from kosmos.train.step import StepResult, training_step
+from kosmos.train.step import NextToken, StepResult, training_step
 from kosmos.weights.folder import load_model
 
 CONFIG = TrainConfig(steps=1, warmup_steps=0, learning_rate=1e-5, vision="all")

@@ -12,7 +12,7 @@ from kosmos.errors import DataError
 from kosmos.files import read_json, sha256_file
 from kosmos.train.config import Run
 from kosmos.train.metrics import whole_records
-from kosmos.train.sessions import read_sessions
+from kosmos.train.record import read_sessions
 
 
 @dataclass(frozen=True, kw_only=True)

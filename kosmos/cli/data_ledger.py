@@ -46,13 +46,12 @@ def ledger(
 
     Example: kosmos data ledger runs/micro --document caption-17
     """
-    from kosmos.data.ledger import Ledger
-    from kosmos.train.record import recorded_order
+    from kosmos.data.ledger import Ledger, recorded_order
 
     if step is None and steps is None and document is None:
         raise ConfigError("ledger: expected --step, --steps or --document, found none of them")
-    run, order = recorded_order(run_folder, index_folder)
-    first, last = _bounds(step, steps, run.train.steps)
+    num_steps, order = recorded_order(run_folder, index_folder)
+    first, last = _bounds(step, steps, num_steps)
     book = Ledger(order)
     samples: Iterator[Sample]
     if document is None:

@@ -3,15 +3,26 @@
 Both are computed from the order, without reading a sample: a step is a function of its number, and
 that function can be asked backwards. Nothing is written while training, and nothing can disagree
 with what is read, since it is the loader's own order that answers.
+
+- :func:`recorded_order` is that order, from what a run folder remembers
+- :class:`Ledger` answers
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from kosmos import config
+from kosmos.data.config import DataConfig, skipped_steps
+from kosmos.data.index import Index
+from kosmos.data.indexing import folder_of_index
 from kosmos.data.mixture import data_step, optimizer_step
 from kosmos.data.order import Order
+from kosmos.errors import DataError
+from kosmos.files import read_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,3 +126,45 @@ class Ledger:
                         micro_batch=None,
                         documents=tuple(index.id(number) for number in index.documents(row)),
                     )
+
+
+def recorded_order(folder: Path, index_folder: Path | None = None) -> tuple[int, Order]:
+    """Steps of the run of a run folder, and the order in which it reads its data.
+
+    The indices that it made are enough: neither tokenizer nor shards need be there.
+
+    Args:
+        folder: The run's.
+        index_folder: Where the indices are; None: ``index`` in the run's folder.
+
+    Raises:
+        DataError: If there is no run, or not its indices.
+    """
+    path, index_folder = folder / "run.json", index_folder or folder / "index"
+    record: Any = read_json(path)
+    if not isinstance(record, dict) or not {"run", "data"} <= record.keys():
+        raise DataError(f"{path}: expected the record of a run, found something else")
+    run = record["run"]
+    data = config.from_json(DataConfig, run["data"], where=str(path))
+    indices = {}
+    for stream in data.streams:
+        folders = [
+            folder_of_index(index_folder, record["data"][stream.source_name(corpus)]["index"])
+            for corpus in stream.sources
+        ]
+        for of_index in folders:
+            if not of_index.is_dir():
+                raise DataError(
+                    f"{of_index}: expected the index of stream {stream.name!r}, found nothing "
+                    "there",
+                    hint="--index names the folder of indices; kosmos train makes them again",
+                )
+        indices[stream.name] = [Index(of_index) for of_index in folders]
+    order = Order(
+        data.streams,
+        indices,
+        seed=run["seed"],
+        micro_batch_tokens=data.micro_batch_tokens,
+        skipped=skipped_steps(data.skip_steps),
+    )
+    return run["train"]["steps"], order

@@ -34,9 +34,9 @@ from kosmos.plan.footprint import footprint
 from kosmos.plan.shapes import Shape, Steps
 from kosmos.train.adapter import attach
 from kosmos.train.config import Run
-from kosmos.train.objectives import NextToken
 from kosmos.train.optimizer import freeze_vision, make_optimizer
 from kosmos.train.parallel import prepare_layers
+from kosmos.train.step import NextToken
 
 _TRIES = 5
 _ENOUGH_S = 2.0

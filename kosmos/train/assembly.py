@@ -8,12 +8,14 @@ from kosmos.data.loader import Loader
 from kosmos.errors import ConfigError
 from kosmos.model.initialize import initialize
 from kosmos.model.kosmos import Kosmos
+from kosmos.text.vocabulary import Vocabulary
 from kosmos.train.adapter import attach
-from kosmos.train.config import Run
-from kosmos.train.objectives import Objective, make_objective
-from kosmos.train.optimizer import make_optimizer
+from kosmos.train.config import Run, TrainConfig
+from kosmos.train.optimizer import freeze_vision, make_optimizer
 from kosmos.train.parallel import Processes, prepare_layers, split
+from kosmos.train.regions import RegionContrast
 from kosmos.train.start import start_from
+from kosmos.train.step import NextToken, Objective
 
 
 class Assembly(NamedTuple):
@@ -48,7 +50,7 @@ def assemble(run: Run, loader: Loader, processes: Processes, *, is_resumed: bool
     # checkpoints of an adapter are without what it adapts
     if run.train.start_from and (not is_resumed or adapter is not None):
         start_from(model, tokenizer, run.train.start_from, entire=adapter is not None)
-    objective = make_objective(model, run.train, tokenizer.vocabulary)
+    objective = _objective(model, run.train, tokenizer.vocabulary)
     if adapter is not None:
         attach(model, adapter, seed=run.seed)
     module = objective.module
@@ -69,3 +71,11 @@ def _check_images(run: Run, loader: Loader) -> None:
                 f"{index.num_images} pictures",
                 hint="give the model a vision tower, or drop the stream",
             )
+
+
+def _objective(model: Kosmos, config: TrainConfig, vocabulary: Vocabulary) -> Objective:
+    """The objective a run asks for, with what does not learn frozen."""
+    if config.objective == "regions":
+        return RegionContrast(model, vocabulary)
+    freeze_vision(model, config.vision)
+    return NextToken(model, config)

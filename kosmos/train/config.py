@@ -58,7 +58,7 @@ class TrainConfig:
     """Steps in a row that may be skipped so before the run stops all the same."""
     spike_factor: float = 8.0
     """A step whose loss lies this many usual distances above the median of its stream is noted in
-    events.jsonl with the documents that raised it, see train/spikes.py; 0: none is."""
+    events.jsonl with the documents that raised it, see train/events.py; 0: none is."""
     peak_flops: float = 0.0
     """Operations a second that one device could do at best, for the utilisation; 0: what is known
     of the GPU, or measured of a CPU."""

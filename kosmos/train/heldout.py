@@ -1,10 +1,18 @@
-"""Held-out losses of a run, beside what token frequencies alone would reach on the same data."""
+"""Held-out losses of a run, and where they were lowest.
+
+Beside them stands what token frequencies alone would reach on the same data. Where they are lowest
+matters to runs that keep that model and not the last.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean
 
 from kosmos.data.loader import Loader
 from kosmos.data.unigram import unigram_loss
 from kosmos.train.config import Run
-from kosmos.train.objectives import Objective
-from kosmos.train.step import heldout_losses
+from kosmos.train.step import Objective, heldout_losses
 
 
 class Heldout:
@@ -32,3 +40,29 @@ class Heldout:
             if self._has_unigram and name not in self.unigram:
                 self.unigram[name] = unigram_loss(self._loader.token_counts(name), batches)
         return losses
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The lowest held-out loss so far; a checkpoint remembers it."""
+
+    step: int = 0
+    """Where; 0 before any step was measured."""
+    loss: float | None = None
+    """The mean over the streams that have held-out data, in nats; None before any."""
+    before: float | None = None
+    """The same before the first step, of a model that starts from another; None: not measured."""
+
+    def after(self, step: int, losses: Mapping[str, float]) -> "Best":
+        """The best when the losses of a step are known; what is not finite is never best."""
+        loss = fmean(losses.values()) if losses else math.nan
+        if step == 0:
+            return Best(before=loss if math.isfinite(loss) else None)
+        if not math.isfinite(loss) or (self.loss is not None and loss >= self.loss):
+            return self
+        return Best(step, loss, self.before)
+
+    @property
+    def is_worse_than_before(self) -> bool:
+        """Whether no step came below the model that was started from."""
+        return self.before is not None and self.loss is not None and self.loss >= self.before

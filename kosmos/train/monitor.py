@@ -13,12 +13,10 @@ from kosmos.data.batch import Batch
 from kosmos.files import Json
 from kosmos.runtime import peak_memory_bytes
 from kosmos.train.config import TrainConfig
-from kosmos.train.events import EventsLog
-from kosmos.train.objectives import Objective
+from kosmos.train.events import EventsLog, SpikeWatch, worst_documents
 from kosmos.train.parallel import Processes
-from kosmos.train.sessions import note_session
-from kosmos.train.spikes import SpikeWatch, worst_documents
-from kosmos.train.step import StepResult
+from kosmos.train.record import note_session
+from kosmos.train.step import Objective, StepResult
 from kosmos.train.utilisation import peak_flops_per_s
 
 _log = logging.getLogger(__name__)

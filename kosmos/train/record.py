@@ -3,24 +3,41 @@
 ``run.json`` holds the resolved run, its digest, the package version and the digests of everything
 it read; `kosmos train run.json` repeats it. A run is resumed only as the same run: fields that
 change no weight (how often to save, where a folder lies) may differ, data must be the same bytes.
+
+``sessions.jsonl`` says when, where and by which command it was started, a line for each start::
+
+    {"began": "2026-11-21T19:28:33Z", "step": 0, "command": ["kosmos", "train", "microcosm", ...],
+     "index": "runs/micro/index", "processes": 2, "threads": 1, "device": "NVIDIA H100 80GB HBM3",
+     "processor": "AMD EPYC", "system": "Linux x86_64", "versions": {"openkosmos": "0.1.0", ...}}
+
+``step`` counts the steps that were done before. ``device`` is null where training is on the
+processor. Nothing there moves a weight, except that another number of threads or processes sums in
+another order.
 """
 
+import json
+import os
+import platform
 import re
+import sys
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
+from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from kosmos import config
 from kosmos.data.config import skipped_steps
-from kosmos.data.index import Index
-from kosmos.data.indexing import folder_of_index
 from kosmos.data.loader import Loader
 from kosmos.data.mixture import data_step
-from kosmos.data.order import Order
-from kosmos.errors import CheckpointError, DataError
-from kosmos.files import Json, read_json
+from kosmos.errors import CheckpointError
+from kosmos.files import Json
 from kosmos.train.config import Run
+from kosmos.train.metrics import whole_records, writing
 from kosmos.weights.adapter import base_digests
+
+SESSIONS = "sessions.jsonl"
+_PACKAGES = ("openkosmos", "torch", "numpy", "pillow", "sentencepiece", "safetensors")
 
 # what may change between a run and its continuation: no weight depends on it. Of data and
 # tokenizer the digests are compared, not the paths; skipped steps have a check of their own.
@@ -39,7 +56,7 @@ def run_record(run: Run, loader: Loader) -> dict[str, Json]:
     return {
         "run": config.to_json(run),
         "digest": config.digest(run),
-        "version": _package_version(),
+        "version": _versions().get("openkosmos", "not installed"),
         "tokenizer": loader.tokenizer.digest,
         "start": _start_digests(run),
         "data": {
@@ -59,47 +76,6 @@ def _start_digests(run: Run) -> dict[str, Json]:
     if run.train.adapter is None and run.parts == "stated":
         return {}
     return {**base_digests(Path(run.train.start_from))}
-
-
-def recorded_order(folder: Path, index_folder: Path | None = None) -> tuple[Run, Order]:
-    """The run of a run folder, and the order in which it reads its data.
-
-    The indices that it made are enough: neither tokenizer nor shards need be there.
-
-    Args:
-        folder: The run's.
-        index_folder: Where the indices are; None: ``index`` in the run's folder.
-
-    Raises:
-        DataError: If there is no run, or not its indices.
-    """
-    path, index_folder = folder / "run.json", index_folder or folder / "index"
-    record = read_json(path)
-    if not isinstance(record, dict) or not {"run", "data"} <= record.keys():
-        raise DataError(f"{path}: expected the record of a run, found something else")
-    run = config.from_json(Run, record["run"], where=str(path))
-    indices = {}
-    for stream in run.data.streams:
-        digests = [
-            str(record["data"][stream.source_name(corpus)]["index"])  # type: ignore[index, call-overload]
-            for corpus in stream.sources
-        ]
-        for digest in digests:
-            if not folder_of_index(index_folder, digest).is_dir():
-                raise DataError(
-                    f"{folder_of_index(index_folder, digest)}: expected the index of stream "
-                    f"{stream.name!r}, found nothing there",
-                    hint="--index names the folder of indices; kosmos train makes them again",
-                )
-        indices[stream.name] = [Index(folder_of_index(index_folder, digest)) for digest in digests]
-    order = Order(
-        run.data.streams,
-        indices,
-        seed=run.seed,
-        micro_batch_tokens=run.data.micro_batch_tokens,
-        skipped=skipped_steps(run.data.skip_steps),
-    )
-    return run, order
 
 
 def check_same_run(recorded: Json, record: Json, *, where: str) -> None:
@@ -179,8 +155,73 @@ def leaves(value: Json, name: str = "") -> Iterator[tuple[str, Json]]:
         yield name, value
 
 
-def _package_version() -> str:
-    try:
-        return version("openkosmos")
-    except PackageNotFoundError:
-        return "not installed"
+def note_session(
+    folder: Path,
+    *,
+    step: int,
+    index_folder: Path,
+    num_processes: int,
+    num_threads: int,
+    device: str | None,
+) -> None:
+    """Note that a run is starting.
+
+    Args:
+        folder: Run folder.
+        step: Steps that are done.
+        index_folder: Where the indices of its data are.
+        num_processes: That train together.
+        num_threads: Of each.
+        device: Name of the GPU; None: none.
+    """
+    session: dict[str, Any] = {
+        "began": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "step": step,
+        "command": _command(num_processes),
+        "index": str(index_folder),
+        "processes": num_processes,
+        "threads": num_threads,
+        "device": device,
+        "processor": _processor(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "versions": {"python": platform.python_version(), **_versions()},
+    }
+    file = folder / SESSIONS
+    with writing(file), open(file, "a", encoding="utf-8") as lines:
+        lines.write(json.dumps(session, ensure_ascii=False) + "\n")
+
+
+def read_sessions(folder: Path) -> list[dict[str, Any]]:
+    """The sessions of a run, in order; none of a run that is older than this file."""
+    return [session for _, session in whole_records(folder / SESSIONS)]
+
+
+def _command(num_processes: int) -> list[str]:
+    """What a person would type to do it again."""
+    program, *words = sys.argv
+    is_ours = Path(program).name in ("kosmos", "__main__.py")
+    if num_processes == 1:
+        return ["kosmos" if is_ours else program, *words]
+    on_each = int(os.environ.get("LOCAL_WORLD_SIZE", num_processes))
+    machines = ["--nnodes", str(num_processes // on_each)] if on_each < num_processes else []
+    start = ["torchrun", *machines, "--nproc-per-node", str(on_each)]
+    return [*start, *(["-m", "kosmos"] if is_ours else [program]), *words]
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> str:
+    file = Path("/proc/cpuinfo")
+    if file.exists():
+        for line in file.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -28,7 +28,7 @@ from kosmos.errors import ConfigError
 from kosmos.model.cost import tower_flops
 from kosmos.model.kosmos import Kosmos
 from kosmos.text.vocabulary import Vocabulary
-from kosmos.train.tensors import as_tensor
+from kosmos.train.step import as_tensor
 
 INITIAL_SCALE = 10.0
 """Features have unit length: logits of this range move a softmax over hundreds of words."""

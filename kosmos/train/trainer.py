@@ -41,19 +41,18 @@ from kosmos.runtime import peak_memory_bytes
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.adopt import check_start_folder
 from kosmos.train.assembly import assemble
-from kosmos.train.best import Best
 from kosmos.train.checkpoint import Checkpoints
 from kosmos.train.config import Run, check_run
 from kosmos.train.ending import leave_model
-from kosmos.train.events import EventsLog
-from kosmos.train.heldout import Heldout
+from kosmos.train.events import EventsLog, nonfinite_error
+from kosmos.train.heldout import Best, Heldout
 from kosmos.train.lock import run_lock
 from kosmos.train.metrics import MetricsLog
 from kosmos.train.monitor import Monitor, note_start, shown
+from kosmos.train.optimizer import learning_rate
 from kosmos.train.parallel import Processes, joined
 from kosmos.train.record import check_same_data, check_same_run, run_record
-from kosmos.train.schedule import learning_rate
-from kosmos.train.step import StepResult, nonfinite_error, training_step
+from kosmos.train.step import StepResult, training_step
 from kosmos.train.stopping import stop_requests
 
 _log = logging.getLogger(__name__)

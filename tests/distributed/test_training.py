@@ -9,7 +9,7 @@ from kosmos.config import replace, to_json
 from kosmos.document.types import Document, Text
 from kosmos.files import Json, read_jsonl, write_json
 from kosmos.train.config import Run
-from kosmos.train.sessions import read_sessions
+from kosmos.train.record import read_sessions
 from kosmos.train.trainer import train
 from kosmos.weights.folder import load_model
 from tests.distributed.torchrun import torchrun

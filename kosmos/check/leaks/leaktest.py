@@ -32,7 +32,7 @@ from kosmos.model.config import ModelConfig
 from kosmos.model.initialize import initialize
 from kosmos.model.kosmos import Kosmos
 from kosmos.runtime import generator
-from kosmos.train.objectives import NextToken
+from kosmos.train.step import NextToken
 
 _TOLERANCE = 1e-4
 """How far two ways to compute the same may differ, of the largest value: rows of another length are

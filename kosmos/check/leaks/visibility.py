@@ -6,7 +6,7 @@ from jaxtyping import Bool
 
 from kosmos.data.batch import Batch
 from kosmos.model.attention import causal_pattern
-from kosmos.train.tensors import as_tensor
+from kosmos.train.step import as_tensor
 
 
 def who_sees_whom(batch: Batch) -> Bool[np.ndarray, "batch positions length"]:

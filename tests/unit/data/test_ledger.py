@@ -8,10 +8,13 @@ import pytest
 
 from kosmos.config import replace
 from kosmos.data.config import Corpus
-from kosmos.data.ledger import Ledger
+from kosmos.data.ledger import Ledger, recorded_order
 from kosmos.data.loader import Loader
+from kosmos.errors import DataError
+from kosmos.files import write_json
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run
+from kosmos.train.record import run_record
 from tests.tiny_run import text_document, write_shards
 
 SKIPPED = ("3-4", "9")
@@ -114,3 +117,26 @@ def test_a_sample_is_counted_as_metrics_count(ledger: Ledger) -> None:
     sample = next(iter(ledger.step(1)))
     assert (sample.step, sample.data_step, sample.epoch) == (1, 1, 1)
     assert dataclasses.asdict(sample).keys() >= {"stream", "corpus", "row", "micro_batch"}
+
+
+def test_the_order_of_a_run_is_read_from_its_record_and_its_indices_alone(
+    run: Run, loader: Loader, cache_folder: Path, tmp_path: Path
+) -> None:
+    elsewhere = replace(run, {"data": loader.data, "tokenizer": "gone"})
+    write_json(tmp_path / "run.json", run_record(elsewhere, loader))
+    num_steps, order = recorded_order(tmp_path, cache_folder)
+    assert num_steps == run.train.steps
+    for step in (0, 7):
+        expected, found = loader.order.step(step), order.step(step)
+        assert [part.stream for part in found] == [part.stream for part in expected]
+        for one, other in zip(found, expected, strict=True):
+            assert one.sequences.rows.tolist() == other.sequences.rows.tolist()
+    counts = [len(part.sequences) for part in order.step(10**6)]
+    assert sum(counts) == sum(stream.sequences_per_step for stream in run.data.streams)
+
+
+def test_a_run_folder_without_its_indices_is_told(run: Run, loader: Loader, tmp_path: Path) -> None:
+    record = run_record(replace(run, {"data": loader.data}), loader)
+    write_json(tmp_path / "run.json", record)
+    with pytest.raises(DataError, match=r"expected the index of stream 'text'"):
+        recorded_order(tmp_path)

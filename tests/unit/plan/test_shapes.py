@@ -16,7 +16,7 @@ from kosmos.plan.plan import plan, shape_flops
 from kosmos.plan.shapes import Lengths, Shape, stated_shapes
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run
-from kosmos.train.objectives import NextToken
+from kosmos.train.step import NextToken
 
 
 def shape_of(batch: Batch) -> Shape:

@@ -10,11 +10,12 @@ from kosmos.model.config import PRESETS
 from kosmos.model.initialize import initialize
 from kosmos.model.kosmos import Kosmos
 from kosmos.train.config import TrainConfig
-from kosmos.train.optimizer import freeze_vision, make_optimizer
+from kosmos.train.optimizer import freeze_vision, learning_rate, make_optimizer
 
 CONFIG = TrainConfig(
     steps=10, warmup_steps=0, learning_rate=0.01, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.1
 )
+PAPER = TrainConfig(steps=60_000, warmup_steps=375, learning_rate=2e-4)
 
 
 def make_model() -> Kosmos:
@@ -94,3 +95,28 @@ def test_nothing_that_learns_is_an_error() -> None:
     layer = torch.nn.Linear(3, 2).requires_grad_(False)
     with pytest.raises(ConfigError, match="expected parameters that learn, found none"):
         make_optimizer(layer, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("update", "expected"),
+    [
+        (1, 2e-4 / 375),
+        (100, 2e-4 * 100 / 375),
+        (375, 2e-4),
+        (376, 2e-4 * 59_624 / 59_625),
+        (30_000, 2e-4 * 30_000 / 59_625),
+        (60_000, 0.0),
+    ],
+)
+def test_rates_are_those_of_the_release(update: int, expected: float) -> None:
+    assert learning_rate(update, PAPER) == pytest.approx(expected, rel=1e-12)
+
+
+def test_without_warmup_the_first_step_is_just_below_the_peak() -> None:
+    config = dataclasses.replace(PAPER, warmup_steps=0, steps=10)
+    assert learning_rate(1, config) == pytest.approx(2e-4 * 0.9)
+
+
+def test_a_run_that_is_all_warmup_ends_at_the_peak() -> None:
+    config = dataclasses.replace(PAPER, warmup_steps=10, steps=10)
+    assert learning_rate(10, config) == pytest.approx(2e-4)

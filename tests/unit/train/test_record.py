@@ -1,17 +1,27 @@
 """kosmos.train.record."""
 
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from kosmos.config import from_json, replace, to_json
+from kosmos.config import from_json, replace
 from kosmos.data.loader import Loader
-from kosmos.errors import CheckpointError, DataError
-from kosmos.files import Json, write_json
+from kosmos.errors import CheckpointError
+from kosmos.files import Json
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run
-from kosmos.train.record import check_same_data, check_same_run, recorded_order, run_record
+from kosmos.train.record import (
+    check_same_data,
+    check_same_run,
+    note_session,
+    read_sessions,
+    run_record,
+)
 from tests.tiny_run import caption_document, write_shards
+
+ARGUMENTS = ["train", "tiny", "--out", "runs/a b"]
 
 
 @pytest.fixture(scope="module")
@@ -127,18 +137,58 @@ def test_what_finished_steps_read_is_not_changed(
         check_same_data(recorded, changed, num_done=10, where="step-10")
 
 
-def test_the_order_of_a_run_is_read_from_its_record_and_its_indices_alone(
-    run: Run, record: dict[str, Json], cache_folder: Path, tmp_path: Path
+def note(folder: Path, *, num_processes: int = 1, step: int = 0) -> list[str]:
+    note_session(
+        folder,
+        step=step,
+        index_folder=folder / "index",
+        num_processes=num_processes,
+        num_threads=3,
+        device=None,
+    )
+    command: list[str] = read_sessions(folder)[-1]["command"]
+    return command
+
+
+def test_each_start_is_a_line_with_what_it_ran_on(tmp_path: Path) -> None:
+    assert read_sessions(tmp_path) == []
+    note(tmp_path)
+    note(tmp_path, step=40)
+    first, second = read_sessions(tmp_path)
+    assert (first["step"], second["step"]) == (0, 40)
+    assert (first["processes"], first["threads"], first["device"]) == (1, 3, None)
+    assert first["index"] == str(tmp_path / "index")
+    assert first["processor"]
+    assert torch.__version__.startswith(first["versions"]["torch"])
+    assert first["began"] <= second["began"]
+
+
+@pytest.mark.parametrize(
+    ("program", "processes", "on_each", "expected"),
+    [
+        ("/venv/bin/kosmos", 1, None, ["kosmos"]),
+        ("/code/kosmos/__main__.py", 1, None, ["kosmos"]),
+        ("mine.py", 1, None, ["mine.py"]),
+        ("/code/kosmos/__main__.py", 2, "2", ["torchrun", "--nproc-per-node", "2", "-m", "kosmos"]),
+        ("mine.py", 2, None, ["torchrun", "--nproc-per-node", "2", "mine.py"]),
+        (
+            "/venv/bin/kosmos",
+            16,
+            "8",
+            ["torchrun", "--nnodes", "2", "--nproc-per-node", "8", "-m", "kosmos"],
+        ),
+    ],
+)
+def test_the_command_is_what_a_person_would_type(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    program: str,
+    processes: int,
+    on_each: str | None,
+    expected: list[str],
 ) -> None:
-    elsewhere = replace(from_json(Run, record["run"]), {"tokenizer": "gone"})
-    write_json(tmp_path / "run.json", {**record, "run": to_json(elsewhere)})
-    found, order = recorded_order(tmp_path, cache_folder)
-    assert found == elsewhere
-    counts = [len(part.sequences) for part in order.step(10**6)]
-    assert sum(counts) == sum(stream.sequences_per_step for stream in run.data.streams)
-
-
-def test_a_run_folder_without_its_indices_is_told(record: dict[str, Json], tmp_path: Path) -> None:
-    write_json(tmp_path / "run.json", record)
-    with pytest.raises(DataError, match=r"expected the index of stream 'text'"):
-        recorded_order(tmp_path)
+    monkeypatch.setattr(sys, "argv", [program, *ARGUMENTS])
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if on_each is not None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", on_each)
+    assert note(tmp_path, num_processes=processes) == [*expected, *ARGUMENTS]

@@ -17,9 +17,9 @@ from kosmos.model.initialize import initialize
 from kosmos.model.kosmos import Kosmos
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run
-from kosmos.train.objectives import NextToken
+from kosmos.train.events import nonfinite_error
 from kosmos.train.optimizer import freeze_vision, make_optimizer
-from kosmos.train.step import StepResult, heldout_losses, nonfinite_error, training_step
+from kosmos.train.step import NextToken, StepResult, heldout_losses, training_step
 
 
 @pytest.fixture(scope="module")

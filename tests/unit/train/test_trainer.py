@@ -18,7 +18,7 @@ from kosmos.files import Json, read_json, read_jsonl
 from kosmos.model.config import ModelConfig
 from kosmos.train import trainer
 from kosmos.train.config import Run
-from kosmos.train.spikes import MIN_SEEN
+from kosmos.train.events import MIN_SEEN
 from kosmos.train.step import StepResult, training_step
 from kosmos.train.trainer import train
 from kosmos.weights.folder import load_model

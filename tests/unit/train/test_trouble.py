@@ -35,7 +35,7 @@ def expected(own_run: Run, tmp_path_factory: pytest.TempPathFactory) -> list[Jso
 @pytest.fixture
 def shard(own_run: Run) -> Iterator[Path]:
     """The first shard of the captions, as it was again behind the test."""
-    (captions,) = (stream for stream in own_run.streams if stream.name == "captions")
+    (captions,) = (stream for stream in own_run.data.streams if stream.name == "captions")
     path = Path(captions.path) / "00000.tar"
     before = path.read_bytes()
     yield path

@@ -12,8 +12,8 @@ from kosmos.model.cost import training_flops
 from kosmos.model.kosmos import Kosmos
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run
-from kosmos.train.objectives import NextToken
 from kosmos.train.regions import RegionContrast
+from kosmos.train.step import NextToken
 from kosmos.train.utilisation import known_peak, peak_flops_per_s
 
 CPU = torch.device("cpu")

@@ -23,7 +23,7 @@ from kosmos.errors import DataError
 from kosmos.model import decoder, kosmos
 from kosmos.model.config import PRESETS, with_vocabulary
 from kosmos.text.tokenizer import Tokenizer
-from kosmos.train import objectives
+from kosmos.train import step
 from kosmos.train.config import Run
 
 NUM_SLOTS = 2
@@ -175,14 +175,14 @@ def test_positions_that_go_on_make_it_fail() -> None:
 def test_positions_that_the_model_is_not_told_make_it_fail(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    as_tensor = objectives.as_tensor
+    as_tensor = step.as_tensor
 
     def shifted(array: np.ndarray | None, device: object) -> Tensor:
         tensor = as_tensor(array, device)
         return tensor + 1 if array is batch.positions else tensor
 
     batch = make_batch(BROKEN, isolated=True)
-    monkeypatch.setattr(objectives, "as_tensor", shifted)
+    monkeypatch.setattr(step, "as_tensor", shifted)
     report = leak_test(MODELS["sinusoidal"], batch)
     assert failed(report) == ["documents are read as if each stood alone"]
 
@@ -243,7 +243,7 @@ def test_the_mask_that_is_drawn_is_the_mask_that_layers_get(isolated: bool) -> N
     model, patterns = MODELS["xpos"], []
     layer = model.decoder.layers[0]
     handle = layer.register_forward_pre_hook(lambda module, inputs: patterns.append(inputs[1]))
-    objectives.NextToken(model).loss(batch)
+    step.NextToken(model).loss(batch)
     handle.remove()
     (pattern,) = patterns
     if isolated:

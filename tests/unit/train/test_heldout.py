@@ -1,4 +1,4 @@
-"""kosmos.train.best, and runs that keep the best checkpoint."""
+"""kosmos.train.heldout, and runs that keep the best checkpoint."""
 
 import math
 import os
@@ -16,8 +16,8 @@ from kosmos.config import replace
 from kosmos.errors import ConfigError
 from kosmos.files import Json
 from kosmos.train import heldout
-from kosmos.train.best import Best
 from kosmos.train.config import Run, check_run
+from kosmos.train.heldout import Best
 from kosmos.train.trainer import train
 from kosmos.weights.folder import load_model
 

@@ -14,9 +14,9 @@ from kosmos.model.initialize import initialize
 from kosmos.model.kosmos import Kosmos
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run
-from kosmos.train.objectives import NextToken
+from kosmos.train.events import MIN_SEEN, NUM_NAMED, Spike, SpikeWatch, worst_documents
 from kosmos.train.parallel import ALONE
-from kosmos.train.spikes import MIN_SEEN, NUM_NAMED, Spike, SpikeWatch, worst_documents
+from kosmos.train.step import NextToken
 
 
 def falling(step: int, rng: np.random.Generator) -> float:
