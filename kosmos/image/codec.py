@@ -3,6 +3,7 @@
 - :func:`decode` gives an upright RGB picture, :func:`image_size` its size without decoding it
 - :func:`image_format` names the file format of encoded bytes, :func:`read_encoded` reads them
 - :func:`encode_png`, :func:`encode_jpeg` write one
+- :data:`SUFFIXES`, :data:`UNREAD_SUFFIXES`: how names of picture files end
 
 What the pictures of the world become::
 
@@ -19,7 +20,9 @@ alpha, which shows whatever color the transparent pixels hid.
 """
 
 import io
+import os
 import re
+import stat
 import threading
 import warnings
 from collections.abc import Iterator
@@ -38,6 +41,16 @@ Source: TypeAlias = str | Path | bytes | PIL.Image.Image | np.ndarray
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 """What is tried. Pillow knows more, among them some that start other programs (EPS)."""
+
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".avifs", ".jp2", ".j2k", ".jpf", ".jpx", ".j2c"}
+)
+"""How names of files in these formats end, in small or capital letters."""
+UNREAD_SUFFIXES = frozenset(
+    {".heic", ".heif", ".hif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf"}
+)
+"""How names of photos end that are not read: whoever takes what is in a folder counts them."""
 
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT_BY = {
@@ -119,7 +132,8 @@ def read_encoded(path: str | Path, *, where: str) -> bytes:
         ImageError: If it cannot be read.
     """
     try:
-        return Path(path).read_bytes()
+        with _regular(path) as file:
+            return file.read()
     except FileNotFoundError as error:
         raise _missing(path, where) from error
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
@@ -162,8 +176,8 @@ def _opened(source: Source, where: str) -> Iterator[tuple[PIL.Image.Image, str]]
             elif isinstance(source, bytes):
                 picture = _open(io.BytesIO(source), len(source), label)
             elif isinstance(source, str | Path):
-                with open(source, "rb") as file:
-                    picture = _open(file, Path(source).stat().st_size, label)
+                with _regular(source) as file:
+                    picture = _open(file, os.fstat(file.fileno()).st_size, label)
                     yield _non_empty(picture, label), label
                 return
             else:
@@ -187,6 +201,17 @@ def _opened(source: Source, where: str) -> Iterator[tuple[PIL.Image.Image, str]]
             raise ImageError(
                 f"{label}: expected a whole picture, found {type(error).__name__}: {error}"
             ) from error
+
+
+def _regular(path: str | Path) -> io.BufferedReader:
+    """A file to read; whatever else has a name is refused, since a pipe would be waited for."""
+    # where there is no such flag there are no such pipes
+    wait_not = getattr(os, "O_NONBLOCK", 0)
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | wait_not))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError("expected a regular file, found a pipe or a device")
+    return file
 
 
 def _missing(source: object, label: str) -> ImageError:
@@ -262,16 +287,18 @@ def _to_rgb(picture: PIL.Image.Image, label: str) -> PIL.Image.Image:
 
 def _from_16_bits(picture: PIL.Image.Image, label: str) -> PIL.Image.Image:
     """Grey of 16 bits, which Pillow keeps as it is, by its high byte, as Pillow takes color."""
-    values = np.asarray(picture).astype(np.int64)
+    # in the picture's own type: a second copy of 64 bits would be the largest thing in memory
+    values = np.asarray(picture)
     if values.min() < 0 or values.max() > 0xFFFF:
         raise ImageError(
             f"{label}: expected grey values of 16 bits, found {values.min()} to {values.max()}",
             hint="scale them to 8 bits first",
         )
+    grey = (values >> 8).astype(np.uint8)
     transparent = picture.info.get("transparency")
     if isinstance(transparent, int):
-        values[values == transparent] = 0xFFFF
-    return PIL.Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+        grey[values == transparent] = 0xFF
+    return PIL.Image.fromarray(grey).convert("RGB")
 
 
 class _QuietPillow:
