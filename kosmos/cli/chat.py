@@ -1,6 +1,8 @@
 """``kosmos chat``: talk with a model, pictures included."""
 
+import difflib
 import json
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,7 +19,7 @@ from kosmos.cli.options import (
     model_options,
 )
 from kosmos.document.types import ImageSource
-from kosmos.errors import KosmosError
+from kosmos.errors import ConfigError, KosmosError
 from kosmos.generate.config import Decoding
 from kosmos.generate.export import reply_to_json
 from kosmos.text.prompts import question
@@ -58,19 +60,38 @@ def command(
     shown = read_all(images, max_pixels=max_pixels)
     talk = Conversation(template=(lambda words: words) if plain else question)
     chat = Chat(generator, talk.system(system) if system else talk, decoding=decoding)
+    has_failed = False
     while (line := _next_line()) not in (None, "/quit"):
-        assert line is not None
         try:
-            if line.startswith("/image "):
-                shown += read_all([line.removeprefix("/image ").strip()], max_pixels=max_pixels)
-            elif line:
-                _answer(chat, line, [image.source for image in shown], as_json=as_json)
+            if (file := _picture_of(line or "")) is not None:
+                shown += read_all([file], max_pixels=max_pixels)
+            elif words := (line or "").strip():
+                _answer(chat, words, [image.source for image in shown], as_json=as_json)
                 shown = []
         except KosmosError as error:
-            # a person corrects the line and goes on; a script learns at once
-            if not sys.stdin.isatty():
-                raise
             tell(error)
+            has_failed = True
+    # a person has corrected the line; a script learns at the end, when the others are answered
+    if has_failed and not sys.stdin.isatty():
+        raise click.exceptions.Exit(1)
+
+
+def _picture_of(line: str) -> str | None:
+    """The file of a line that shows a picture; None if the line is said.
+
+    Raises:
+        ConfigError: If it looks like a command and is none.
+    """
+    word, _, file = line.partition(" ")
+    if not re.fullmatch("/[a-z]+", word):
+        return None
+    if word != "/image" or not file.strip():
+        near = difflib.get_close_matches(word, ("/image", "/quit"), n=1)
+        raise ConfigError(
+            f"expected /image FILE or /quit, found {line!r}",
+            hint=f"did you mean {near[0]}?" if near else "begin with a space to say it",
+        )
+    return file.strip()
 
 
 def _answer(chat: "Chat", line: str, images: Sequence[ImageSource], *, as_json: bool) -> None:
@@ -90,8 +111,8 @@ def _answer(chat: "Chat", line: str, images: Sequence[ImageSource], *, as_json: 
 
 
 def _next_line() -> str | None:
-    """A turn without the spaces around it; None at the end of input."""
+    """A turn without the break behind it; None at the end of input."""
     if sys.stdin.isatty():
         click.echo("you> ", err=True, nl=False)
-    line = sys.stdin.readline()
-    return line.strip() if line else None
+    line = sys.stdin.buffer.readline()
+    return line.decode("utf-8", "replace").rstrip() if line else None

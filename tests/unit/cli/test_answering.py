@@ -325,9 +325,32 @@ def test_chat_answers_with_beams_too(folder, generator):
     assert found.splitlines()[0] == chat.say("red?").text
 
 
-def test_a_script_learns_of_a_bad_line_at_once(folder):
-    with pytest.raises(ImageError):
-        run("chat", folder, stdin="/image missing.png\n")
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("/image missing.png", "missing.png: expected a picture, found no such file"),
+        ("/image ", "expected /image FILE or /quit, found '/image'"),
+        ("/imgae a.png", "found '/imgae a.png'\nhint: did you mean /image?"),
+        ("/help", "expected /image FILE or /quit"),
+    ],
+)
+def test_a_mistyped_line_of_a_script_does_not_end_the_talk_and_is_told(folder, line, said):
+    options = ("--max-new-tokens", "3", "--json")
+    found = run("chat", folder, *options, stdin=f"red?\n{line}\nred?\n", code=1)
+    plain = run("chat", folder, *options, stdin="red?\nred?\n")
+    assert found.stdout == plain.stdout
+    assert said in found.stderr
+
+
+def test_words_that_only_begin_like_a_command_are_said(folder, generator):
+    from kosmos.generate.chat import Chat
+
+    chat = Chat(generator)
+    options = ("--max-new-tokens", "3", "--json")
+    found = run("chat", folder, *options, stdin=b"/usr/bin is\n  /help\n\xe9\n").stdout
+    expected = [chat.say(words, max_new_tokens=3) for words in ("/usr/bin is", "/help", "\ufffd")]
+    rows = [json.loads(row)["token_ids"] for row in found.splitlines()]
+    assert rows == [list(reply.token_ids) for reply in expected]
 
 
 def test_impossible_options_are_refused_before_the_model_is_loaded(tmp_path, picture):
