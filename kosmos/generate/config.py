@@ -2,13 +2,17 @@
 
 - :class:`Decoding`: every option, with its range
 - :class:`DecodingOptions`: the same names as keyword arguments
-- :data:`GREEDY`, :data:`CAPTION`, :data:`RELEASED`: what the papers and the release use
+- :data:`GREEDY`, :data:`CAPTION`, :data:`RELEASED`, :data:`RELEASED_BEAMS`: what the papers and the
+  release use; :data:`FIRST_BOX`, for referring expressions
 """
 
-from dataclasses import dataclass
+import difflib
+import math
+from dataclasses import dataclass, fields, replace
 from typing import Literal, TypedDict
 
 from kosmos.errors import ConfigError
+from kosmos.text.vocabulary import OBJECT_END
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,8 @@ class Decoding:
     """Whether ``<pad>`` may be chosen. Release: never. Hugging Face: like any token."""
     stop: tuple[str, ...] = ()
     """Strings, markup included, that end a reply or a beam; the reply is cut before them."""
+    stop_after: tuple[str, ...] = ()
+    """The same, but the reply keeps them: ``("</object>",)`` ends it with its first box."""
 
     def __post_init__(self) -> None:
         _at_least("max_new_tokens", self.max_new_tokens, 1)
@@ -69,18 +75,24 @@ class Decoding:
         )
         _check(0.0 < self.top_p <= 1.0, f"decoding.top_p: expected (0, 1], found {self.top_p}")
         _check(
+            math.isfinite(self.length_penalty),
+            f"decoding.length_penalty: expected a finite number, found {self.length_penalty}",
+        )
+        _check(
             self.early_stopping in (True, False, "never"),
             f"decoding.early_stopping: expected True, False or 'never', "
             f"found {self.early_stopping!r}",
         )
-        _check(
-            not isinstance(self.stop, str),
-            f"decoding.stop: expected strings in a tuple, found the string {self.stop!r}",
-        )
-        object.__setattr__(self, "stop", tuple(self.stop))
-        _check(
-            all(self.stop), "decoding.stop: expected strings of at least one character, found ''"
-        )
+        for name in ("stop", "stop_after"):
+            value = getattr(self, name)
+            _check(
+                not isinstance(value, str),
+                f"decoding.{name}: expected strings in a tuple, found the string {value!r}",
+            )
+            object.__setattr__(self, name, tuple(value))
+            _check(
+                all(value), f"decoding.{name}: expected strings of at least one character, found ''"
+            )
         self._check_effects()
 
     def _check_effects(self) -> None:
@@ -90,17 +102,28 @@ class Decoding:
                 self.temperature == 0.0,
                 f"decoding.temperature: beams do not sample, expected 0, found {self.temperature}",
             )
-        if self.temperature == 0.0:
-            _check(
-                self.top_k == 0 and self.top_p == 1.0,
-                "decoding.top_k, top_p: expected temperature above 0, which makes them matter, "
-                "found 0",
-            )
+        needs = {
+            "num_beams above 1": (self.num_beams > 1, _OF_BEAMS),
+            "temperature above 0": (self.temperature > 0.0, _OF_SAMPLING),
+        }
+        for what, (is_there, defaults) in needs.items():
+            for name, default in defaults.items():
+                found = getattr(self, name)
+                _check(
+                    is_there or found == default,
+                    f"decoding.{name}: expected {what}, without which it does nothing, "
+                    f"found {name}={found!r}",
+                )
 
     @property
     def is_sampled(self) -> bool:
         """Whether tokens are drawn rather than the likeliest taken."""
         return self.temperature > 0.0
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """All strings that end a reply."""
+        return (*self.stop, *self.stop_after)
 
 
 class DecodingOptions(TypedDict, total=False):
@@ -121,6 +144,43 @@ class DecodingOptions(TypedDict, total=False):
     score_prompt: bool
     allow_pad: bool
     stop: tuple[str, ...]
+    stop_after: tuple[str, ...]
+
+
+_OF_BEAMS: dict[str, object] = {
+    "length_penalty": 1.0,
+    "early_stopping": False,
+    "score_prompt": False,
+}
+_OF_SAMPLING: dict[str, object] = {"top_k": 0, "top_p": 1.0, "seed": 0}
+"""Options that are about one way of choosing tokens, and what they are where nobody says."""
+
+_ELSEWHERE = {
+    "repetition_penalty": "no_repeat_ngram_size=3 lets no three tokens in a row come twice",
+    "do_sample": "a temperature above 0 samples",
+    "max_length": "max_total_tokens counts the prompt too",
+    "num_return_sequences": "generate_n gives several replies",
+    "stop_strings": "stop, or stop_after to keep them",
+}
+"""Options of transformers that are called otherwise here, or are not there."""
+
+
+def with_options(decoding: Decoding, options: DecodingOptions) -> Decoding:
+    """Options with some of them changed, all at once.
+
+    Raises:
+        ConfigError: If one is unknown or impossible, or would do nothing.
+    """
+    known = [field.name for field in fields(Decoding)]
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            raise ConfigError(
+                f"decoding: expected options of Decoding, found {name!r}",
+                hint=_ELSEWHERE.get(name, hint),
+            )
+    return replace(decoding, **options)
 
 
 def _check(condition: bool, message: str) -> None:
@@ -135,10 +195,8 @@ def _at_least(name: str, value: int, least: int) -> None:
 GREEDY = Decoding()
 CAPTION = Decoding(num_beams=5)
 RELEASED = Decoding(
-    max_new_tokens=500,
-    max_total_tokens=500,
-    no_repeat_ngram_size=3,
-    first_token="release",
-    score_prompt=True,
-    early_stopping=True,
+    max_new_tokens=500, max_total_tokens=500, no_repeat_ngram_size=3, first_token="release"
 )
+RELEASED_BEAMS = replace(RELEASED, num_beams=5, score_prompt=True, early_stopping=True)
+FIRST_BOX = Decoding(stop_after=(OBJECT_END,))
+"""Where a described thing is: the boxes that follow its phrase, and nothing about other things."""

@@ -16,11 +16,10 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from kosmos import config
 from kosmos.document.encode import Encoded
 from kosmos.document.types import Document, Grounded, Image, Text
 from kosmos.errors import ConfigError
-from kosmos.generate.config import GREEDY, Decoding, DecodingOptions
+from kosmos.generate.config import GREEDY, Decoding, DecodingOptions, with_options
 from kosmos.generate.constraints import Constraint, ConstraintOption, per_document
 from kosmos.generate.image_cache import CACHE_BYTES, ImageCache
 from kosmos.generate.locate import ask_where
@@ -64,7 +63,7 @@ class Generator:
         cls,
         path: str | Path,
         *,
-        device: str = "cpu",
+        device: str = "auto",
         dtype: str = "float32",
         quantize: Literal["int8"] | None = None,
         pack: bool | None = None,
@@ -74,7 +73,7 @@ class Generator:
         Args:
             path: The folder. An adapter is added to the weights of its base, which must lie where
                 it did in training.
-            device: A torch device.
+            device: A torch device; ``auto`` is the GPU if there is one.
             dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``; of activations too.
             quantize: ``"int8"``: weights of one byte. A folder that holds such needs no telling.
             pack: Rearrange weights for this processor (:mod:`kosmos.model.forms.packed`), where
@@ -191,7 +190,7 @@ class Generator:
             CheckpointError: If the model's logits are not finite, naming the step.
         """
         if options:
-            decoding = config.replace(decoding, options)
+            decoding = with_options(decoding, options)
         _check_positive("batch_size", batch_size)
         if errors not in ("raise", "return"):
             raise ConfigError(f"errors: expected 'raise' or 'return', found {errors!r}")
@@ -259,7 +258,7 @@ class Generator:
                 otherwise as :meth:`generate`, when the first piece is asked for.
         """
         if options:
-            decoding = config.replace(decoding, options)
+            decoding = with_options(decoding, options)
         if decoding.num_beams > 1:
             raise ConfigError(
                 f"decoding.num_beams: expected 1 to tell a reply while it grows, "
@@ -304,7 +303,7 @@ class Generator:
             ConfigError: If there are not so many replies; and otherwise as :meth:`generate`.
         """
         if options:
-            decoding = config.replace(decoding, options)
+            decoding = with_options(decoding, options)
         _check_positive("num_replies", num_replies)
         if not decoding.is_sampled and num_replies > decoding.num_beams:
             raise ConfigError(
@@ -483,7 +482,7 @@ class Generator:
 def load(
     path: str | Path,
     *,
-    device: str = "cpu",
+    device: str = "auto",
     dtype: str = "float32",
     quantize: Literal["int8"] | None = None,
     pack: bool | None = None,

@@ -42,6 +42,7 @@ def make_reply(
     tokenizer: Tokenizer,
     transform: ImageTransform,
     stop: Sequence[str] = (),
+    stop_after: Sequence[str] = (),
 ) -> Reply:
     """Read what was generated behind a prompt.
 
@@ -51,13 +52,14 @@ def make_reply(
         tokenizer: Ids to words.
         transform: The preprocessing of the image, which boxes are moved back through.
         stop: Strings before the first of which the reply is cut.
+        stop_after: Strings behind the first of which it is cut.
     """
     vocabulary = tokenizer.vocabulary
     tail = open_tail(prompt.token_ids.tolist(), vocabulary)
     # read together, so that a word begun in the prompt stays one word
     whole = [*tail, *draft.token_ids]
     markup = tokenizer.decode(draft.token_ids)
-    num_cut = _num_behind(markup, stop)
+    num_cut = _num_behind(markup, stop, stop_after)
     markup = markup[: len(markup) - num_cut].rstrip()
     both = _parse_cut(whole, num_cut, tokenizer) if num_cut else parse_ids(whole, tokenizer)
     text, spans, dropped = _behind(parse_ids(tail, tokenizer), both)
@@ -145,10 +147,12 @@ def open_tail(token_ids: Sequence[int], vocabulary: Vocabulary) -> list[int]:
     return []
 
 
-def _num_behind(markup: str, stop: Sequence[str]) -> int:
-    """Characters from the first stop string on."""
-    places = [markup.find(string) for string in stop]
-    return len(markup) - min((place for place in places if place >= 0), default=len(markup))
+def _num_behind(markup: str, stop: Sequence[str], stop_after: Sequence[str]) -> int:
+    """Characters from the first stop string on, or behind one that is kept."""
+    found = [(markup.find(string), 0) for string in stop]
+    found += [(markup.find(string), len(string)) for string in stop_after]
+    ends = [place + kept for place, kept in found if place >= 0]
+    return len(markup) - min(ends, default=len(markup))
 
 
 def _parse_cut(token_ids: Sequence[int], num_chars: int, tokenizer: Tokenizer) -> Markup:

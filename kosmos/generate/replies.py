@@ -223,8 +223,8 @@ def _begin(
                 limit=asked.limit,
                 # of the document, whatever its company; the first reply draws as an only one does
                 rng=runtime.generator(decoding.seed, "sample", number, asked.key, *ids),
-                stop=StopStrings(decoding.stop, reader.tokenizer.stream())
-                if decoding.stop
+                stop=StopStrings(decoding.endings, reader.tokenizer.stream())
+                if decoding.endings
                 else None,
                 prompt_log_prob=log_prob,
                 constraint=asked.bound,
@@ -242,4 +242,5 @@ def _reply(reader: Reader, draft: Draft, prompt: Encoded, decoding: Decoding) ->
         tokenizer=reader.tokenizer,
         transform=reader.transform,
         stop=decoding.stop,
+        stop_after=decoding.stop_after,
     )

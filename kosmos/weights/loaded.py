@@ -201,19 +201,22 @@ def num_parameters(tensors: Mapping[str, Tensor]) -> int:
 
 
 def find_device(name: str) -> torch.device:
-    """A device by its name.
+    """A device by its name; ``auto`` is the GPU if there is one, as in training.
 
     Raises:
         ConfigError: If torch has none of that name here.
     """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
+        # what follows the first sentence is torch's list of all that it could do elsewhere
+        why = str(error).splitlines()[0].partition(". ")[0]
         raise ConfigError(
-            f"device: expected one that torch has here, found {name!r}: "
-            f"{str(error).splitlines()[0]}",
-            hint="device='cpu' always works",
+            f"device: expected one that torch has here, found {name!r}: {why}",
+            hint="'auto' takes the GPU if there is one, and 'cpu' always works",
         ) from error
     return device
 

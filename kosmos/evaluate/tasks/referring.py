@@ -5,18 +5,18 @@ the reply counts, and a reply without one is wrong.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kosmos.boxes import Box
 from kosmos.document.types import Document, Text
 from kosmos.errors import ConfigError
 from kosmos.evaluate.task import Example, FoundPhrase, Metric, Prediction, Published, Scorer, Values
-from kosmos.generate.config import Decoding
+from kosmos.generate.config import FIRST_BOX, Decoding
 from kosmos.text.prompts import phrase
 
 MIN_IOU = 0.5
 
-_DECODING = Decoding(max_new_tokens=12)
+_DECODING = replace(FIRST_BOX, max_new_tokens=12)
 
 
 @dataclass(frozen=True, slots=True)

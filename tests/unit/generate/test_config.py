@@ -6,7 +6,16 @@ import pytest
 
 from kosmos.config import from_json, to_json
 from kosmos.errors import ConfigError
-from kosmos.generate.config import CAPTION, RELEASED, Decoding, DecodingOptions
+from kosmos.generate.config import (
+    CAPTION,
+    FIRST_BOX,
+    GREEDY,
+    RELEASED,
+    RELEASED_BEAMS,
+    Decoding,
+    DecodingOptions,
+    with_options,
+)
 
 
 @pytest.mark.parametrize(
@@ -25,6 +34,9 @@ from kosmos.generate.config import CAPTION, RELEASED, Decoding, DecodingOptions
         ({"stop": ("",)}, "stop"),
         ({"stop": "Question:"}, "stop"),
         ({"no_repeat_ngram_size": -1}, "no_repeat_ngram_size"),
+        ({"stop_after": "</object>"}, "stop_after"),
+        ({"num_beams": 2, "length_penalty": float("nan")}, "length_penalty"),
+        ({"num_beams": 2, "length_penalty": float("inf")}, "length_penalty"),
     ],
 )
 def test_an_impossible_option_is_refused_by_name(options, named):
@@ -33,16 +45,43 @@ def test_an_impossible_option_is_refused_by_name(options, named):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "named"),
     [
-        {"num_beams": 2, "temperature": 1.0},
-        {"top_k": 5},
-        {"top_p": 0.9},
+        ({"num_beams": 2, "temperature": 1.0}, "temperature: beams do not sample"),
+        ({"top_k": 5}, "top_k: expected temperature above 0"),
+        ({"top_p": 0.9}, "top_p: expected temperature above 0"),
+        ({"seed": 3}, "seed: expected temperature above 0"),
+        ({"num_beams": 2, "seed": 3}, "seed: expected temperature above 0"),
+        ({"length_penalty": 2.0}, "length_penalty: expected num_beams above 1"),
+        ({"early_stopping": True}, "early_stopping: expected num_beams above 1"),
+        ({"score_prompt": True, "temperature": 1.0}, "score_prompt: expected num_beams above 1"),
     ],
 )
-def test_an_option_without_effect_is_refused(options):
-    with pytest.raises(ConfigError):
+def test_an_option_without_effect_is_refused(options, named):
+    with pytest.raises(ConfigError, match=named):
         Decoding(**options)
+
+
+def test_options_are_changed_all_at_once_in_whatever_order_they_come():
+    ordered = {"length_penalty": 0.5, "early_stopping": True, "num_beams": 3}
+    assert with_options(GREEDY, ordered) == Decoding(**ordered)
+    assert with_options(CAPTION, {"top_p": 0.5, "temperature": 1.0, "num_beams": 1}).is_sampled
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("num_beam", "did you mean 'num_beams'?"),
+        # nearest by its letters is length_penalty, which has nothing to do with it
+        ("repetition_penalty", "no_repeat_ngram_size=3"),
+        ("do_sample", "temperature"),
+        ("zzz", "known: max_new_tokens"),
+    ],
+)
+def test_an_unknown_option_is_refused_with_what_was_meant(name, hint):
+    with pytest.raises(ConfigError, match=f"found {name!r}") as caught:
+        with_options(GREEDY, {name: 1})
+    assert hint in str(caught.value.hint)
 
 
 def test_keyword_options_are_the_fields():
@@ -50,5 +89,6 @@ def test_keyword_options_are_the_fields():
 
 
 def test_options_survive_json():
-    for decoding in (CAPTION, RELEASED, Decoding(stop=("Question:",), temperature=0.7)):
+    presets = (CAPTION, RELEASED, RELEASED_BEAMS, FIRST_BOX)
+    for decoding in (*presets, Decoding(stop=("Question:",), temperature=0.7)):
         assert from_json(Decoding, to_json(decoding)) == decoding

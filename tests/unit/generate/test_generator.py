@@ -7,7 +7,7 @@ import torch
 import kosmos
 from kosmos.document.types import Document, Image, Text
 from kosmos.errors import CheckpointError, ConfigError, DataError
-from kosmos.generate.config import RELEASED, Decoding
+from kosmos.generate.config import RELEASED, RELEASED_BEAMS, Decoding
 from kosmos.generate.generator import Generator
 from kosmos.weights.folder import save_model
 from tests.unit.generate.random_models import make_generator, make_model
@@ -146,8 +146,9 @@ def test_a_reply_never_grows_beyond_the_context(generator):
 
 
 def test_the_released_decoding_runs(generator, docs):
-    replies = generator.generate(docs, decoding=RELEASED, max_new_tokens=20)
-    assert replies == generator.generate(docs, decoding=RELEASED, max_new_tokens=20)
+    for decoding in (RELEASED, RELEASED_BEAMS):
+        replies = generator.generate(docs, decoding=decoding, max_new_tokens=20)
+        assert replies == generator.generate(docs, decoding=decoding, max_new_tokens=20)
     assert any(reply.text for reply in replies)
 
 
@@ -165,6 +166,20 @@ def test_stop_strings_end_a_reply_before_them(generator):
     assert cut.finish == "stop"
     assert len(cut.token_ids) < 20
     assert cut.markup == whole.markup[: whole.markup.index(string)].rstrip()
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"temperature": 1.0}])
+def test_a_reply_that_stops_after_a_string_ends_in_it(generator, options):
+    whole = generator.generate("a dog", max_new_tokens=20, min_new_tokens=20, **options)
+    string = whole.markup[3:6]
+    cut = generator.generate("a dog", max_new_tokens=20, stop_after=(string,), **options)
+    assert string not in cut.markup[: -len(string)]
+    if not options.get("num_beams"):
+        # of beams another may win that never says it
+        assert (cut.finish, cut.markup[-len(string) :]) == ("stop", string)
+        pieces = list(generator.stream("a dog", max_new_tokens=20, stop_after=(string,), **options))
+        assert pieces[-1].reply == cut
+        assert "".join(piece.text for piece in pieces) == cut.text
 
 
 def test_logits_are_float32_for_every_token(generator, docs):

@@ -40,6 +40,7 @@ def reply_to(
     images: int = 1,
     config: ImageConfig = SQUARE,
     stop=(),
+    stop_after=(),
     logprobs=None,
 ) -> Reply:
     ids = tokenizer.encode_markup(answer)
@@ -49,6 +50,7 @@ def reply_to(
         tokenizer=tokenizer,
         transform=ImageTransform(config),
         stop=stop,
+        stop_after=stop_after,
     )
 
 
@@ -208,6 +210,16 @@ def test_a_stop_string_cuts_words_and_spans_behind_it(tokenizer):
     answer = f"a dog. Question: <phrase>it</phrase>{A_BOX}"
     reply = reply_to(tokenizer, "x", answer, stop=("Question:",))
     assert (reply.text, reply.markup, reply.grounded) == ("a dog.", "a dog.", ())
+
+
+def test_a_string_to_stop_after_stays_and_what_follows_is_cut(tokenizer):
+    answer = f"{A_BOX} a dog<phrase>it</phrase>{A_BOX}"
+    reply = reply_to(tokenizer, "<phrase>a cat</phrase>", answer, stop_after=("</object>",))
+    assert (reply.text, reply.markup, reply.dropped) == ("", A_BOX, ())
+    assert [(span.text, len(span.boxes)) for span in reply.grounded] == [("a cat", 1)]
+    # whichever comes first
+    both = reply_to(tokenizer, "x", "a dog. it", stop=("it",), stop_after=("dog",))
+    assert both.markup == "a dog"
 
 
 def test_the_open_tail_starts_behind_the_last_image(tokenizer):

@@ -98,12 +98,16 @@ def run(
     limit: int = 6,
     seed: int = 0,
     eos: float = 0.0,
-    beams: bool | None = None,
+    one_beam: bool = False,
     **options: object,
 ) -> list[Draft]:
+    if one_beam:
+        options = {**options, "num_beams": 2}
     decoding = Decoding(max_new_tokens=limit, **options)
-    use_beams = decoding.num_beams > 1 if beams is None else beams
-    search = search_beams if use_beams else choose_replies
+    search = search_beams if decoding.num_beams > 1 else choose_replies
+    if one_beam:
+        # refused beside options of beams, since nobody would want it
+        object.__setattr__(decoding, "num_beams", 1)
     rows = Table(prompts, seed=seed, eos=eos)
     return search(rows, starts(prompts, limit, decoding), decoding, rules(decoding))
 
@@ -130,21 +134,23 @@ PROMPTS = [[0, 5], [0, 6, 7, 8], [0], [0, 9, 9]]
             {"no_repeat_ngram_size": 1},
             {"min_new_tokens": 3},
             {"stop": ("t", "ea")},
-            {"first_token": "release", "score_prompt": True, "no_repeat_ngram_size": 2},
+            {"first_token": "release", "no_repeat_ngram_size": 2},
         ]
     ),
+    st.booleans(),
 )
 @settings(max_examples=60)
-def test_one_beam_is_greedy(seed, ending, options):
+def test_one_beam_is_greedy(seed, ending, options, score_prompt):
     early_stopping, length_penalty = ending
     greedy = run(PROMPTS, seed=seed, eos=1.0, **options)
     beams = run(
         PROMPTS,
         seed=seed,
         eos=1.0,
-        beams=True,
+        one_beam=True,
         early_stopping=early_stopping,
         length_penalty=length_penalty,
+        score_prompt=score_prompt,
         **options,
     )
     assert beams == greedy
