@@ -55,7 +55,7 @@ class _Thing(NamedTuple):
 
 def read_boxes(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
     """A document per caption, or per phrase where there is none."""
-    folder = PictureFolder(source, config)
+    folder = PictureFolder(source, config, tally)
     for row in _rows(source, config, tally):
         name = text_field(row.fields, "file", "image")
         if name is None:

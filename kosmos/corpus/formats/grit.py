@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 from kosmos.boxes import Box
 from kosmos.corpus.formats.config import ImportConfig
-from kosmos.corpus.formats.pictures import Picture, PictureFolder, check_picture
+from kosmos.corpus.formats.pictures import Missing, Picture, PictureFolder, check_picture
 from kosmos.corpus.formats.records import (
     Row,
     read_rows,
@@ -78,7 +78,7 @@ class _Row(NamedTuple):
 
     where: str
     fields: dict[str, Json]
-    picture: Picture | None
+    picture: Picture | Missing
 
 
 def read_grit(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
@@ -102,8 +102,8 @@ def grit_samples(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterato
         if not isinstance(caption, str) or not caption.strip():
             tally.bad("no caption", where)
             continue
-        if picture is None:
-            tally.leave_out("no file of the picture", where)
+        if isinstance(picture, Missing):
+            picture.count(tally, where)
             continue
         decoded = check_picture(picture.source, config)
         if isinstance(decoded, str):
@@ -186,14 +186,14 @@ def grounded_parts(caption: str, phrases: list[Phrase]) -> list[Part]:
 
 def _rows(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[_Row]:
     """Rows of files of any container."""
-    for path in source_files(source, _SUFFIXES):
+    for path in source_files(source, _SUFFIXES, tally):
         match path.suffix.lower():
             case ".tar":
                 for sample in read_samples(path, config, tally):
                     fields = sample_fields(sample, tally)
                     if fields is not None:
                         data = sample.picture
-                        picture = None if data is None else Picture(sample.where, data)
+                        picture = Picture(sample.where, data) if data else Missing(sample.where)
                         yield _Row(sample.where, fields, picture)
             case ".tsv":
                 for line in undamaged(read_tsv(path, tally), config, tally):
@@ -201,14 +201,14 @@ def _rows(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[_Row]
                     if row is not None:
                         yield row
             case ".jsonl" | ".parquet":
-                folder = PictureFolder(path, config)
+                folder = PictureFolder(path, config, tally)
                 for record in read_rows(path, config, tally, needs=("caption",)):
                     yield _Row(record.where, record.fields, _picture(record, folder))
             case _:
                 raise DataError(f"{path}: expected a file named {', '.join(sorted(_SUFFIXES))}")
 
 
-def _picture(row: Row, folder: PictureFolder) -> Picture | None:
+def _picture(row: Row, folder: PictureFolder) -> Picture | Missing:
     """The picture in a row, or the one it names."""
     if row.picture is not None:
         return Picture(row.where, row.picture)

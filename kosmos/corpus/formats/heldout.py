@@ -27,7 +27,7 @@ _JSONL = frozenset({".jsonl"})
 
 def read_coco_references(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
     """A document per picture, with all its captions."""
-    folder = PictureFolder(source, config)
+    folder = PictureFolder(source, config, tally)
     for name, captions in coco_captions(source, config, tally):
         references: list[Json] = [caption.strip() for caption in captions if caption.strip()]
         where = f"{source.name}: {name}"
@@ -43,7 +43,7 @@ def read_coco_references(source: AnyPath, config: ImportConfig, tally: Tally) ->
 
 def read_refcoco(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
     """A document per expression."""
-    folder = PictureFolder(source, config)
+    folder = PictureFolder(source, config, tally)
     for row in read_rows(source, config, tally, suffixes=_JSONL):
         name, expression = row.fields.get("file"), row.fields.get("expression")
         if not isinstance(name, str) or not isinstance(expression, str) or not expression.strip():

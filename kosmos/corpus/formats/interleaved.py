@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from kosmos.corpus.formats.config import ImportConfig
-from kosmos.corpus.formats.pictures import Picture, judge_picture
+from kosmos.corpus.formats.pictures import Missing, Picture, judge_picture
 from kosmos.corpus.formats.tally import Tally
 from kosmos.document.types import Document, Image, Part, Text
 from kosmos.runtime import generator
@@ -26,13 +26,6 @@ from kosmos.runtime import generator
 _TAG = re.compile(r"<(?:!--.*?--|[A-Za-z/!][^<>]*)>", re.DOTALL)
 # a sentence ends with its last mark and what closes a quotation or a bracket behind it
 _SENTENCE_END = re.compile(r"[.!?\u2026]+[\"'\u201d\u2019)\]]*(?=\s)|[\u3002\uff01\uff1f]+")
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """A place where a picture was, that nothing was found for."""
-
-    name: str
 
 
 Piece: TypeAlias = str | Picture | Missing
@@ -91,9 +84,7 @@ def _usable(page: Page, config: ImportConfig, tally: Tally) -> Iterator[str | Pi
             tally.change(f"picture behind the first {config.max_images}", page.where)
             continue
         problem = (
-            "no file of the picture"
-            if isinstance(piece, Missing)
-            else judge_picture(piece.source, config)
+            piece.reason if isinstance(piece, Missing) else judge_picture(piece.source, config)
         )
         if problem is not None:
             tally.change(problem, f"{page.where}: {piece.name}")

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from kosmos.corpus.formats.config import ImportConfig
-from kosmos.corpus.formats.pictures import Exclusion, Picture, PictureFolder, check_picture
+from kosmos.corpus.formats.pictures import Missing, Picture, PictureFolder, check_picture
 from kosmos.corpus.formats.records import Row, read_rows, text_field
 from kosmos.corpus.formats.tally import Tally
 from kosmos.document.types import Document, Image, Part, Role, Text
@@ -47,20 +47,15 @@ class _Turn(NamedTuple):
 
 def read_llava(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
     """A document per conversation; its answers carry loss."""
-    folder = PictureFolder(source, config)
-    excluded = Exclusion(config.exclude_images)
+    folder = PictureFolder(source, config, tally)
     for row in _joined(read_rows(source, config, tally), tally):
         turns = _turns(row.fields)
         if isinstance(turns, str):
             tally.bad(turns, row.where)
             continue
-        names = _names(row)
-        if any(name in excluded for name in names):
-            tally.leave_out("picture of the list to leave out", row.where)
-            continue
-        pictures = _pictures(row, names, folder)
-        if pictures is None:
-            tally.leave_out("no file of the picture", row.where)
+        pictures = _pictures(row, folder)
+        if isinstance(pictures, Missing):
+            pictures.count(tally, row.where)
             continue
         found = (check_picture(picture.source, config) for picture in pictures)
         problem = next((p for p in found if isinstance(p, str)), None)
@@ -132,14 +127,14 @@ def _names(row: Row) -> list[str]:
     return [name for name in values if isinstance(name, str) and name]
 
 
-def _pictures(row: Row, names: Sequence[str], folder: PictureFolder) -> list[Picture] | None:
-    """The pictures of a row in order, none where it has none; None if one is not there."""
+def _pictures(row: Row, folder: PictureFolder) -> list[Picture] | Missing:
+    """The pictures of a row in order, none where it has none; or the first that is of no use."""
     held = [data for column in row.files.values() for data in column if data]
-    if held:
+    if held and not any(name in folder.excluded for name in _names(row)):
         return [Picture(f"{row.where}/{number}", data) for number, data in enumerate(held)]
-    found = [folder.find(name, name.rpartition("/")[2]) for name in names]
-    pictures = [picture for picture in found if picture is not None]
-    return pictures if len(pictures) == len(names) else None
+    found = [folder.find(name, name.rpartition("/")[2]) for name in _names(row)]
+    missing = next((picture for picture in found if isinstance(picture, Missing)), None)
+    return missing or [picture for picture in found if isinstance(picture, Picture)]
 
 
 def _parts(turns: Sequence[_Turn], pictures: Sequence[Picture]) -> list[Part] | None:

@@ -16,7 +16,7 @@ Source: Multimodal C4 (arXiv:2304.06939).
 from collections.abc import Iterator
 
 from kosmos.corpus.formats.config import ImportConfig
-from kosmos.corpus.formats.interleaved import Missing, Page, Piece, page_document
+from kosmos.corpus.formats.interleaved import Page, Piece, page_document
 from kosmos.corpus.formats.pictures import PictureFolder
 from kosmos.corpus.formats.records import Row, read_rows, text_field
 from kosmos.corpus.formats.tally import Tally
@@ -26,7 +26,7 @@ from kosmos.remote import AnyPath
 
 def read_mmc4(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
     """Pages with at least one picture that is there."""
-    folder = PictureFolder(source, config)
+    folder = PictureFolder(source, config, tally)
     for row in read_rows(source, config, tally, suffixes=frozenset({".jsonl", ".parquet"})):
         sentences = row.fields.get("text_list")
         if not isinstance(sentences, list) or not all(isinstance(s, str) for s in sentences):
@@ -38,7 +38,7 @@ def read_mmc4(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[D
         pieces: list[Piece] = []
         for index, sentence in enumerate(sentences):
             names = [name for place, name in places if place == index]
-            pieces += [folder.find(name) or Missing(name) for name in names]
+            pieces += [folder.find(name) for name in names]
             pieces.append(str(sentence))
         url = text_field(row.fields, "url") or row.where
         doc = page_document(Page(row.where, url, pieces), config, tally)

@@ -17,7 +17,7 @@ import json
 from collections.abc import Iterator
 
 from kosmos.corpus.formats.config import ImportConfig
-from kosmos.corpus.formats.interleaved import Missing, Page, Piece, page_document
+from kosmos.corpus.formats.interleaved import Page, Piece, page_document
 from kosmos.corpus.formats.pictures import Picture, PictureFolder
 from kosmos.corpus.formats.records import Row, read_rows, text_field
 from kosmos.corpus.formats.tally import Tally
@@ -30,7 +30,7 @@ _SUFFIXES = frozenset({".parquet", ".jsonl"})
 
 def read_obelics(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
     """Pages with at least one picture that is there."""
-    folder = PictureFolder(source, config)
+    folder = PictureFolder(source, config, tally)
     needs = ("images", "texts")
     for row in read_rows(source, config, tally, suffixes=_SUFFIXES, needs=needs):
         pieces = _pieces(row, folder)
@@ -63,7 +63,7 @@ def _pieces(row: Row, folder: PictureFolder) -> list[Piece] | str:
         if isinstance(picture, bytes):
             pieces.append(Picture(f"{row.where}#{place}", picture))
         elif isinstance(picture, str):
-            pieces.append(folder.find_url(picture) or Missing(picture))
+            pieces.append(folder.find_url(picture))
         elif isinstance(text, str):
             pieces.append(text)
         elif text is not None or picture is not None:

@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 import PIL.Image
 
 from kosmos.corpus.formats.config import ImportConfig
-from kosmos.corpus.formats.pictures import Exclusion, PictureFolder, check_picture
+from kosmos.corpus.formats.pictures import PictureFolder, check_picture, find_usable
 from kosmos.corpus.formats.records import (
     Row,
     Sample,
@@ -41,7 +41,7 @@ def read_pairs(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[
 
     A row of TSV whose caption holds a tab or a line break is bad, and never read as two.
     """
-    for path in source_files(source, frozenset({".tar", ".tsv", ".parquet"})):
+    for path in source_files(source, frozenset({".tar", ".tsv", ".parquet"}), tally):
         for doc in _pairs(path, config, tally):
             if doc is not None:
                 tally.keep()
@@ -65,22 +65,14 @@ def _pairs(path: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Docume
 
 def read_coco(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
     """A document per caption; all of a picture's go to the same side of a held-out split."""
-    folder = PictureFolder(source, config)
-    excluded = Exclusion(config.exclude_images)
+    folder = PictureFolder(source, config, tally)
     counts: Counter[str] = Counter()  # captions of a picture may be rows apart
     for name, captions in coco_captions(source, config, tally):
         if not captions:
             tally.leave_out("picture without captions", f"{source.name}: {name}")
             continue
-        if name in excluded:
-            tally.leave_out("picture of the list to leave out", f"{source.name}: {name}")
-            continue
-        picture = folder.find(name)
+        picture = find_usable(folder, [name], config, tally, f"{source.name}: {name}")
         if picture is None:
-            tally.leave_out("no file of the picture", f"{source.name}: {name}")
-            continue
-        if isinstance(problem := check_picture(picture.source, config), str):
-            tally.bad(problem, f"{source.name}: {name}")
             continue
         stem = PurePosixPath(name).stem
         for caption in captions:

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
@@ -13,13 +14,14 @@ import PIL.Image
 
 from kosmos.corpus.formats.archives import Archives
 from kosmos.corpus.formats.config import ImportConfig
-from kosmos.corpus.formats.records import IMAGE_SUFFIXES, source_files
+from kosmos.corpus.formats.records import IMAGE_SUFFIXES, files_below, source_files
 from kosmos.corpus.formats.tally import Tally
 from kosmos.errors import DataError, ImageError
 from kosmos.image.codec import decode
 from kosmos.remote import AnyPath, RemotePath, locate
 
 _COCO_NAME = re.compile(r"(?:COCO_[a-z]+\d{4}_)?0*(\d+)(?:\.\w+)?")
+_OUTSIDE = "picture outside the folder of pictures"
 
 
 class Picture(NamedTuple):
@@ -31,58 +33,103 @@ class Picture(NamedTuple):
     """For :class:`~kosmos.document.types.Image`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A picture that there is none of, or that is not to be taken."""
+
+    name: str
+    reason: str = "no file of the picture"
+
+    def count(self, tally: Tally, where: str) -> None:
+        """Count a record that can do nothing without it."""
+        (tally.bad if self.reason == _OUTSIDE else tally.leave_out)(self.reason, where)
+
+
 class PictureFolder:
     """Where the pictures of a source are.
 
+    A record names files in it alone: what lies outside, by ``..``, as an absolute path or by a
+    link, is refused. ``--images /`` is for whoever means that.
+
     Args:
         source: The file that names them.
-        config: ``images`` and ``assign_images`` say where to look and how.
+        config: Says where to look and how, and what to leave out.
+        tally: Takes folders that cannot be read.
+
+    Raises:
+        DataError: If the list of what to leave out is none.
     """
 
-    def __init__(self, source: AnyPath, config: ImportConfig) -> None:
+    def __init__(self, source: AnyPath, config: ImportConfig, tally: Tally) -> None:
         self.folder = locate(config.images) if config.images else source.parent
         self._archives = Archives(self.folder, like=source.stem)
+        self.excluded = Exclusion(config.exclude_images)
+        self._tally = tally
+        self._root = self.folder.resolve() if isinstance(self.folder, Path) else Path()
         self._by_stem: dict[str, AnyPath] | None = None
         self._assigned: Iterator[AnyPath] | None = None
         if config.assign_images:
-            self._assigned = cycle(source_files(self.folder, IMAGE_SUFFIXES))
+            self._assigned = cycle(source_files(self.folder, IMAGE_SUFFIXES, tally))
 
-    def find(self, *names: str) -> Picture | None:
+    def find(self, *names: str) -> Picture | Missing:
         """The picture of any of some file names, or the next one where pictures are assigned.
 
         A name without a folder is also looked for by its stem in the tars and Parquet files there.
         """
         if self._assigned is not None:
-            return _opened(next(self._assigned))
+            return _opened(next(self._assigned)) or Missing(*names[:1])
+        if any(name in self.excluded for name in names):
+            return Missing(names[0], "picture of the list to leave out")
+        inside = [name for name in names if self._is_inside(name)]
         # each name that is no file costs a request, a container is asked for once
         ways = [self._file, self._member]
         if isinstance(self.folder, RemotePath):
             ways.reverse()
-        return ways[0](names) or ways[1](names)
+        found = ways[0](inside) or ways[1](inside)
+        return found or (Missing(names[0]) if inside == [*names] else Missing(names[0], _OUTSIDE))
 
-    def find_key(self, key: str) -> Picture | None:
+    def find_key(self, key: str) -> Picture | Missing:
         """The picture that img2dataset keeps under a key: a file, or a member of a container."""
         shard = key[:5]  # img2dataset's folders are named by the key's first digits
         suffixes = (".jpg", ".png", ".webp")
         return self.find(*(f"{folder}{key}{s}" for folder in ("", f"{shard}/") for s in suffixes))
 
-    def find_url(self, url: str) -> Picture | None:
+    def find_url(self, url: str) -> Picture | Missing:
         """The picture that was at a URL: a file named as there, or by the URL's hash.
 
         The hash is SHA-256, MD5 or SHA-1 of the URL in UTF-8, in hexadecimal; the folder's files
         are listed once, and those of folders in it count.
         """
         if self._assigned is not None:
-            return _opened(next(self._assigned))
+            return self.find(url)
         if self._by_stem is None:
-            self._by_stem = _stems(self.folder)
+            self._by_stem = {}
+            for file in files_below(self.folder, IMAGE_SUFFIXES | {""}, self._tally):
+                for stem in (file.stem, file.name):
+                    self._by_stem.setdefault(stem, file)
         data = url.encode("utf-8", errors="replace")
-        name = unquote(urlsplit(url).path.rpartition("/")[2])
+        try:
+            name = unquote(urlsplit(url).path.rpartition("/")[2])
+        except ValueError:  # http://[x
+            name = ""
+        if name in self.excluded:
+            return Missing(url, "picture of the list to leave out")
         stems = [hashlib.new(kind, data).hexdigest() for kind in ("sha256", "md5", "sha1")]
-        for stem in (*stems, name, name.rpartition(".")[0]):
-            if stem and (path := self._by_stem.get(stem)) is not None:
-                return _opened(path)
-        return None
+        named = (self._by_stem.get(stem) for stem in (*stems, name, name.rpartition(".")[0]))
+        path = next((path for path in named if path is not None), None)
+        return (None if path is None else _opened(path)) or Missing(url)
+
+    def _is_inside(self, name: str) -> bool:
+        """Whether a name is one of a file in the folder, were there one."""
+        if isinstance(self.folder, RemotePath):
+            while (plain := unquote(name)) != name:  # as the server does, maybe more than once
+                name = plain
+            parts = re.split(r"[/\\]", name)
+            return bool(parts[0] or not name) and ".." not in parts and "::" not in name
+        try:
+            return (self._root / name).resolve().is_relative_to(self._root)
+        except (OSError, ValueError, RuntimeError):  # a NUL, or links in a circle
+            return True
 
     def _file(self, names: Sequence[str]) -> Picture | None:
         found = (_opened(self.folder / name) for name in names if name)
@@ -131,8 +178,8 @@ def find_usable(
 ) -> Picture | None:
     """The picture of any of some names if it decodes; None, counted, if there is no such."""
     picture = folder.find(*names)
-    if picture is None:
-        tally.leave_out("no file of the picture", where)
+    if isinstance(picture, Missing):
+        picture.count(tally, where)
         return None
     if isinstance(problem := check_picture(picture.source, config), str):
         tally.bad(problem, where)
@@ -160,18 +207,10 @@ def _opened(path: AnyPath) -> Picture | None:
             return Picture(path.name, path.read_bytes())
         except FileNotFoundError:
             return None
-    return Picture(path.name, path) if path.is_file() else None
-
-
-def _stems(folder: AnyPath) -> dict[str, AnyPath]:
-    """Files of a folder by their names without and with the suffix, the first of equals."""
-    found: dict[str, AnyPath] = {}
-    paths: Iterable[AnyPath] = folder.rglob("*")
-    for path in sorted(paths, key=str):
-        if path.suffix.lower() in IMAGE_SUFFIXES or not path.suffix:
-            found.setdefault(path.stem, path)
-            found.setdefault(path.name, path)
-    return found
+    try:
+        return Picture(path.name, path) if path.is_file() else None
+    except OSError:  # a name that is too long
+        return None
 
 
 def _excluded(path: AnyPath) -> Iterator[str]:

@@ -75,7 +75,8 @@ def question_samples(
         rows = _official_rows(source)
     else:
         rows = read_rows(source, config, tally, suffixes=frozenset({".jsonl"}))
-    folder = PictureFolder(source / "questions.json" if source.is_dir() else source, config)
+    beside = source / "questions.json" if source.is_dir() else source
+    folder = PictureFolder(beside, config, tally)
     for row in rows:
         question, answers = text_field(row.fields, "question"), _answers(row.fields)
         if question is None or not answers:

@@ -1,9 +1,11 @@
 """Records of the containers that formats share: files of a folder, lines, tables, tar members."""
 
 import json
+import os
 import tarfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from kosmos.corpus.formats.config import ImportConfig
@@ -12,7 +14,7 @@ from kosmos.corpus.formats.tally import Tally
 from kosmos.corpus.formats.tars import open_tar
 from kosmos.errors import DataError
 from kosmos.files import Json
-from kosmos.remote import AnyPath
+from kosmos.remote import AnyPath, RemotePath
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
 ROW_SUFFIXES = frozenset({".jsonl", ".ndjson", ".json", ".parquet"})
@@ -53,7 +55,7 @@ class Sample:
         return next(found, None)
 
 
-def source_files(source: AnyPath, suffixes: frozenset[str]) -> list[AnyPath]:
+def source_files(source: AnyPath, suffixes: frozenset[str], tally: Tally) -> list[AnyPath]:
     """The file itself, or those of a folder with one of the suffixes, sorted by name.
 
     Raises:
@@ -61,13 +63,35 @@ def source_files(source: AnyPath, suffixes: frozenset[str]) -> list[AnyPath]:
     """
     if source.is_file():
         return [source]
-    below: Iterator[AnyPath] = iter(source.rglob("*"))
-    files = sorted((path for path in below if path.suffix.lower() in suffixes), key=str)
+    files = files_below(source, suffixes, tally)
     if not files:
         wanted = ", ".join(sorted(suffixes))
         found = "none in the folder" if source.is_dir() else "nothing there"
         raise DataError(f"{source}: expected a file, or a folder of {wanted} files, found {found}")
     return files
+
+
+def files_below(folder: AnyPath, suffixes: frozenset[str], tally: Tally) -> list[AnyPath]:
+    """Files with one of the suffixes in a folder and all folders in it, sorted by name.
+
+    Folders that cannot be read, and links to folders, which are not entered, are counted.
+    """
+    found: list[AnyPath] = []
+    if isinstance(folder, RemotePath):
+        found += (path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+        return sorted(found, key=str)
+
+    def refused(error: OSError) -> None:
+        if error.filename != str(folder) or folder.is_dir():
+            tally.bad("folder that cannot be read", f"{error.filename}: {error.strerror}")
+
+    for parent, folders, names in os.walk(folder, onerror=refused):
+        for path in (Path(parent, name) for name in folders):
+            if path.is_symlink():
+                tally.leave_out("link to a folder", str(path))
+        paths = (Path(parent, name) for name in names)
+        found += (p for p in paths if p.suffix.lower() in suffixes and p.is_file())
+    return sorted(found, key=str)
 
 
 def undamaged(items: Iterator[_Item], config: ImportConfig, tally: Tally) -> Iterator[_Item]:
@@ -108,7 +132,7 @@ def read_rows(
         DataError: If a file is damaged, a ``.json`` file does not hold a list, a table lacks a
             column, or there is no file.
     """
-    for path in source_files(source, suffixes):
+    for path in source_files(source, suffixes, tally):
         suffix = path.suffix.lower()
         if suffix == ".parquet":
             rows = _read_table(path, needs)

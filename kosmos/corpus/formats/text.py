@@ -70,7 +70,7 @@ def _is_plain(name: str, value: Json) -> bool:
 
 
 def _line_files(source: AnyPath, tally: Tally) -> Iterator[tuple[AnyPath, Iterator[str]]]:
-    for path in source_files(source, TEXT_SUFFIXES):
+    for path in source_files(source, TEXT_SUFFIXES, tally):
         yield path, _lines(path, tally)
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from kosmos.corpus.formats import parquet
 from kosmos.corpus.formats.config import ImportConfig
 from kosmos.corpus.formats.parquet import read_parquet
-from kosmos.corpus.formats.pictures import PictureFolder
+from kosmos.corpus.formats.pictures import Picture, PictureFolder
+from kosmos.corpus.formats.tally import Tally
 from kosmos.errors import DataError, MissingExtraError
 from tests.unit.corpus.formats.sources import PNG, png, read, texts, write_parquet, write_tar
 
@@ -182,9 +183,12 @@ def test_pictures_are_found_by_key_in_what_img2dataset_writes(tmp_path: Path) ->
     ]
     write_parquet(tmp_path / "00002.parquet", keys)
     write_parquet(tmp_path / "00001.parquet", [{"key": "000010001", "caption": "no pictures"}])
-    folder = PictureFolder(tmp_path / "rows.jsonl", ImportConfig())
+    folder = PictureFolder(tmp_path / "rows.jsonl", ImportConfig(), Tally())
     found = {key: folder.find_key(key) for key in ("000000001", "000010001", "000020001", "9")}
-    sources = {key: picture and picture.source for key, picture in found.items()}
+    sources = {
+        key: picture.source if isinstance(picture, Picture) else None
+        for key, picture in found.items()
+    }
     assert sources == {
         "000000001": tmp_path / "00000" / "000000001.jpg",
         "000010001": two,
@@ -196,9 +200,9 @@ def test_pictures_are_found_by_key_in_what_img2dataset_writes(tmp_path: Path) ->
 def test_the_tar_beside_a_table_is_looked_into_first(tmp_path: Path) -> None:
     for number in range(3):
         write_tar(tmp_path / f"0000{number}.tar", {"7.jpg": png(70 + number)})
-    folder = PictureFolder(tmp_path / "00001.parquet", ImportConfig())
+    folder = PictureFolder(tmp_path / "00001.parquet", ImportConfig(), Tally())
     found = folder.find_key("7")
-    assert found is not None
+    assert isinstance(found, Picture)
     assert found.source == png_of(tmp_path / "00001.tar")
 
 
