@@ -1,6 +1,9 @@
 """``kosmos evaluate``: measure a model on tasks."""
 
 import json
+import shlex
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,7 +75,10 @@ def command(
         model=str(model.folder),
         model_digest=model_digest(model.folder, quantize=model.quantize),
         force=force,
-        facts=model_facts(engine, device=model.device, dtype=model.dtype),
+        facts={
+            **how_asked(data_dir, limit=limit, shots=shots),
+            **model_facts(engine, device=model.device, dtype=model.dtype),
+        },
     )
     results = evaluate(engine, tasks, plan)
     if as_json:
@@ -90,6 +96,17 @@ def model_digest(folder: Path, *, quantize: str | None = None) -> str:
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json"), *folder.glob("*.model")])
     how = {} if quantize is None else {"quantize": quantize}
     return sha256_json({**{file.name: sha256_file(file) for file in files}, **how})
+
+
+def how_asked(data: Path, *, limit: int | None, shots: int) -> dict[str, str]:
+    """What a report says of how it came to be."""
+    return {
+        "Date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "Command": shlex.join(["kosmos", *sys.argv[1:]]),
+        "Data": str(data),
+        "Examples": "all" if limit is None else f"the first {limit} of each task",
+        "Demonstrations": f"{shots} before each" if shots else "none",
+    }
 
 
 def model_facts(engine: "Generator", *, device: str, dtype: str) -> dict[str, str]:

@@ -99,7 +99,7 @@ def _take_model(trained: Path, folder: Path) -> None:
 
 
 def _evaluate(plan: "Quickstart", out: Path) -> tuple["Results", Path]:
-    from kosmos.cli.evaluate import model_digest, model_facts
+    from kosmos.cli.evaluate import how_asked, model_digest, model_facts
     from kosmos.evaluate.report import write_report
     from kosmos.evaluate.runner import Plan, evaluate
     from kosmos.evaluate.suite import choose
@@ -115,7 +115,10 @@ def _evaluate(plan: "Quickstart", out: Path) -> tuple["Results", Path]:
             limit=plan.num_examples,
             model=str(out / "model"),
             model_digest=model_digest(out / "model"),
-            facts=model_facts(engine, device="cpu", dtype="float32"),
+            facts={
+                **how_asked(out / "microcosm", limit=plan.num_examples, shots=0),
+                **model_facts(engine, device="cpu", dtype="float32"),
+            },
             force=True,  # replies of an earlier model are no use to this one
         ),
     )

@@ -76,8 +76,8 @@ def _section(section: Section) -> str:
     parts = [
         f'<h2 id="{escape(task.name)}">{escape(task.title)}</h2>',
         f"<p>{escape(task.help)}</p>",
-        f"<p class=soft>{result.num_examples} examples{shots}, {result.seconds:.0f} s; "
-        f"version {result.version} of the task.</p>",
+        f"<p class=soft>{result.num_examples} examples of {escape(result.dataset)}{shots}, "
+        f"{result.seconds:.0f} s; version {result.version} of the task.</p>",
         _table("metric", rows),
         _groups(section),
         _published(task),
@@ -120,8 +120,9 @@ def _published(task: Task) -> str:
 
 def _table(first: str, rows: Iterable[str]) -> str:
     return (
-        f"<div class=scroll><table><tr><th>{first}</th><th class=n>value</th><th class=n>95% "
-        "interval</th><th class=n>chance</th><th>from 0 to 100</th><th>excludes chance?</th>"
+        f"<div class=scroll><table class=numbers><tr><th>{first}</th><th class=n>value</th>"
+        "<th class=n>95% interval</th><th class=n>chance</th><th>from 0 to 100</th>"
+        "<th>excludes chance?</th>"
         f"<th class=n>n</th></tr>{''.join(rows)}</table></div>"
     )
 
@@ -140,8 +141,9 @@ def _row(label: str, metric: Metric, found: Measured) -> str:
         f"<tr><td>{label}{direction}</td>"
         f"<td class='n value'>{scaled(found.value)}{metric.unit}</td>"
         f"<td class='n span'>{scaled(found.low)} – {scaled(found.high)}</td>"
-        f"<td class=n>{scaled(found.chance)}</td><td class=plot>{_plot(metric, found)}</td>"
-        f"<td>{verdict}</td><td class=n>{found.num_examples}</td></tr>"
+        f"<td class='n chance'>{scaled(found.chance)}</td>"
+        f"<td class=plot>{_plot(metric, found)}</td>"
+        f"<td>{verdict}</td><td class='n count'>{found.num_examples}</td></tr>"
     )
 
 

@@ -1,5 +1,9 @@
-"""The report as Markdown: every number, and a few replies in words."""
+"""The report as Markdown: every number, and a few replies in words.
 
+What models, documents and users said is escaped: it is text here, whatever it looks like.
+"""
+
+import re
 from collections.abc import Sequence
 
 from kosmos.evaluate.report_sections import Section, Shown
@@ -12,7 +16,7 @@ def render_markdown(results: Results, sections: Sequence[Section]) -> str:
     """The whole text."""
     lines = ["# Evaluation", ""]
     facts = {"model": results.model, "weights": results.model_digest[:16], **results.facts}
-    lines += [f"- {name}: {value}" for name, value in facts.items() if value]
+    lines += [f"- {_text(name)}: {_text(value)}" for name, value in facts.items() if value]
     for section in sections:
         lines += ["", *_section(section)]
     lines += [
@@ -37,7 +41,7 @@ def _section(section: Section) -> list[str]:
         chance = "–" if line.chance is None else f"{line.chance:.1f}"
         verdict = {True: "yes", False: "no", None: "–"}[line.excludes_chance]
         lines.append(
-            f"| {line.group or 'all'} | {line.metric} | {line.value:.1f}{line.unit} | "
+            f"| {_text(line.group or 'all')} | {line.metric} | {line.value:.1f}{line.unit} | "
             f"{line.low:.1f} – {line.high:.1f} | {chance} | {verdict} | {line.num_examples} |"
         )
     if task.published:
@@ -58,5 +62,13 @@ def _reply(section: Section, item: Shown) -> str:
     places = "; ".join(
         f"{box.x0:.2f} {box.y0:.2f} {box.x1:.2f} {box.y1:.2f}" for box in boxes[:_NUM_REPLIES]
     )
-    said = " ".join(filter(None, (item.prediction.text, places and f"[{places}]"))) or "(nothing)"
-    return f"- `{item.example.id}` said “{said}”, true “{section.task.truth(item.example)}”"
+    words = _text(item.prediction.text)
+    said = " ".join(filter(None, (words, places and f"[{places}]"))) or "(nothing)"
+    true = section.task.truth(item.example)
+    return f"- {_text(item.example.id)} said “{said}”, true “{_text(true)}”"
+
+
+def _text(words: str) -> str:
+    """Words of others on one line, with what Markdown or HTML would read as more written out."""
+    visible = "".join(c if c.isprintable() else " " for c in words)
+    return re.sub(r"([\\`*_{}\[\]<>#|!&~$])", r"\\\1", " ".join(visible.split()))

@@ -40,6 +40,13 @@ figcaption p { margin:.15rem 0 } .label { color:var(--soft); font-size:.75rem; m
        flex-wrap:wrap } .key svg { vertical-align:middle }
 details { margin:.8rem 0 } summary { cursor:pointer; color:var(--said) }
 footer { margin-top:4rem; font-size:.85rem; color:var(--soft) }
+@media (max-width:640px) {
+  td.plot { min-width:0 } table.numbers tr { display:grid; grid-template-columns:1fr auto auto;
+    padding:.5rem .8rem; border-bottom:1px solid var(--line) }
+  table.numbers th { display:none } table.numbers td { border:0; padding:.1rem .4rem }
+  table.numbers td:first-child { grid-column:1/-1 } table.numbers td.plot { grid-column:1/-1 }
+  td.plot svg { width:100%; height:26px } td.chance::before { content:"chance "; color:var(--soft) }
+  td.count::before { content:"n = "; color:var(--soft) } }
 @media print { body { background:#fff } figure,table { break-inside:avoid } }
 """
 

@@ -28,7 +28,7 @@ class Captioning:
     name: str = "captioning"
     title: str = "Captioning"
     help: str = "The picture, then “An image of”; five beams unless another number is given above."
-    version: int = 1
+    version: int = 2
     dataset: str = "captions"
     metrics: tuple[Metric, ...] = (
         Metric(name="cider", title="CIDEr", help=_PEOPLE, unit=""),
@@ -74,9 +74,7 @@ class Captioning:
         lexicon = lexicon_of(list(objects.values()))
 
         def score(example: Example, prediction: Prediction) -> Values:
-            values = {
-                "cider": cider.score(_words(_caption(prediction.text)), references[example.id])
-            }
+            values = {"cider": cider.score(_words(prediction.text), references[example.id])}
             if objects[example.id]:
                 said, true = facts_said(prediction.text, lexicon), facts_of(objects[example.id])
                 values["color_f1"] = f1(said.colors, true.colors)
@@ -93,12 +91,6 @@ class Captioning:
     def perfect(self, example: Example) -> Prediction:
         """The first reference again."""
         return Prediction(text=self.truth(example))
-
-
-def _caption(reply: str) -> str:
-    """The first sentence: what follows is another matter to people who wrote one."""
-    head, stop, _ = reply.partition(". ")
-    return head + stop.strip()
 
 
 def _words(text: str) -> str:

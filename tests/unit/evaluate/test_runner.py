@@ -1,11 +1,14 @@
 """Runs keep what was said, go on where they stopped, and know what chance would give."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from kosmos.cli.main import cli
 from kosmos.errors import ConfigError, DataError
 from kosmos.evaluate.report import read_results, write_report
 from kosmos.evaluate.results import Measured, score_task
@@ -206,8 +209,38 @@ def test_best_and_worst_replies_are_by_the_headline_metric(sets: Path, plan: Pla
     assert "referring-0" in best
     assert "said “[0.00 0.10 0.30 0.50]”" in best
     assert worst.count("said “[0.90 0.90 1.00 1.00]”") == 2
-    assert "referring-0`" not in worst
+    assert "referring-0 " not in worst
     assert "[0.90 0.90" not in best
+
+
+def test_what_others_said_is_text_in_the_markdown_and_nothing_else(sets: Path, plan: Plan) -> None:
+    evil = "# a | b\n<img src=x onerror=alert(1)> `code` [link](x) \x1b[31m"
+
+    def answer(task: Task, example: Example) -> Prediction:
+        del task, example
+        return Prediction(text=evil)
+
+    evaluate(Oracle([VQA], sets, answer), [VQA], plan)
+    _, words = write_report(plan.out, num_shown=1)
+    text = words.read_text()
+    assert (
+        "said “\\# a \\| b \\<img src=x onerror=alert(1)\\> \\`code\\` \\[link\\](x) \\[31m”"
+        in text
+    )
+    assert "\x1b" not in text
+    assert not any(line.startswith("# a") for line in text.splitlines())
+
+
+def test_several_folders_are_told_side_by_side(sets: Path, plan: Plan, tmp_path: Path) -> None:
+    right, half = replace(plan, out=tmp_path / "right"), replace(plan, out=tmp_path / "half")
+    evaluate(Oracle([VQA, REFERRING], sets, perfect), [VQA, REFERRING], right)
+    evaluate(Oracle([VQA], sets, half_right), [VQA], half)
+    found = CliRunner().invoke(cli, ["report", str(right.out), str(half.out)])
+    assert found.exit_code == 0, found.output
+    rows = [line for line in found.output.splitlines() if line.startswith(("vqa ", "referring "))]
+    (vqa,) = (row for row in rows if row.startswith("vqa "))
+    assert re.findall(r"([\d.]+)%? \[", vqa) == ["100.0", "50.0"]
+    assert all(row.endswith("–") for row in rows if row.startswith("referring "))
 
 
 def test_pictures_are_kept_small_and_once(sets: Path, plan: Plan) -> None:

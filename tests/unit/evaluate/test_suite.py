@@ -108,3 +108,14 @@ def test_referring_asks_with_the_phrase_alone(sets: Path) -> None:
     example = examples_of(task, sets)[0]
     prompt = task.prompt(example, [])
     assert prompt.text == "<grounding><phrase>the red circle</phrase>"
+
+
+def test_a_caption_is_scored_whole() -> None:
+    task = TASKS["captioning"]
+    caption = "A view of St. Paul's Cathedral from across the river"
+    example = Example("a", Document([], id="a", meta={"references": [caption]}))
+    other = Example("b", Document([], id="b", meta={"references": ["two dogs run on grass"]}))
+    score = task.scorer([example, other])
+    whole = score(example, Prediction(text=caption))["cider"]
+    assert whole > score(example, Prediction(text="A view of St."))["cider"]
+    assert whole > score(example, Prediction(text=f"{caption}. A dog runs."))["cider"]
