@@ -28,7 +28,7 @@ from kosmos.errors import DataError
 from kosmos.files import Json, read_json
 from kosmos.image.config import ImageConfig
 
-VERSION = 4
+VERSION = 5
 ARRAYS = {
     "numbers": "int64 [documents], place of each usable document in its shards",
     "offsets": "int64 [documents + 1], its tokens",

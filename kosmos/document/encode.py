@@ -7,11 +7,13 @@
     interleaved   <s> words <image> slots </image> words <image> slots </image> words </s>
     grounded      <s> <image> slots </image> <grounding> words
                   <phrase> words </phrase> <object> location location </object> words </s>
-    prompt        any of these without </s>
+    talk          <s> asked answered </s> asked answered </s>
+    prompt        any of these without the last </s>
 
-``<grounding>`` stands directly after ``</image>`` wherever the words up to the next image link to
-a box. What is told from what: roles and loss flags end a run of words, and each run is tokenized
-by itself, so that a prompt has the same ids whether or not its answer follows.
+In a talk every answer ends, and learns to, as the last one does: an ``assistant`` is done where
+somebody else goes on. ``<grounding>`` stands directly after ``</image>`` wherever the words up to
+the next image link to a box. What is told from what: roles and loss flags end a run of words, and
+each run is tokenized by itself, so that a prompt has the same ids whether or not its answer follows.
 
 Source: KOSMOS-1 (arXiv:2302.14045) section 2.1, KOSMOS-2 (arXiv:2306.14824) section 2; rounding,
 splicing and loss follow unilm's kosmos-2/unilm/data/vl, whose checkpoints depend on them.
@@ -26,7 +28,7 @@ from jaxtyping import Bool, Int64
 
 from kosmos.document.layout import Layout
 from kosmos.document.marked_text import MarkedText, join_runs, mark_phrase, mark_text, tokenize_run
-from kosmos.document.types import Document, Grounded, Image, Text
+from kosmos.document.types import Document, Grounded, Image, Part, Text
 from kosmos.errors import DataError, MarkupError
 from kosmos.image.codec import image_size
 from kosmos.image.config import ImageConfig
@@ -108,6 +110,7 @@ class _Encoder:
         self.num_dropped_boxes = 0
         self.num_dropped_phrases = 0
         self.has_words = False
+        self.last: Part | None = None
 
     def encode(self, *, complete: bool) -> Encoded:
         self._append([self.vocabulary.bos_id], loss=False)
@@ -116,6 +119,7 @@ class _Encoder:
             if isinstance(part, Image):
                 self._words(words)
                 words = []
+                self._take_turn(part)
                 self._image(index, part)
             else:
                 words.append((index, part))
@@ -125,8 +129,7 @@ class _Encoder:
                 raise DataError(
                     f"document {self.doc.id!r}: expected words to learn from, found none"
                 )
-            last = self.doc.parts[-1]
-            self._append([self.vocabulary.eos_id], loss=isinstance(last, Image) or last.loss)
+            self._end(self.doc.parts[-1])
         return Encoded(
             token_ids=np.array(self.token_ids, dtype=np.int64),
             image_slots=np.array(self.image_slots, dtype=np.bool_),
@@ -141,6 +144,15 @@ class _Encoder:
         self.token_ids += ids
         self.image_slots += [slots] * len(ids)
         self.loss_mask += [loss] * len(ids)
+
+    def _take_turn(self, part: Part) -> None:
+        """End the answer before a part that somebody else says."""
+        last, self.last = self.last, part
+        if last is not None and last.role == "assistant" != part.role:
+            self._end(last)
+
+    def _end(self, last: Part) -> None:
+        self._append([self.vocabulary.eos_id], loss=isinstance(last, Image) or last.loss)
 
     def _where(self, index: int) -> str:
         return f"document {self.doc.id!r}, part {index}"
@@ -161,23 +173,26 @@ class _Encoder:
         if not parts:
             return
         first = parts[0][1]
+        self._take_turn(first)
         num_found = 0
-        marked: list[tuple[tuple[str, bool], MarkedText]] = []
+        marked: list[tuple[Text | Grounded, MarkedText]] = []
         for index, part in parts:
             locations = self._locations(index, part)
             num_found += len(locations)
-            marked.append(((part.role, part.loss), self._mark(index, part, locations)))
+            marked.append((part, self._mark(index, part, locations)))
         if num_found and not first.text.lstrip().startswith(GROUNDING):
             self._append([self.vocabulary.grounding_id], loss=first.loss)
-        for (_, loss), group in groupby(marked, key=lambda item: item[0]):
-            run = join_runs([run for _, run in group])
+        for _, group in groupby(marked, key=lambda item: (item[0].role, item[0].loss)):
+            said, runs = zip(*group, strict=True)
+            self._take_turn(said[-1])
+            run = join_runs(runs)
             self.has_words = self.has_words or bool(run.words.strip())
             try:
                 ids, num_unaligned = tokenize_run(run, self.tokenizer, self.layout)
             except MarkupError as error:
                 raise _at(self._where(parts[0][0]), error) from error
             self.num_dropped_phrases += num_unaligned
-            self._append(ids, loss=loss)
+            self._append(ids, loss=said[-1].loss)
 
     def _locations(self, index: int, part: Text | Grounded) -> list[tuple[int, int]]:
         """Where the boxes of a part lie on the grid over the preprocessed image before it."""

@@ -268,6 +268,39 @@ def test_loss_of_an_instruction_falls_on_the_output_alone() -> None:
     assert row.loss_mask[count:].all()
 
 
+def test_every_answer_of_a_talk_ends_and_learns_to() -> None:
+    def say(words: str, *, loss: bool = True) -> Text:
+        return Text(words, role="assistant", loss=loss)
+
+    def ask(words: str) -> Text:
+        return Text(words, role="user", loss=False)
+
+    dog, cat, fire, snow = (TOKENIZER.encode(word) for word in ("dog", "cat", "fire", "snow"))
+    talk = (ask("dog"), say("cat"), ask("fire"), say("snow"))
+    end = [V.eos_id]
+    row = lay_out(*talk)
+    assert row.token_ids.tolist() == [V.bos_id, *dog, *cat, *end, *fire, *snow, *end]
+    learned = [[False] * (1 + len(dog)), [True] * (len(cat) + 1)]
+    learned += [[False] * len(fire), [True] * (len(snow) + 1)]
+    assert row.loss_mask.tolist() == sum(learned, [])
+    # what is asked next has the ids before it that training had
+    prompt = ids(*talk[:3], complete=False)
+    assert row.token_ids.tolist()[: len(prompt)] == prompt
+    assert ids(*talk[:2], complete=False)[-1] != V.eos_id
+    told = lay_out(talk[0], say("cat", loss=False), *talk[2:])
+    assert not told.loss_mask[: len(told) - len(snow) - 1].any()
+
+
+def test_an_answer_ends_before_the_picture_of_the_next_question() -> None:
+    picture = Image(PICTURE, role="user")
+    answer = Grounded("a dog", [BOX], role="assistant")
+    asked = Text("cat", role="user", loss=False)
+    row = ids(picture, asked, answer, Text(" sits", role="assistant"), picture, asked, answer)
+    ends = [place for place, token in enumerate(row) if token == V.eos_id]
+    assert [row[place + 1 : place + 2] for place in ends] == [[V.image_id], []]
+    assert row.count(V.grounding_id) == 2
+
+
 def test_end_counts_only_where_the_last_words_do() -> None:
     assert not lay_out(Text("a dog"), Text("the cat", loss=False)).loss_mask[-1]
     assert lay_out(Text("a dog", loss=False), Image(PICTURE)).loss_mask[-1]
