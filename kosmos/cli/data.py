@@ -64,7 +64,7 @@ command.add_command(ledger)
     "settings",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Change a field of ImportConfig, such as grit_mode=phrase.",
+    help="Change a setting of FORMAT, such as grit_mode=phrase.",
 )
 @click.option("--force", is_flag=True, help="Replace the shards of an earlier import.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
@@ -92,17 +92,15 @@ def import_(
 
     Example: kosmos data import grit rows.jsonl corpora/grit --images photos --heldout-fraction 0.1
     """
-    from kosmos.config import override
-    from kosmos.corpus.formats.config import ImportConfig
+    from kosmos.corpus.formats.table import make_config
     from kosmos.corpus.importing import import_corpus
     from kosmos.errors import ConfigError
     from kosmos.files import read_json
 
     if (destination / "train").exists() and not force:
         raise ConfigError(f"{destination}: expected no import there", hint="--force replaces it")
-    config = ImportConfig(images=images, assign_images=assign_images, seed=seed)
-    for setting in settings:
-        config = override(config, setting)
+    given = {"images": images, "assign_images": assign_images, "seed": seed}
+    config = make_config(format_name, settings, {n: value for n, value in given.items() if value})
     report = import_corpus(
         format_name,
         source,

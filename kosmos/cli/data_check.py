@@ -37,7 +37,7 @@ _FOR: dict[str, tuple[_Kind, ...]] = {
     "settings",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Change a field of the run, or of ImportConfig with --format.",
+    help="Change a field of the run, or a setting of --format.",
 )
 @click.option(
     "--tokenizer",
@@ -164,12 +164,9 @@ def _check_source(
     limit: int | None,
 ) -> "Checked":
     from kosmos.check.targets import check_source
-    from kosmos.config import override
-    from kosmos.corpus.formats.config import ImportConfig
+    from kosmos.corpus.formats.table import make_config
 
-    config = ImportConfig(images=images)
-    for setting in settings:
-        config = override(config, setting)
+    config = make_config(format_name, settings, {"images": images} if images else {})
     return check_source(format_name, source, findings, expected, config=config, limit=limit)
 
 

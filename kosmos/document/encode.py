@@ -13,7 +13,8 @@
 In a talk every answer ends, and learns to, as the last one does: an ``assistant`` is done where
 somebody else goes on. ``<grounding>`` stands directly after ``</image>`` wherever the words up to
 the next image link to a box. What is told from what: roles and loss flags end a run of words, and
-each run is tokenized by itself, so that a prompt has the same ids whether or not its answer follows.
+each run is tokenized by itself, so that a prompt has the same ids whether its answer follows or
+not.
 
 Source: KOSMOS-1 (arXiv:2302.14045) section 2.1, KOSMOS-2 (arXiv:2306.14824) section 2; rounding,
 splicing and loss follow unilm's kosmos-2/unilm/data/vl, whose checkpoints depend on them.

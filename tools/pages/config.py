@@ -2,19 +2,21 @@
 
 import dataclasses
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from kosmos.corpus.formats.config import ImportConfig
+from kosmos.corpus.formats.table import FORMATS
 from kosmos.generate.config import Decoding
 from kosmos.recipes.quickstart import Quickstart
 from kosmos.train.config import Run
 from tools.docstrings import class_node, fields_of, fields_table, inline
 
-CONFIG_ROOTS: dict[str, type] = {
-    "A run": Run,
-    "The quickstart": Quickstart,
-    "An import": ImportConfig,
-    "Decoding": Decoding,
+CONFIG_ROOTS: dict[str, Sequence[type]] = {
+    "A run": [Run],
+    "The quickstart": [Quickstart],
+    "An import": [
+        config for format_ in FORMATS.values() for config in reversed(format_.config.__mro__[:-1])
+    ],
+    "Choosing tokens": [Decoding],
 }
 
 
@@ -28,9 +30,9 @@ def config_page() -> str:
         "fails with the nearest one, a value that does not fit with the type expected.",
     ]
     seen: set[type] = set()
-    for title, root in CONFIG_ROOTS.items():
-        parts.append(f"## {title}" if title != root.__name__ else "## Choosing tokens")
-        for config in reachable(root):
+    for title, roots in CONFIG_ROOTS.items():
+        parts.append(f"## {title}")
+        for config in (config for root in roots for config in reachable(root)):
             if config not in seen:
                 seen.add(config)
                 parts += _config(config)
@@ -59,5 +61,9 @@ def _config(config: type) -> Iterator[str]:
     node = class_node(config.__module__, config.__name__)
     yield f"### {config.__name__}"
     said = (config.__doc__ or "").partition("\n")[0]
-    yield f"{inline(said)} In `{config.__module__}`."
-    yield fields_table(fields_of(node), owner=config.__name__)
+    own = fields_of(node)
+    more = [base.__name__ for base in config.__bases__ if base is not object]
+    also = "".join(f" Has the fields of [{name}](#{name.lower()}) too." for name in more)
+    yield f"{inline(said)} In `{config.__module__}`.{also}"
+    if own:
+        yield fields_table(own, owner=config.__name__)

@@ -83,12 +83,16 @@ def formats_page() -> str:
         "\n".join(rows),
     ]
     for name, format_ in FORMATS.items():
-        read = format_.read
+        read = format_.reader
         functions = module_tree(read.__module__).body
         function = next(n for n in functions if getattr(n, "name", "") == read.__name__)
         parts += [f"### {name}", to_markdown(docstring(function))]
-        parts.append(f"Reader: `{read.__module__}.{read.__name__}`.")
-    readers = (format_.read.__module__ for format_ in FORMATS.values())
+        config = format_.config.__name__
+        parts.append(
+            f"Settings: [{config}](config.md#{config.lower()}). "
+            f"Reader: `{read.__module__}.{read.__name__}`."
+        )
+    readers = (format_.reader.__module__ for format_ in FORMATS.values())
     for module in dict.fromkeys((*readers, *SHARED_MODULES)):
         parts += [f"### In `{module}`", to_markdown(module_docstring(module))]
     return "\n\n".join(parts)

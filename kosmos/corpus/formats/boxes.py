@@ -28,7 +28,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from kosmos.boxes import Box
-from kosmos.corpus.formats.config import ImportConfig
+from kosmos.corpus.formats.config import BoxesConfig
 from kosmos.corpus.formats.grit import Phrase, grounded_parts
 from kosmos.corpus.formats.pictures import PictureFolder, find_usable
 from kosmos.corpus.formats.records import Row, read_rows, text_field
@@ -53,7 +53,7 @@ class _Thing(NamedTuple):
     boxes: list[Box]
 
 
-def read_boxes(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
+def read_boxes(source: AnyPath, config: BoxesConfig, tally: Tally) -> Iterator[Document]:
     """A document per caption, or per phrase where there is none."""
     folder = PictureFolder(source, config, tally)
     for row in _rows(source, config, tally):
@@ -81,14 +81,14 @@ def read_boxes(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[
             yield Document([Image(picture.source), *parts], id=where, meta={"source": picture.name})
 
 
-def _rows(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Row]:
+def _rows(source: AnyPath, config: BoxesConfig, tally: Tally) -> Iterator[Row]:
     if source.suffix == ".json":
         yield from _coco_rows(source, config, tally)
     else:
         yield from read_rows(source, config, tally, suffixes=frozenset({".jsonl"}))
 
 
-def _coco_rows(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Row]:
+def _coco_rows(source: AnyPath, config: BoxesConfig, tally: Tally) -> Iterator[Row]:
     """Pictures of a COCO file with the boxes of each category."""
     if config.boxes not in ("", _COCO):
         raise DataError(
@@ -129,7 +129,7 @@ def _coco_rows(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[
         yield Row(where, fields)
 
 
-def _convention(fields: dict[str, Json], config: ImportConfig) -> str:
+def _convention(fields: dict[str, Json], config: BoxesConfig) -> str:
     """As the row names it, or the setting; a row of one phrase may have its boxes in ``boxes``."""
     named = fields.get("convention", fields.get("boxes"))
     return named if isinstance(named, str) else config.boxes

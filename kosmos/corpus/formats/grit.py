@@ -31,7 +31,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kosmos.boxes import Box
-from kosmos.corpus.formats.config import ImportConfig
+from kosmos.corpus.formats.config import GritCaptionsConfig, GritConfig
 from kosmos.corpus.formats.pictures import Missing, Picture, PictureFolder, check_picture
 from kosmos.corpus.formats.records import (
     Row,
@@ -81,7 +81,7 @@ class _Row(NamedTuple):
     picture: Picture | Missing
 
 
-def read_grit(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
+def read_grit(source: AnyPath, config: GritCaptionsConfig, tally: Tally) -> Iterator[Document]:
     """Grounded captions; a row without a usable phrase stays, as a plain caption."""
     for sample in grit_samples(source, config, tally):
         phrases = sample.phrases
@@ -95,7 +95,7 @@ def read_grit(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[D
         yield Document(parts, id=sample.id, meta={"source": sample.picture.name})
 
 
-def grit_samples(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[GritSample]:
+def grit_samples(source: AnyPath, config: GritConfig, tally: Tally) -> Iterator[GritSample]:
     """Rows with a caption and a picture, and their phrases after all filters."""
     for where, fields, picture in _rows(source, config, tally):
         caption = fields.get("caption")
@@ -119,7 +119,7 @@ def grit_phrases(
     fields: dict[str, Json],
     caption: str,
     size: tuple[int, int],
-    config: ImportConfig,
+    config: GritConfig,
     tally: Tally,
     where: str,
 ) -> list[Phrase] | None:
@@ -184,7 +184,7 @@ def grounded_parts(caption: str, phrases: list[Phrase]) -> list[Part]:
     return parts
 
 
-def _rows(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[_Row]:
+def _rows(source: AnyPath, config: GritConfig, tally: Tally) -> Iterator[_Row]:
     """Rows of files of any container."""
     for path in source_files(source, _SUFFIXES, tally):
         match path.suffix.lower():
@@ -218,7 +218,7 @@ def _picture(row: Row, folder: PictureFolder) -> Picture | Missing:
     return folder.find_key(str(row.fields.get("key", row.fields.get("id"))))
 
 
-def _tsv_row(row: TsvRow, config: ImportConfig, tally: Tally) -> _Row | None:
+def _tsv_row(row: TsvRow, config: GritConfig, tally: Tally) -> _Row | None:
     fields: dict[str, Json] = {"caption": row.caption}
     if row.objects is None:
         if not _chance(config, "unannotated", row.where, config.unannotated_share):
@@ -234,7 +234,7 @@ def _tsv_row(row: TsvRow, config: ImportConfig, tally: Tally) -> _Row | None:
     return _Row(row.where, fields, Picture(row.key, row.picture))
 
 
-def _chance(config: ImportConfig, name: str, row: str, share: float) -> bool:
+def _chance(config: GritConfig, name: str, row: str, share: float) -> bool:
     """A draw that follows from the seed and the row alone."""
     return bool(generator(config.seed, name, row).random() < share)
 

@@ -17,7 +17,7 @@ Source: KOSMOS-2 (arXiv:2306.14824) section 3.2 and Table 9.
 from collections.abc import Iterator
 
 from kosmos.boxes import Box
-from kosmos.corpus.formats.config import ImportConfig
+from kosmos.corpus.formats.config import GritInstructionsConfig
 from kosmos.corpus.formats.grit import GritSample, Phrase, grit_samples
 from kosmos.corpus.formats.tally import Tally
 from kosmos.document.types import Document, Image, Text
@@ -31,7 +31,7 @@ from kosmos.text.markup import lex
 
 
 def read_grounded_instructions(
-    source: AnyPath, config: ImportConfig, tally: Tally
+    source: AnyPath, config: GritInstructionsConfig, tally: Tally
 ) -> Iterator[Document]:
     """A document per phrase of each row of GRIT; rows are read and filtered as ``grit`` does."""
     for sample in grit_samples(source, config, tally):
@@ -54,7 +54,7 @@ def read_grounded_instructions(
 
 
 def _parts(
-    sample: GritSample, phrase: Phrase, expression: str, where: str, config: ImportConfig
+    sample: GritSample, phrase: Phrase, expression: str, where: str, config: GritInstructionsConfig
 ) -> list[Text]:
     """Question and answer; which of them follows from the seed and the phrase alone."""
     rng = generator(config.seed, "grounded-instruction", where)
@@ -72,7 +72,7 @@ def _parts(
     ]
 
 
-def _locations(box: Box, sample: GritSample, config: ImportConfig) -> tuple[int, int]:
+def _locations(box: Box, sample: GritSample, config: GritInstructionsConfig) -> tuple[int, int]:
     """Where a box lies on the grid over the preprocessed picture."""
     width, height = sample.size
     moved = ImageTransform(config.image).box_in(box, width=width, height=height)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kosmos.boxes import Box
-from kosmos.corpus.formats.config import ImportConfig
+from kosmos.corpus.formats.config import FolderConfig
 from kosmos.corpus.formats.pairs import coco_captions
 from kosmos.corpus.formats.pictures import PictureFolder, find_usable
 from kosmos.corpus.formats.questions import question_samples
@@ -25,7 +25,7 @@ from kosmos.remote import AnyPath
 _JSONL = frozenset({".jsonl"})
 
 
-def read_coco_references(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
+def read_coco_references(source: AnyPath, config: FolderConfig, tally: Tally) -> Iterator[Document]:
     """A document per picture, with all its captions."""
     folder = PictureFolder(source, config, tally)
     for name, captions in coco_captions(source, config, tally):
@@ -41,7 +41,7 @@ def read_coco_references(source: AnyPath, config: ImportConfig, tally: Tally) ->
             yield Document([Image(picture.source)], id=Path(name).stem, meta=meta)
 
 
-def read_refcoco(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
+def read_refcoco(source: AnyPath, config: FolderConfig, tally: Tally) -> Iterator[Document]:
     """A document per expression."""
     folder = PictureFolder(source, config, tally)
     for row in read_rows(source, config, tally, suffixes=_JSONL):
@@ -65,7 +65,7 @@ def read_refcoco(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterato
             yield Document([Image(picture.source)], id=row.where, meta=meta)
 
 
-def read_vqa(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
+def read_vqa(source: AnyPath, config: FolderConfig, tally: Tally) -> Iterator[Document]:
     """A document per question."""
     for sample in question_samples(source, config, tally):
         tally.keep()

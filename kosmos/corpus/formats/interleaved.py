@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from kosmos.corpus.formats.config import ImportConfig
+from kosmos.corpus.formats.config import PagesConfig
 from kosmos.corpus.formats.pictures import Missing, Picture, judge_picture
 from kosmos.corpus.formats.tally import Tally
 from kosmos.document.types import Document, Image, Part, Text
@@ -44,7 +44,7 @@ class Page:
     """What stood between two texts."""
 
 
-def page_document(page: Page, config: ImportConfig, tally: Tally) -> Document | None:
+def page_document(page: Page, config: PagesConfig, tally: Tally) -> Document | None:
     """The document of a page; None (counted) if a rule leaves it out."""
     pieces = list(_usable(page, config, tally))
     num_pictures = sum(isinstance(piece, Picture) for piece in pieces)
@@ -69,7 +69,7 @@ def sentences(text: str) -> list[str]:
     return [sentence for sentence in found if sentence]
 
 
-def _usable(page: Page, config: ImportConfig, tally: Tally) -> Iterator[str | Picture]:
+def _usable(page: Page, config: PagesConfig, tally: Tally) -> Iterator[str | Picture]:
     """Texts without tags, and the pictures that are there and of use, as many as may be."""
     num_pictures = 0
     has_tags = False
@@ -97,7 +97,7 @@ def _usable(page: Page, config: ImportConfig, tally: Tally) -> Iterator[str | Pi
         tally.change("HTML tags in the text", page.where)
 
 
-def _within_edges(pieces: list[str | Picture], config: ImportConfig) -> list[str | Picture]:
+def _within_edges(pieces: list[str | Picture], config: PagesConfig) -> list[str | Picture]:
     """Pieces with as many sentences outside the pictures as may stay."""
     limit = config.edge_sentences
     if not limit:
@@ -124,7 +124,7 @@ def _parts(pieces: list[str | Picture], separator: str) -> list[Part]:
     return [*parts, Text(separator.join(texts))] if texts else parts
 
 
-def _stays(page: Page, config: ImportConfig) -> bool:
+def _stays(page: Page, config: PagesConfig) -> bool:
     """Whether a page with one picture stays: a function of the seed and the page alone."""
     rng = generator(config.seed, "single-image", page.source)
     return bool(rng.random() < config.single_image_share)

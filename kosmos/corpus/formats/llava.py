@@ -22,7 +22,7 @@ the pictures of RefCOCO's, RefCOCO+'s and RefCOCOg's test sets left out (``exclu
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from kosmos.corpus.formats.config import ImportConfig
+from kosmos.corpus.formats.config import FolderConfig
 from kosmos.corpus.formats.pictures import Missing, Picture, PictureFolder, check_picture
 from kosmos.corpus.formats.records import Row, read_rows, text_field
 from kosmos.corpus.formats.tally import Tally
@@ -45,7 +45,7 @@ class _Turn(NamedTuple):
     text: str
 
 
-def read_llava(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
+def read_llava(source: AnyPath, config: FolderConfig, tally: Tally) -> Iterator[Document]:
     """A document per conversation; its answers carry loss."""
     folder = PictureFolder(source, config, tally)
     for row in _joined(read_rows(source, config, tally), tally):

@@ -15,7 +15,7 @@ Source: Multimodal C4 (arXiv:2304.06939).
 
 from collections.abc import Iterator
 
-from kosmos.corpus.formats.config import ImportConfig
+from kosmos.corpus.formats.config import PagesConfig
 from kosmos.corpus.formats.interleaved import Page, Piece, page_document
 from kosmos.corpus.formats.pictures import PictureFolder
 from kosmos.corpus.formats.records import Row, read_rows, text_field
@@ -24,7 +24,7 @@ from kosmos.document.types import Document
 from kosmos.remote import AnyPath
 
 
-def read_mmc4(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
+def read_mmc4(source: AnyPath, config: PagesConfig, tally: Tally) -> Iterator[Document]:
     """Pages with at least one picture that is there."""
     folder = PictureFolder(source, config, tally)
     for row in read_rows(source, config, tally, suffixes=frozenset({".jsonl", ".parquet"})):

@@ -16,7 +16,7 @@ Source: OBELICS (arXiv:2306.16527), HuggingFaceM4/OBELICS.
 import json
 from collections.abc import Iterator
 
-from kosmos.corpus.formats.config import ImportConfig
+from kosmos.corpus.formats.config import PagesConfig
 from kosmos.corpus.formats.interleaved import Page, Piece, page_document
 from kosmos.corpus.formats.pictures import Picture, PictureFolder
 from kosmos.corpus.formats.records import Row, read_rows, text_field
@@ -28,7 +28,7 @@ from kosmos.remote import AnyPath
 _SUFFIXES = frozenset({".parquet", ".jsonl"})
 
 
-def read_obelics(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
+def read_obelics(source: AnyPath, config: PagesConfig, tally: Tally) -> Iterator[Document]:
     """Pages with at least one picture that is there."""
     folder = PictureFolder(source, config, tally)
     needs = ("images", "texts")

@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 
 import PIL.Image
 
-from kosmos.corpus.formats.config import ImportConfig
+from kosmos.corpus.formats.config import CocoConfig, FolderConfig, PairsConfig
 from kosmos.corpus.formats.pictures import PictureFolder, check_picture, find_usable
 from kosmos.corpus.formats.records import (
     Row,
@@ -36,7 +36,7 @@ from kosmos.files import Json
 from kosmos.remote import AnyPath
 
 
-def read_pairs(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
+def read_pairs(source: AnyPath, config: PairsConfig, tally: Tally) -> Iterator[Document]:
     """Pairs of tars, TSV and Parquet files; other members and columns are passed over.
 
     A row of TSV whose caption holds a tab or a line break is bad, and never read as two.
@@ -48,7 +48,7 @@ def read_pairs(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[
                 yield doc
 
 
-def _pairs(path: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document | None]:
+def _pairs(path: AnyPath, config: PairsConfig, tally: Tally) -> Iterator[Document | None]:
     match path.suffix.lower():
         case ".tar":
             for sample in read_samples(path, config, tally):
@@ -63,7 +63,7 @@ def _pairs(path: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Docume
             raise DataError(f"{path}: expected a file named .tar, .tsv or .parquet")
 
 
-def read_coco(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
+def read_coco(source: AnyPath, config: CocoConfig, tally: Tally) -> Iterator[Document]:
     """A document per caption; all of a picture's go to the same side of a held-out split."""
     folder = PictureFolder(source, config, tally)
     counts: Counter[str] = Counter()  # captions of a picture may be rows apart
@@ -83,11 +83,11 @@ def read_coco(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[D
                 continue
             tally.keep()
             meta: dict[str, Json] = {"source": picture.name}
-            words = _words(caption.strip(), config)
+            words = _words(caption.strip(), config.prompt)
             yield Document([Image(picture.source), *words], id=where, meta=meta)
 
 
-def _sample_pair(sample: Sample, config: ImportConfig, tally: Tally) -> Document | None:
+def _sample_pair(sample: Sample, config: PairsConfig, tally: Tally) -> Document | None:
     fields = sample_fields(sample, tally)
     if fields is None or not _is_fetched(fields, sample.where, tally):
         return None
@@ -98,12 +98,12 @@ def _sample_pair(sample: Sample, config: ImportConfig, tally: Tally) -> Document
     return _pair(sample.picture, caption, sample.where, meta, config, tally)
 
 
-def _tsv_pair(row: TsvRow, config: ImportConfig, tally: Tally) -> Document | None:
+def _tsv_pair(row: TsvRow, config: PairsConfig, tally: Tally) -> Document | None:
     meta: dict[str, Json] = {"source": row.key}
     return _pair(row.picture, row.caption.strip(), row.where, meta, config, tally)
 
 
-def _table_pair(row: Row, config: ImportConfig, tally: Tally) -> Document | None:
+def _table_pair(row: Row, config: PairsConfig, tally: Tally) -> Document | None:
     if not _is_fetched(row.fields, row.where, tally):
         return None
     meta = {"source": text_field(row.fields, "key") or row.where, **_url(row.fields)}
@@ -115,7 +115,7 @@ def _pair(
     caption: str | None,
     where: str,
     meta: dict[str, Json],
-    config: ImportConfig,
+    config: PairsConfig,
     tally: Tally,
 ) -> Document | None:
     """A picture and its caption; None (counted) if one of them is of no use."""
@@ -132,14 +132,14 @@ def _pair(
     if min(picture.size) < config.min_caption_side_px:
         tally.leave_out(f"picture with a side under {config.min_caption_side_px} px", where)
         return None
-    return Document([Image(data), *_words(caption, config)], id=where, meta=meta)
+    return Document([Image(data), *_words(caption, config.prompt)], id=where, meta=meta)
 
 
-def _words(caption: str, config: ImportConfig) -> list[Text]:
+def _words(caption: str, prompt: str) -> list[Text]:
     """A caption, behind the words that ask for it if there are any."""
-    if not config.prompt:
+    if not prompt:
         return [Text(caption)]
-    return [Text(config.prompt, loss=False), Text(f" {caption}")]
+    return [Text(prompt, loss=False), Text(f" {caption}")]
 
 
 def _is_fetched(fields: dict[str, Json], where: str, tally: Tally) -> bool:
@@ -155,7 +155,7 @@ def _url(fields: dict[str, Json]) -> dict[str, Json]:
 
 
 def coco_captions(
-    source: AnyPath, config: ImportConfig, tally: Tally
+    source: AnyPath, config: FolderConfig, tally: Tally
 ) -> Iterator[tuple[str, list[str]]]:
     """File names and captions of each picture of a COCO file.
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import PIL.Image
 
 from kosmos.corpus.formats.archives import Archives
-from kosmos.corpus.formats.config import ImportConfig
+from kosmos.corpus.formats.config import FolderConfig, PagesConfig, PictureConfig
 from kosmos.corpus.formats.records import IMAGE_SUFFIXES, files_below, source_files
 from kosmos.corpus.formats.tally import Tally
 from kosmos.errors import DataError, ImageError
@@ -60,7 +60,7 @@ class PictureFolder:
         DataError: If the list of what to leave out is none.
     """
 
-    def __init__(self, source: AnyPath, config: ImportConfig, tally: Tally) -> None:
+    def __init__(self, source: AnyPath, config: FolderConfig, tally: Tally) -> None:
         self.folder = locate(config.images) if config.images else source.parent
         self._archives = Archives(self.folder, like=source.stem)
         self.excluded = Exclusion(config.exclude_images)
@@ -160,21 +160,21 @@ class Exclusion:
         return bool(self._names) and _canonical(picture) in self._names
 
 
-def check_picture(source: bytes | Path, config: ImportConfig) -> str | PIL.Image.Image:
+def check_picture(source: bytes | Path, config: PictureConfig) -> str | PIL.Image.Image:
     """Decode a picture, so that no training step meets a broken one.
 
     Returns:
         The picture, or in few words why it cannot be used.
     """
     try:
-        picture = decode(source, max_pixels=config.image.max_pixels)
+        picture = decode(source, max_pixels=config.max_pixels)
     except ImageError:
         return "picture does not decode"
     return picture
 
 
 def find_usable(
-    folder: PictureFolder, names: Sequence[str], config: ImportConfig, tally: Tally, where: str
+    folder: PictureFolder, names: Sequence[str], config: FolderConfig, tally: Tally, where: str
 ) -> Picture | None:
     """The picture of any of some names if it decodes; None, counted, if there is no such."""
     picture = folder.find(*names)
@@ -187,7 +187,7 @@ def find_usable(
     return picture
 
 
-def judge_picture(source: bytes | Path, config: ImportConfig) -> str | None:
+def judge_picture(source: bytes | Path, config: PagesConfig) -> str | None:
     """Why a picture is of no use to an interleaved page, by KOSMOS-1's rules; None if it is."""
     picture = check_picture(source, config)
     if isinstance(picture, str):

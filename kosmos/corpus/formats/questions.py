@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kosmos.corpus.formats.config import ImportConfig
+from kosmos.corpus.formats.config import FolderConfig
 from kosmos.corpus.formats.pictures import Picture, PictureFolder, find_usable
 from kosmos.corpus.formats.records import Row, read_rows, text_field
 from kosmos.corpus.formats.tally import Tally
@@ -46,7 +46,7 @@ class QuestionSample(NamedTuple):
     picture: Picture
 
 
-def read_questions(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
+def read_questions(source: AnyPath, config: FolderConfig, tally: Tally) -> Iterator[Document]:
     """A document per question, in the words in which `kosmos ask` asks: its answer carries loss."""
     for sample in question_samples(source, config, tally):
         counts = Counter(answer.strip() for answer in sample.answers if answer.strip())
@@ -67,7 +67,7 @@ def read_questions(source: AnyPath, config: ImportConfig, tally: Tally) -> Itera
 
 
 def question_samples(
-    source: AnyPath, config: ImportConfig, tally: Tally
+    source: AnyPath, config: FolderConfig, tally: Tally
 ) -> Iterator[QuestionSample]:
     """Questions with an answer and a picture."""
     is_official = source.is_dir() and (source / "questions.json").is_file()

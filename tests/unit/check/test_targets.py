@@ -14,7 +14,7 @@ from kosmos.boxes import Box
 from kosmos.check.corpus import Expected
 from kosmos.check.rowcount import RowCount
 from kosmos.check.targets import Checked, check_apart, check_shards, check_source
-from kosmos.corpus.formats.config import ImportConfig
+from kosmos.corpus.formats.table import make_config
 from kosmos.data.config import Packing
 from kosmos.data.index import Index
 from kosmos.data.indexing import index_key, open_index
@@ -387,7 +387,7 @@ def source_check(format_name: str, source: Path, **config: object) -> tuple[Chec
         source,
         findings,
         Expected(),
-        config=ImportConfig(**config),  # type: ignore[arg-type]
+        config=make_config(format_name, values=config),
     )
     return checked, list(findings)
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from kosmos.cli.data import command
-from kosmos.corpus.formats.config import ImportConfig
+from kosmos.corpus.formats.config import FolderConfig, ImportConfig
 from kosmos.corpus.importing import import_corpus, is_heldout
 from kosmos.document.shards import ShardReader
 from kosmos.document.types import Document, Text
@@ -79,7 +79,7 @@ def test_a_test_set_is_all_held_out(tmp_path: Path) -> None:
     (tmp_path / "p.png").write_bytes(encode_png(PIL.Image.new("RGB", (8, 6), "red")))
     row = {"file": "p.png", "expression": "it", "width": 8, "height": 6, "bbox_xyxy": [1, 1, 4, 4]}
     (tmp_path / "r.jsonl").write_text(json.dumps(row))
-    report = import_corpus("refcoco", tmp_path / "r.jsonl", tmp_path / "out", config=CONFIG)
+    report = import_corpus("refcoco", tmp_path / "r.jsonl", tmp_path / "out", config=FolderConfig())
     assert (report.num_train, report.num_heldout) == (0, 1)
 
 

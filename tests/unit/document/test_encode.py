@@ -280,9 +280,9 @@ def test_every_answer_of_a_talk_ends_and_learns_to() -> None:
     end = [V.eos_id]
     row = lay_out(*talk)
     assert row.token_ids.tolist() == [V.bos_id, *dog, *cat, *end, *fire, *snow, *end]
-    learned = [[False] * (1 + len(dog)), [True] * (len(cat) + 1)]
-    learned += [[False] * len(fire), [True] * (len(snow) + 1)]
-    assert row.loss_mask.tolist() == sum(learned, [])
+    learned = [False] * (1 + len(dog)) + [True] * (len(cat) + 1)
+    learned += [False] * len(fire) + [True] * (len(snow) + 1)
+    assert row.loss_mask.tolist() == learned
     # what is asked next has the ids before it that training had
     prompt = ids(*talk[:3], complete=False)
     assert row.token_ids.tolist()[: len(prompt)] == prompt

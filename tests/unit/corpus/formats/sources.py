@@ -12,8 +12,7 @@ import PIL.Image
 import pyarrow
 import pyarrow.parquet
 
-from kosmos.corpus.formats.config import ImportConfig
-from kosmos.corpus.formats.table import FORMATS
+from kosmos.corpus.formats.table import FORMATS, make_config
 from kosmos.corpus.formats.tally import Tally
 from kosmos.document.types import Document, Grounded, Image, Text
 from kosmos.image.codec import encode_png
@@ -31,11 +30,10 @@ def png(width: int = 80, height: int = 70, *, flat: bool = False) -> bytes:
 PNG = png()
 
 
-def read(
-    format_name: str, source: AnyPath, config: ImportConfig | None = None
-) -> tuple[list[Document], Tally]:
+def read(format_name: str, source: AnyPath, **options: object) -> tuple[list[Document], Tally]:
     tally = Tally()
-    docs = list(FORMATS[format_name].read(source, config or ImportConfig(), tally))
+    config = make_config(format_name, values=options)
+    docs = list(FORMATS[format_name].read(source, config, tally))
     assert tally.num_documents == len(docs)
     assert len({doc.id for doc in docs}) == len(docs)
     return docs, tally

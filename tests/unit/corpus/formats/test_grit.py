@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kosmos.corpus.formats.config import ImportConfig
+from kosmos.corpus.formats.config import GritInstructionsConfig
 from kosmos.corpus.formats.grounded_instructions import read_grounded_instructions
 from kosmos.corpus.formats.tally import Tally
 from kosmos.document.encode import Encoded, encode
@@ -55,7 +55,7 @@ def test_every_container_gives_the_same_targets(tmp_path: Path) -> None:
 def one(tmp_path: Path, spans: list[list[float]], **options: object) -> tuple[Document, Tally]:
     row = {"caption": CAPTION, "ref_exps": spans, "noun_chunks": spans, "jpg": png(200, 100)}
     path = write_parquet(tmp_path / "g.parquet", [row])
-    docs, tally = read("grit", path, ImportConfig(**options))  # type: ignore[arg-type]
+    docs, tally = read("grit", path, **options)
     assert len(docs) + tally.num_bad == 1
     return docs[0] if docs else Document([]), tally
 
@@ -104,15 +104,15 @@ def test_containment_is_the_expression_modes_alone(tmp_path: Path) -> None:
 def test_a_share_of_the_rows_goes_on_as_plain_captions(tmp_path: Path) -> None:
     rows = [{**ROW, "id": n, "jpg": PNG} for n in range(60)]
     path = write_parquet(tmp_path / "g.parquet", rows)
-    config = ImportConfig(grounded_share=0.5, seed=4)
-    docs, tally = read("grit", path, config)
+    config = {"grounded_share": 0.5, "seed": 4}
+    docs, tally = read("grit", path, **config)
     plain = [doc for doc in docs if not doc.is_grounded]
     assert 15 < len(plain) < 45
     assert all(doc.text == CAPTION for doc in docs)
     assert tally.counts("changed") == {
         "phrases left out, by the share that is grounded": len(plain)
     }
-    assert [doc.is_grounded for doc in read("grit", path, config)[0]] == [
+    assert [doc.is_grounded for doc in read("grit", path, **config)[0]] == [
         doc.is_grounded for doc in docs
     ]
 
@@ -129,8 +129,8 @@ def test_official_target_builder_finds_the_same_spans_and_boxes(
     source = staged(shared_data, tmp_path, container)
     # the golden file was made with the original function's default of dropping no visible box
     image = ImageConfig(geometry=geometry, min_visible=0.0)  # type: ignore[arg-type]
-    config = ImportConfig(images=str(shared_data / "coco"), grit_mode="phrase", image=image)
-    docs, tally = read("grit", source, config)
+    config = {"images": str(shared_data / "coco"), "grit_mode": "phrase", "image": image}
+    docs, tally = read("grit", source, **config)
     assert tally.num_bad == 0
     assert len(docs) == len(golden)
     transform = ImageTransform(image)
@@ -204,14 +204,14 @@ def test_the_published_row_has_the_releases_ids(
     shared_data: Path, tmp_path: Path, released: Tokenizer
 ) -> None:
     path = published_row(shared_data, tmp_path)
-    (phrases,), _ = read("grit", path, ImportConfig(grit_mode="phrase", image=CROP))
+    (phrases,), _ = read("grit", path, grit_mode="phrase", image=CROP)
     # run through the released loader (spec 5.4)
     ids = (
         "64012 64007 10 6454 31772 64008 64009 64013 65036 64010 23 64007 10 1287 1285 64008 64009 "
         "64301 65004 64010 14 6372 46 689 84 1158 2"
     )
     assert words(laid_out(phrases, released), released) == [int(word) for word in ids.split()]
-    (expressions,), _ = read("grit", path, ImportConfig(image=CROP))
+    (expressions,), _ = read("grit", path, image=CROP)
     assert grounded(expressions) == [(expressions.text, 1)]
     assert words(laid_out(expressions, released), released)[-5:] == [64009, 64013, 65036, 64010, 2]
 
@@ -220,7 +220,7 @@ def test_the_published_row_has_the_releases_ids(
 
 
 def instructions(path: Path, **options: object) -> tuple[list[Document], Tally]:
-    return read("grit-instructions", path, ImportConfig(**options))  # type: ignore[arg-type]
+    return read("grit-instructions", path, **options)
 
 
 def test_phrases_become_questions_and_answers_of_both_kinds(tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_only_answers_carry_loss_in_the_releases_ids(
     docs = list(
         read_grounded_instructions(
             path,
-            ImportConfig(grit_mode="phrase", comprehension_share=1.0, image=CROP),
+            GritInstructionsConfig(grit_mode="phrase", comprehension_share=1.0, image=CROP),
             Tally(),
         )
     )

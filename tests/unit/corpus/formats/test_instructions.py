@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from kosmos.corpus.formats.config import ImportConfig
 from kosmos.corpus.formats.pictures import Exclusion
 from kosmos.document.types import Document, Image, Text
 from kosmos.errors import DataError
@@ -87,10 +86,10 @@ ASK, SAY = ("human", "<image>\nWhat is it?"), ("gpt", "A kite.")
 def llava(
     tmp_path: Path, *rows: object, **options: object
 ) -> tuple[list[Document], dict[str, int]]:
-    config = ImportConfig(images=str(tmp_path / "p"), **options)  # type: ignore[arg-type]
+    config = {"images": str(tmp_path / "p"), **options}
     if not (tmp_path / "p").exists():
         photos(tmp_path / "p", 2)
-    docs, tally = read("llava", write_rows(tmp_path / "l.jsonl", *rows), config)
+    docs, tally = read("llava", write_rows(tmp_path / "l.jsonl", *rows), **config)
     return docs, tally.counts("bad") | tally.counts("left out") | tally.counts("changed")
 
 
@@ -146,9 +145,9 @@ def test_the_other_layouts_are_the_same_conversation(tmp_path: Path) -> None:
     listed = tmp_path / "l.json"
     listed.write_text(json.dumps(rows[:1]))
     table = write_parquet(tmp_path / "l.parquet", [{**rows[0], "image": {"bytes": PNG}}])
-    config = ImportConfig(images=str(tmp_path / "p"))
-    assert read("llava", listed, config)[0][0].parts == docs[0].parts
-    assert read("llava", table, config)[0][0].parts == (
+    config = {"images": str(tmp_path / "p")}
+    assert read("llava", listed, **config)[0][0].parts == docs[0].parts
+    assert read("llava", table, **config)[0][0].parts == (
         Image(PNG, role="user"),
         *docs[0].parts[1:],
     )
@@ -207,8 +206,8 @@ def test_pictures_of_test_sets_are_left_out_under_any_name(tmp_path: Path) -> No
     assert [doc.meta["source"] for doc in docs] == ["000000000008.jpg"]
     assert lost == {"picture of the list to leave out": 4}
     rows = write_rows(tmp_path / "c.jsonl", *({"image": n, "captions": ["x"]} for n in names))
-    config = ImportConfig(images=str(tmp_path / "p"), exclude_images=str(out))
-    captions, tally = read("coco", rows, config)
+    config = {"images": str(tmp_path / "p"), "exclude_images": str(out)}
+    captions, tally = read("coco", rows, **config)
     assert len(captions) == 1
     assert tally.counts("left out") == {"picture of the list to leave out": 4}
 
@@ -223,18 +222,18 @@ def test_a_list_that_names_nothing_is_an_error(tmp_path: Path, text: str | None)
 
 def test_staged_conversations_are_read(shared_data: Path, tmp_path: Path) -> None:
     folder = shared_data / "instruct/llava"
-    config = ImportConfig(images=photos(tmp_path / "p", 2), assign_images=True)
-    docs, tally = read("llava", folder / "coco2014_val_gpt4_qa_30x3.jsonl", config)
+    config = {"images": photos(tmp_path / "p", 2), "assign_images": True}
+    docs, tally = read("llava", folder / "coco2014_val_gpt4_qa_30x3.jsonl", **config)
     assert (len(docs), tally.losses) == (90, [])
     both = tmp_path / "both"
     both.mkdir()
     for name in ("qa90_questions.jsonl", "qa90_gpt4_answer.jsonl"):
         (both / name).write_bytes((folder / name).read_bytes())
-    docs, tally = read("llava", both, config)
+    docs, tally = read("llava", both, **config)
     assert (len(docs), tally.losses) == (90, [])
     assert all(len(doc.images) == 1 for doc in docs)
     rows = folder / "caps_boxes_coco2014_val_80.jsonl"
-    captions, tally = read("coco", rows, config)
+    captions, tally = read("coco", rows, **config)
     assert len(captions) >= 400
 
 
@@ -244,8 +243,8 @@ def test_staged_test_set_pictures_are_left_out(shared_data: Path, tmp_path: Path
     images = str(shared_data / "grounding")
     rows = [{"image": name, "instruction": "What?", "output": "That."} for name in sorted(names)]
     source = write_rows(tmp_path / "l.jsonl", *rows)
-    kept, _ = read("llava", source, ImportConfig(images=images))
+    kept, _ = read("llava", source, images=images)
     assert len(kept) == len(names)
-    docs, tally = read("llava", source, ImportConfig(images=images, exclude_images=str(refcoco)))
+    docs, tally = read("llava", source, images=images, exclude_images=str(refcoco))
     assert not docs
     assert tally.counts("left out") == {"picture of the list to leave out": len(names)}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kosmos.corpus.formats.config import ImportConfig
+from kosmos.corpus.formats.config import PagesConfig
 from kosmos.corpus.formats.interleaved import Missing, Page, Piece, page_document, sentences
 from kosmos.corpus.formats.pictures import Picture
 from kosmos.corpus.formats.tally import Tally
@@ -33,7 +33,7 @@ def lay(*pieces: Piece, **options: object) -> tuple[list[str], Tally]:
     """A page's outline, pictures as ``*``; empty if it is left out."""
     options = {"single_image_share": 1.0, **options}
     tally = Tally()
-    config = ImportConfig(**options)  # type: ignore[arg-type]
+    config = PagesConfig(**options)  # type: ignore[arg-type]
     doc = page_document(Page("p", "u", pieces), config, tally)
     if doc is None:
         return [], tally
@@ -113,7 +113,7 @@ def row(images: list[object], texts: list[object], **more: object) -> dict[str, 
     return {"images": images, "texts": texts, "metadata": json.dumps([None] * len(texts)), **said}
 
 
-EVERY = ImportConfig(single_image_share=1.0)
+EVERY = {"single_image_share": 1.0}
 
 
 def test_pages_of_obelics_are_read_from_parquet_and_json_lines(tmp_path: Path) -> None:
@@ -124,12 +124,12 @@ def test_pages_of_obelics_are_read_from_parquet_and_json_lines(tmp_path: Path) -
         (folder / f"{hashlib.new(kind, url.encode()).hexdigest()}.png").write_bytes(PNG)
     (folder / "3.jpg").write_bytes(PNG)
     page = row([urls[0], None, None, *urls[1:]], [None, "One.", "Two.", None, None, None])
-    config = ImportConfig(images=str(folder))
+    config = {"images": str(folder)}
     for source in (
         write_parquet(tmp_path / "a.parquet", [page]),
         write_rows(tmp_path / "b.jsonl", page),
     ):
-        (doc,), tally = read("obelics", source, config)
+        (doc,), tally = read("obelics", source, **config)
         assert [isinstance(part, Image) for part in doc.parts] == [True, False, True, True, True]
         assert doc.parts[1] == Text("One.\n\nTwo.")
         assert doc.meta == {"source": "https://host/page"}
@@ -140,15 +140,15 @@ def test_a_name_with_a_query_or_below_a_folder_is_found(tmp_path: Path) -> None:
     (tmp_path / "p" / "00000").mkdir(parents=True)
     (tmp_path / "p" / "00000" / "b c.jpg").write_bytes(PNG)
     source = write_rows(tmp_path / "a.jsonl", row([URL, None], [None, "x"]))
-    config = ImportConfig(images=str(tmp_path / "p"), single_image_share=1.0)
-    assert outline(read("obelics", source, config)[0][0]) == ["b c", "x"]
+    config = {"images": str(tmp_path / "p"), "single_image_share": 1.0}
+    assert outline(read("obelics", source, **config)[0][0]) == ["b c", "x"]
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_pictures_may_be_in_the_row(tmp_path: Path, wrapped: bool) -> None:
     picture = {"bytes": PNG, "path": "x"} if wrapped else PNG
     source = write_parquet(tmp_path / "a.parquet", [row([None, picture], ["x", None])])
-    (doc,), _ = read("obelics", source, EVERY)
+    (doc,), _ = read("obelics", source, **EVERY)
     assert doc.parts == (Text("x"), Image(PNG))
 
 
@@ -180,7 +180,7 @@ def test_a_table_without_the_lists_is_an_error(tmp_path: Path) -> None:
 def test_pages_without_a_url_still_have_a_name(tmp_path: Path) -> None:
     page = row([None, "p.png"], ["x", None], general_metadata=None)
     (tmp_path / "p.png").write_bytes(PNG)
-    (doc,), _ = read("obelics", write_rows(tmp_path / "a.jsonl", page), EVERY)
+    (doc,), _ = read("obelics", write_rows(tmp_path / "a.jsonl", page), **EVERY)
     assert doc.meta == {"source": "a.jsonl:1"}
 
 
@@ -194,20 +194,21 @@ def test_pictures_of_mmc4_may_lie_in_tars(tmp_path: Path) -> None:
         "text_list": ["One.", "Two."],
         "image_info": [{"image_name": "95d3.png", "matched_text_index": 1}],
     }
-    (doc,), _ = read("mmc4", write_rows(tmp_path / "a.jsonl", page), EVERY)
+    (doc,), _ = read("mmc4", write_rows(tmp_path / "a.jsonl", page), **EVERY)
     assert doc.parts == (Text("One."), Image(PNG), Text("Two."))
 
 
 def test_real_pages_by_both_algorithms(shared_data: Path, tmp_path: Path) -> None:
     source = shared_data / "web/mmc4_dev.jsonl"
     images = photos(tmp_path / "p", 3)
-    paper, _ = read("mmc4", source, ImportConfig(images=images, assign_images=True))
+    paper, _ = read("mmc4", source, images=images, assign_images=True)
     bundled, _ = read(
         "mmc4",
         source,
-        ImportConfig(
-            images=images, assign_images=True, edge_sentences=3, behind_max_images="nothing"
-        ),
+        images=images,
+        assign_images=True,
+        edge_sentences=3,
+        behind_max_images="nothing",
     )
     assert [doc.id for doc in paper] == [doc.id for doc in bundled]
     assert len(paper) > 30

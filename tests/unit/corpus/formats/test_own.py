@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kosmos.boxes import Box
-from kosmos.config import override
 from kosmos.corpus.formats.boxes import CONVENTIONS, _box
-from kosmos.corpus.formats.config import ImportConfig
+from kosmos.corpus.formats.table import make_config
 from kosmos.document.encode import encode
 from kosmos.document.layout import INFERENCE
 from kosmos.document.types import Document, Grounded, Image, Text
@@ -55,7 +54,7 @@ def test_a_row_may_have_one_caption_and_a_picture_several_rows(tmp_path: Path) -
 
 def test_a_caption_may_follow_words_that_carry_no_loss(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "a.jsonl", {**KITE, "caption": "a kite"})
-    (doc,), _ = read("coco", source, ImportConfig(prompt="An image of"))
+    (doc,), _ = read("coco", source, prompt="An image of")
     assert words(doc) == [("An image of", False), (" a kite", True)]
     (plain,), _ = read("coco", source)
     assert words(plain) == [("a kite", True)]
@@ -163,7 +162,7 @@ def test_phrases_of_a_caption_stand_in_it(tmp_path: Path) -> None:
     ]
     rows.append({**rows[0], "objects": [*objects, {"phrase": "over trees", "box": [0, 0, 1, 1]}]})
     source = write_rows(tmp_path / "b.jsonl", *rows)
-    (doc,), tally = read("boxes", source, ImportConfig(boxes="xyxy-fractions"))
+    (doc,), tally = read("boxes", source, boxes="xyxy-fractions")
     assert doc.text == caption
     assert grounded(doc) == [("a kite", 1), ("a kite", 1), ("trees", 1)]
     assert [part.boxes[0].x0 for part in doc.parts if isinstance(part, Grounded)] == [0.5, 0.1, 0]
@@ -181,7 +180,7 @@ def test_a_convention_is_named_by_the_row_or_by_the_user_and_never_guessed(tmp_p
     assert [located(doc) for doc in docs] == [[("a kite", [pytest.approx((20, 14, 40, 42))])]]
     assert tally.counts("bad") == {"nothing says what the numbers of a box mean": 1}
     assert "b.jsonl:1: expected one of xyxy-pixels, " in tally.losses[0].where
-    (named, of_row), _ = read("boxes", source, ImportConfig(boxes="xywh-pixels"))
+    (named, of_row), _ = read("boxes", source, boxes="xywh-pixels")
     assert located(named) == [("a kite", [pytest.approx((20, 14, 60, 56))])]
     assert located(of_row) == located(docs[0])
 
@@ -201,7 +200,7 @@ def test_boxes_that_cannot_be_in_the_convention_make_a_row_bad(tmp_path: Path) -
         {**KITE, "objects": []},
         {"phrase": "a kite", "box": [1, 1, 2, 2]},
     )
-    (doc,), tally = read("boxes", source, ImportConfig(boxes="xyxy-pixels"))
+    (doc,), tally = read("boxes", source, boxes="xyxy-pixels")
     assert located(doc) == [("a kite", [pytest.approx((20, 14, 80, 70))])]
     assert tally.counts("bad") == {
         "box that is not four numbers": 2,
@@ -216,7 +215,7 @@ def test_boxes_that_cannot_be_in_the_convention_make_a_row_bad(tmp_path: Path) -
 def test_pixels_are_those_of_the_size_a_row_states(tmp_path: Path) -> None:
     row = {**KITE, "width": 160, "height": 140, "phrase": "a kite", "box": [40, 28, 120, 112]}
     source = write_rows(tmp_path / "b.jsonl", row)
-    (doc,), _ = read("boxes", source, ImportConfig(boxes="xyxy-pixels"))
+    (doc,), _ = read("boxes", source, boxes="xyxy-pixels")
     assert located(doc) == [("a kite", [pytest.approx((20, 14, 60, 56))])]
 
 
@@ -244,7 +243,7 @@ def test_a_detection_file_of_coco_says_its_convention_by_being_one(tmp_path: Pat
     ]
     assert tally.counts("left out") == {"crowd": 1, "picture without boxes": 1}
     with pytest.raises(DataError, match="expected boxes=xywh-pixels"):
-        read("boxes", source, ImportConfig(boxes="xyxy-pixels"))
+        read("boxes", source, boxes="xyxy-pixels")
     source.write_text('{"images": []}')
     with pytest.raises(DataError, match="expected COCO's images, annotations and categories"):
         read("boxes", source)
@@ -252,4 +251,4 @@ def test_a_detection_file_of_coco_says_its_convention_by_being_one(tmp_path: Pat
 
 def test_an_unknown_convention_is_refused_where_it_is_set() -> None:
     with pytest.raises(ConfigError, match="expected one of '', 'xyxy-pixels'"):
-        override(ImportConfig(), "boxes=cxcywh")
+        make_config("boxes", ["boxes=cxcywh"])

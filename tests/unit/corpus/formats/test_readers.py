@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kosmos.boxes import Box
-from kosmos.corpus.formats.config import ImportConfig
+from kosmos.corpus.formats.config import FolderConfig
 from kosmos.corpus.formats.table import FORMATS
 from kosmos.corpus.formats.tally import Tally
 from kosmos.document.types import Document, Grounded, Image, Text
@@ -157,7 +157,7 @@ def grit(tmp_path: Path, spans: list[list[float]], **options: object) -> tuple[D
     (tmp_path / "p.png").write_bytes(png(200, 100))
     row = {"file": "p.png", "caption": CAPTION, "id": 5, "noun_chunks": spans, "ref_exps": spans}
     path = write_rows(tmp_path / "g.jsonl", row)
-    docs, tally = read("grit", path, ImportConfig(**options))  # type: ignore[arg-type]
+    docs, tally = read("grit", path, **options)
     return docs[0], tally
 
 
@@ -239,25 +239,25 @@ def page(matches: list[int], *, url: str = "u", num_sentences: int = 4) -> dict[
 
 
 def test_pictures_stand_before_the_sentence_they_were_matched_to(tmp_path: Path) -> None:
-    config = ImportConfig(images=photos(tmp_path / "p", 3))
-    docs, _ = read("mmc4", write_rows(tmp_path / "m.jsonl", page([2, 0, 2])), config)
+    config = {"images": photos(tmp_path / "p", 3)}
+    docs, _ = read("mmc4", write_rows(tmp_path / "m.jsonl", page([2, 0, 2])), **config)
     assert outline(docs[0]) == ["1", "Sentence 0. Sentence 1.", "0", "2", "Sentence 2. Sentence 3."]
 
 
 def test_edge_sentences_limit_the_text_outside_the_pictures(tmp_path: Path) -> None:
-    config = ImportConfig(images=photos(tmp_path / "p", 2), edge_sentences=1)
+    config = {"images": photos(tmp_path / "p", 2), "edge_sentences": 1}
     row = page([2, 3], num_sentences=7)
-    docs, _ = read("mmc4", write_rows(tmp_path / "m.jsonl", row), config)
+    docs, _ = read("mmc4", write_rows(tmp_path / "m.jsonl", row), **config)
     assert outline(docs[0]) == ["Sentence 1.", "0", "Sentence 2.", "1", "Sentence 3."]
 
 
 def test_pages_keep_five_pictures_of_those_that_are_there(tmp_path: Path) -> None:
-    config = ImportConfig(images=photos(tmp_path / "p", 8))
+    config = {"images": photos(tmp_path / "p", 8)}
     (tmp_path / "p" / "0.png").write_bytes(png(63, 80))
     (tmp_path / "p" / "1.png").write_bytes(png(flat=True))
     (tmp_path / "p" / "2.png").unlink()
     rows = write_rows(tmp_path / "m.jsonl", page([0] * 9), page([0] * 3, url="v"))
-    docs, tally = read("mmc4", rows, config)
+    docs, tally = read("mmc4", rows, **config)
     assert outline(docs[0])[:5] == ["3", "4", "5", "6", "7"]
     assert tally.counts("changed") == {
         "picture with a side under 64 px": 2,
@@ -270,26 +270,26 @@ def test_pages_keep_five_pictures_of_those_that_are_there(tmp_path: Path) -> Non
 
 def test_half_of_the_single_picture_pages_stay_and_always_the_same(tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "m.jsonl", *(page([1], url=f"u{n}") for n in range(200)))
-    config = ImportConfig(images=photos(tmp_path / "p", 1), seed=3)
-    first, tally = read("mmc4", rows, config)
+    config = {"images": photos(tmp_path / "p", 1), "seed": 3}
+    first, tally = read("mmc4", rows, **config)
     assert 75 < len(first) < 125
     assert len(first) + len(tally.losses) == 200
-    assert [doc.id for doc in read("mmc4", rows, config)[0]] == [doc.id for doc in first]
-    everything = ImportConfig(images=str(tmp_path / "p"), single_image_share=1.0)
-    assert len(read("mmc4", rows, everything)[0]) == 200
+    assert [doc.id for doc in read("mmc4", rows, **config)[0]] == [doc.id for doc in first]
+    everything = {"images": str(tmp_path / "p"), "single_image_share": 1.0}
+    assert len(read("mmc4", rows, **everything)[0]) == 200
 
 
 def test_assigned_pictures_are_taken_in_order_and_again_from_the_first(tmp_path: Path) -> None:
-    config = ImportConfig(images=photos(tmp_path / "p", 2), assign_images=True)
+    config = {"images": photos(tmp_path / "p", 2), "assign_images": True}
     row = page([0, 1, 2])
     row["image_info"][0]["image_name"] = "anything.jpg"  # type: ignore[index]
-    docs, _ = read("mmc4", write_rows(tmp_path / "m.jsonl", row), config)
+    docs, _ = read("mmc4", write_rows(tmp_path / "m.jsonl", row), **config)
     assert [Path(str(image.source)).stem for image in docs[0].images] == ["0", "1", "0"]
 
 
 def test_assigning_without_a_folder_is_a_usage_error() -> None:
     with pytest.raises(ConfigError, match="assign_images"):
-        ImportConfig(assign_images=True)
+        FolderConfig(assign_images=True)
 
 
 def test_malformed_pages_are_bad(tmp_path: Path) -> None:

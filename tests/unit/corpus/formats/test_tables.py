@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kosmos.corpus.formats import parquet
-from kosmos.corpus.formats.config import ImportConfig
+from kosmos.corpus.formats.config import FolderConfig
 from kosmos.corpus.formats.parquet import read_parquet
 from kosmos.corpus.formats.pictures import Picture, PictureFolder
 from kosmos.corpus.formats.tally import Tally
 from kosmos.errors import DataError, MissingExtraError
 from tests.unit.corpus.formats.sources import PNG, png, read, texts, write_parquet, write_tar
 
-DAMAGED_TO = ImportConfig(damaged_files="count")
+DAMAGED_TO = {"damaged_files": "count"}
 
 
 def test_text_comes_from_a_column_and_plain_values_become_meta(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_table_that_is_cut_stops_the_import_or_is_counted(tmp_path: Path, keep
     with pytest.raises(DataError, match=r"a\.parquet: expected a whole Parquet file") as caught:
         read("parquet", tmp_path)
     assert "damaged_files=count" in str(caught.value.hint)
-    docs, tally = read("parquet", tmp_path, DAMAGED_TO)
+    docs, tally = read("parquet", tmp_path, **DAMAGED_TO)
     assert [doc.text for doc in docs] == ["y"]
     assert tally.counts("bad") == {"file that is damaged or ends early": 1}
 
@@ -120,7 +120,7 @@ def test_a_page_of_a_table_that_is_damaged_keeps_the_groups_before(tmp_path: Pat
     data = bytearray(path.read_bytes())
     data[place : place + 30] = bytes([255]) * 30
     path.write_bytes(data)
-    docs, tally = read("parquet", path, DAMAGED_TO)
+    docs, tally = read("parquet", path, **DAMAGED_TO)
     assert len(docs) == 2
     assert tally.counts("bad") == {"file that is damaged or ends early": 1}
 
@@ -165,7 +165,7 @@ def test_small_pictures_are_left_out_on_request(tmp_path: Path) -> None:
         tmp_path / "s.tar", {"0.png": PNG, "0.txt": b"x", "1.png": png(99, 71), "1.txt": b"y"}
     )
     assert len(read("pairs", path)[0]) == 2
-    docs, tally = read("pairs", path, ImportConfig(min_caption_side_px=71))
+    docs, tally = read("pairs", path, min_caption_side_px=71)
     assert [doc.text for doc in docs] == ["y"]
     assert tally.counts("left out") == {"picture with a side under 71 px": 1}
 
@@ -183,7 +183,7 @@ def test_pictures_are_found_by_key_in_what_img2dataset_writes(tmp_path: Path) ->
     ]
     write_parquet(tmp_path / "00002.parquet", keys)
     write_parquet(tmp_path / "00001.parquet", [{"key": "000010001", "caption": "no pictures"}])
-    folder = PictureFolder(tmp_path / "rows.jsonl", ImportConfig(), Tally())
+    folder = PictureFolder(tmp_path / "rows.jsonl", FolderConfig(), Tally())
     found = {key: folder.find_key(key) for key in ("000000001", "000010001", "000020001", "9")}
     sources = {
         key: picture.source if isinstance(picture, Picture) else None
@@ -200,7 +200,7 @@ def test_pictures_are_found_by_key_in_what_img2dataset_writes(tmp_path: Path) ->
 def test_the_tar_beside_a_table_is_looked_into_first(tmp_path: Path) -> None:
     for number in range(3):
         write_tar(tmp_path / f"0000{number}.tar", {"7.jpg": png(70 + number)})
-    folder = PictureFolder(tmp_path / "00001.parquet", ImportConfig(), Tally())
+    folder = PictureFolder(tmp_path / "00001.parquet", FolderConfig(), Tally())
     found = folder.find_key("7")
     assert isinstance(found, Picture)
     assert found.source == png_of(tmp_path / "00001.tar")

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from kosmos.corpus.formats.config import ImportConfig
 from kosmos.errors import DataError
 from tests.unit.corpus.formats.sources import png, read, write_rows, write_tar
 
-KEEPING = ImportConfig(damaged_files="count")
+KEEPING = {"damaged_files": "count"}
 COUNT = 4
 
 
@@ -42,7 +41,7 @@ def test_a_tar_that_is_cut_anywhere_is_damaged(tmp_path: Path, tar_format: int) 
     cuts = [*range(0, end_of_members(data) + 1, 512), *range(100, end_of_members(data), 512)]
     for cut in cuts:
         path.write_bytes(data[:cut])
-        docs, tally = read("pairs", path, KEEPING)
+        docs, tally = read("pairs", path, **KEEPING)
         assert tally.counts("bad") == {"file that is damaged or ends early": 1}, cut
         assert "a.tar" in tally.losses[0].where
         assert len(docs) <= COUNT
@@ -56,7 +55,7 @@ def test_a_damaged_header_does_not_end_a_tar_unseen(tmp_path: Path) -> None:
     place = data.index(b"1.png")
     data[place : place + 3] = b"xyz"  # its checksum is wrong now
     path.write_bytes(data)
-    docs, tally = read("pairs", path, KEEPING)
+    docs, tally = read("pairs", path, **KEEPING)
     assert len(docs) == 0  # a pair is whole when the next begins
     assert tally.counts("bad") == {"file that is damaged or ends early": 1}
     assert "damaged header" in tally.losses[0].where

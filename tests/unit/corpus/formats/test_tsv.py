@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kosmos.boxes import Box
-from kosmos.corpus.formats.config import ImportConfig
 from kosmos.corpus.formats.tally import Tally
 from kosmos.corpus.formats.tsv import read_objects, read_tsv
 from kosmos.document.types import Grounded
@@ -110,7 +109,7 @@ def test_grounded_rows_are_read_from_the_column_of_objects(tmp_path: Path) -> No
     path = tmp_path / "g.tsv"
     caption = "a red dog on a mat"
     path.write_text(tsv_line(HASH, caption, PNG, objects(phrase=spans, expression_v1=spans[:1])))
-    phrases, _ = read("grit", path, ImportConfig(grit_mode="phrase"))
+    phrases, _ = read("grit", path, grit_mode="phrase")
     assert grounded(phrases[0]) == [("a red dog", 1), ("a mat", 1)]
     expressions, _ = read("grit", path)
     assert expressions[0].parts[1] == Grounded("a red dog", [Box(0.2, 0.2, 0.5, 0.8)])
@@ -155,9 +154,9 @@ def test_rows_without_a_column_of_boxes_are_left_out_but_for_a_share(tmp_path: P
     assert tally.counts("left out") == {
         "row without a column of boxes, by the share that stays": 60
     }
-    half, _ = read("grit", path, ImportConfig(unannotated_share=0.5))
+    half, _ = read("grit", path, unannotated_share=0.5)
     assert 15 < len(half) < 45
-    again, _ = read("grit", path, ImportConfig(unannotated_share=0.5))
+    again, _ = read("grit", path, unannotated_share=0.5)
     assert [doc.id for doc in again] == [doc.id for doc in half]
     assert all(doc.text == "a dog" and not doc.is_grounded for doc in half)
 
