@@ -1,7 +1,6 @@
 """Files with boxes that the grounding commands write: ``--draw`` and ``--coco``."""
 
 import functools
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import click
 import PIL.Image
 
-from kosmos.files import atomic_file
+from kosmos.files import atomic_file, json_text
 from kosmos.generate.export import Pictured, replies_to_coco, reply_marks, reply_to_svg
 from kosmos.generate.reply import GroundedSpan
 from kosmos.image.codec import encode_png
@@ -90,14 +89,14 @@ class BoxFiles:
             marks = list(reply_marks(spans, show_confidence=self._show_confidence))
             data = encode_png(draw_boxes(picture, marks))
         with atomic_file(target) as file:
-            file.write(data)  # type: ignore[arg-type]
+            file.write(data)
         return target
 
     def finish(self) -> None:
         """Write the data set, if that was chosen."""
         if self._choice.coco is not None:
-            with atomic_file(self._choice.coco, "w") as file:
-                file.write(json.dumps(replies_to_coco(self._pictured)))  # type: ignore[call-overload]
+            with atomic_file(self._choice.coco) as file:
+                file.write(json_text(replies_to_coco(self._pictured)).encode())
 
     def _target(self, draw: Path, index: int, stem: str) -> Path:
         if not self._several:

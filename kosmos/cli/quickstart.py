@@ -87,7 +87,7 @@ def _make_world(plan: "Quickstart", out: Path) -> None:
     parts = ("text", "captions", "grounded", "vqa", "interleaved", "instruct")
     lines = sentences([folder / "train" / part for part in parts])
     with atomic_file(file) as target:
-        target.write(train_tokenizer(lines, num_pieces=plan.num_pieces))  # type: ignore[arg-type]
+        target.write(train_tokenizer(lines, num_pieces=plan.num_pieces))
 
 
 def _take_model(trained: Path, folder: Path) -> None:

@@ -200,7 +200,7 @@ def _draw(rows: "list[NamedRow]", out: Path) -> None:
         write_text(out, canvas.to_svg(title=first.name))
     else:
         with atomic_file(out) as file:
-            file.write(encode_png(canvas.to_image()))  # type: ignore[arg-type]
+            file.write(encode_png(canvas.to_image()))
     if len(rows) > 1:
         click.echo(f"{out}: {first.name}; a .html holds all rows", err=True)
 

@@ -40,7 +40,7 @@ def train(
         raise ConfigError(f"{out}: expected no file there", hint="--force replaces it")
     model = train_tokenizer(sentences(sources), num_pieces=num_pieces, byte_fallback=byte_fallback)
     with atomic_file(out) as file:
-        file.write(model)  # type: ignore[arg-type]
+        file.write(model)
     tokenizer = Tokenizer.from_bytes(model, num_cells=0)
     facts = {"file": str(out), "num_pieces": num_pieces, "sha256": tokenizer.digest}
     click.echo(json.dumps(facts) if as_json else f"{out}  {num_pieces} pieces  {facts['sha256']}")

@@ -271,7 +271,7 @@ def _kept(
             raise DataError(f"{path}: expected a reply to {example.id!r}, found {row.get('id')!r}")
     with atomic_file(path) as file:
         for value in ({"header": header}, *rows):
-            file.write((json.dumps(value, ensure_ascii=False) + "\n").encode())  # type: ignore[arg-type]
+            file.write((json.dumps(value, ensure_ascii=False) + "\n").encode())
     seconds = rows[-1].get("seconds", 0.0) if rows else 0.0
     spent_s = float(seconds) if isinstance(seconds, int | float) else 0.0
     return [_prediction_of(row, path) for row in rows], spent_s
@@ -334,7 +334,7 @@ def _keep_picture(out: Path, task: Task, example: Example, *, number: int) -> No
     image.thumbnail((PICTURE_SIDE_PX, PICTURE_SIDE_PX))
     stem = _picture_stem(out, task, example.id)
     with atomic_file(stem.with_suffix(".png" if is_small else ".jpg")) as file:
-        file.write(encode_png(image) if is_small else encode_jpeg(image))  # type: ignore[arg-type]
+        file.write(encode_png(image) if is_small else encode_jpeg(image))
 
 
 def _picture_stem(out: Path, task: Task, example_id: str) -> Path:

@@ -117,7 +117,7 @@ class Tokenizer:
     def save(self, path: Path | str) -> None:
         """Write the ``.model`` file, atomically."""
         with atomic_file(Path(path)) as file:
-            file.write(self.model_bytes)  # type: ignore[arg-type]
+            file.write(self.model_bytes)
 
     @property
     def digest(self) -> str:

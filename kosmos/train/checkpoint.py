@@ -35,8 +35,8 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.checkpoint.state_dict_loader import load as load_distributed
 from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
-from kosmos.errors import CheckpointError, DataError, KosmosError
-from kosmos.files import Json, free_space, read_json, sha256_file, write_json
+from kosmos.errors import CheckpointError, DataError, KosmosError, free_space
+from kosmos.files import Json, read_json, sha256_file, write_json
 from kosmos.train.parallel import ALONE, Processes
 
 FORMAT_VERSION = 2

@@ -34,8 +34,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kosmos.errors import DataError, MissingExtraError
-from kosmos.files import Json, free_space, write_text
+from kosmos.errors import DataError, MissingExtraError, free_space
+from kosmos.files import Json, write_text
 from kosmos.runtime import require
 
 _log = logging.getLogger(__name__)
