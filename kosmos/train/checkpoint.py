@@ -15,6 +15,7 @@ fails there is raised at the next save or at the end.
 """
 
 import logging
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -37,10 +38,12 @@ from torch.distributed.checkpoint.state_dict_saver import save as save_distribut
 
 from kosmos.errors import CheckpointError, DataError, KosmosError, free_space
 from kosmos.files import Json, read_json, sha256_file, write_json
+from kosmos.train.checkpoint_reader import METADATA, CheckpointPlanner, CheckpointReader
 from kosmos.train.parallel import ALONE, Processes
 
 FORMAT_VERSION = 2
 RECORD = "checkpoint.json"
+_LEFT = re.compile(r"\.step-\d+(\.\d+)?\.(partial|old)")
 
 _log = logging.getLogger(__name__)
 
@@ -77,21 +80,26 @@ class Checkpoints:
         )
 
     def steps(self) -> list[int]:
-        """Steps that have a checkpoint, ascending."""
-        names = [path.name for path in self.folder.glob("step-*") if path.is_dir()]
-        return sorted(int(name.removeprefix("step-")) for name in names)
+        """Steps that have a checkpoint, ascending; whatever else lies there is none."""
+        found = [path for path in self.folder.glob("step-*") if (path / RECORD).is_file()]
+        steps = [int(path.name[5:]) for path in found if path.name[5:].isdecimal()]
+        return sorted(step for step in steps if self.path(step) in found)
 
     def path(self, step: int) -> Path:
         """Folder of a step's checkpoint."""
         return self.folder / f"step-{step:08d}"
 
     def clean(self) -> None:
-        """Delete what a killed writer left behind."""
-        if not self._processes.is_first:
+        """Delete what a killed writer left behind, and tell what is not of this run's making."""
+        if not self._processes.is_first or not self.folder.is_dir():
             return
-        for path in self.folder.glob(".step-*"):
-            _log.info("%s: left by a writer that was killed; deleted", path)
-            shutil.rmtree(path)
+        ours = {self.path(step) for step in self.steps()}
+        for path in sorted(set(self.folder.iterdir()) - ours):
+            if _LEFT.fullmatch(path.name) and path.is_dir():
+                _log.info("%s: left by a writer that was killed; deleted", path)
+                shutil.rmtree(path)
+            else:
+                _log.warning("%s: no checkpoint; passed over", path)
 
     def save(
         self,
@@ -158,11 +166,20 @@ class Checkpoints:
         """
         path = self.path(step)
         _first_for_all(self._processes, lambda: self._check_files(step))
+        try:
+            reader = CheckpointReader(path, self._files(step))
+        except (OSError, ValueError) as error:
+            raise self._damaged(step, path / METADATA, str(error)) from error
         weights, moments = get_state_dict(model, optimizer, options=self._options)
         state = {"model": weights, "optimizer": moments}
         try:
             with _no_word_of_one_process():
-                load_distributed(state, checkpoint_id=path, no_dist=not self._processes.are_joined)
+                load_distributed(
+                    state,
+                    storage_reader=reader,
+                    planner=CheckpointPlanner(),
+                    no_dist=not self._processes.are_joined,
+                )
             set_state_dict(
                 model,
                 optimizer,
@@ -171,6 +188,7 @@ class Checkpoints:
                 options=self._options,
             )
         except (CheckpointException, RuntimeError, ValueError) as error:
+            _let_pass(error)
             raise CheckpointError(f"{path}: does not fit the model: {_cause(error)}") from error
 
     def record(self, step: int) -> dict[str, Json]:
@@ -228,6 +246,7 @@ class Checkpoints:
         except (CheckpointException, RuntimeError, OSError, DataError) as error:
             if self._writers.is_first:
                 shutil.rmtree(scratch, ignore_errors=True)
+            _let_pass(error)
             raise CheckpointError(
                 f"{path}: could not be written: {_cause(error)} {free_space(self.folder)}",
                 hint="earlier checkpoints are untouched; free some space and use --resume",
@@ -241,14 +260,18 @@ class Checkpoints:
     def _check_files(self, step: int) -> None:
         """Fail unless every file is what was written."""
         path = self.path(step)
-        files = self.record(step).get("files")
-        if not isinstance(files, dict) or not files:
-            raise self._damaged(step, path / RECORD, "no list of files")
-        for name, expected in files.items():
+        for name, expected in self._files(step).items():
             if not (path / name).is_file():
                 raise self._damaged(step, path / name, "nothing there")
             if sha256_file(path / name) != expected:
                 raise self._damaged(step, path / name, "another SHA-256 than when it was written")
+
+    def _files(self, step: int) -> dict[str, Json]:
+        """The checkpoint's files and their checksums."""
+        files = self.record(step).get("files")
+        if not isinstance(files, dict) or METADATA not in files:
+            raise self._damaged(step, self.path(step) / RECORD, "no list of files")
+        return files
 
     def _damaged(self, step: int, file: Path, found: str) -> CheckpointError:
         others = [other for other in self.steps() if other < step]
@@ -278,6 +301,14 @@ def _no_word_of_one_process() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*assuming the intent is to (save|load)")
         yield
+
+
+def _let_pass(error: BaseException) -> None:
+    """Raise what is nobody's fault: DCP wraps Ctrl-C like a failure."""
+    if isinstance(error, CheckpointException):
+        for inner, _ in error.failures.values():
+            if not isinstance(inner, Exception):
+                raise inner from None
 
 
 def _cause(error: BaseException) -> str:

@@ -1,16 +1,22 @@
 """kosmos.train.checkpoint."""
 
+import io
+import os
+import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.checkpoint.metadata import Metadata
 
 from kosmos.errors import CheckpointError
-from kosmos.files import read_json
+from kosmos.files import read_json, sha256_file, write_json
 from kosmos.model.config import PRESETS
 from kosmos.model.initialize import initialize
 from kosmos.model.kosmos import Kosmos
+from kosmos.train import checkpoint
 from kosmos.train.checkpoint import Checkpoints
 from kosmos.train.config import TrainConfig
 from kosmos.train.optimizer import freeze_vision, make_optimizer
@@ -138,3 +144,149 @@ def test_every_file_is_listed_with_its_checksum(tmp_path: Path) -> None:
     assert isinstance(record["files"], dict)
     on_disk = {path.name for path in (tmp_path / "step-00000001").iterdir()}
     assert set(record["files"]) == on_disk - {"checkpoint.json"}
+
+
+def test_strangers_among_the_checkpoints_are_told_and_neither_read_nor_deleted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints.save(24, *make(0, num_updates=1), {})
+    whole = tmp_path / "step-00000024"
+    names = ["step-00000024.bad", "step-", "step-25", "step-x", ".step-notes", "step-٣"]
+    for name in names:
+        shutil.copytree(whole, tmp_path / name)
+    (tmp_path / "step-00000099").mkdir()
+    for name in ("notes.txt", "step-00000100", ".step-00000100.partial"):
+        (tmp_path / name).write_text("mine")
+    checkpoints.clean()
+    assert checkpoints.steps() == [24]
+    checkpoints.load(24, *make(1))
+    told = [*names, "step-00000099", "notes.txt", "step-00000100", ".step-00000100.partial"]
+    for name in told:
+        assert f"{tmp_path / name}: no checkpoint; passed over" in caplog.text
+        assert (tmp_path / name).exists()
+    assert f"{whole}:" not in caplog.text
+
+
+class Touch:
+    """What a pickle of this calls when it is read makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return os.mkdir, (str(self.path),)
+
+
+def forge(folder: Path, change: Callable[[Path], None]) -> None:
+    """Change a checkpoint's files, and its checksums with them."""
+    change(folder)
+    record = read_json(folder / "checkpoint.json")
+    assert isinstance(record, dict)
+    names = sorted(path.name for path in folder.iterdir() if path.name != "checkpoint.json")
+    record["files"] = {name: sha256_file(folder / name) for name in names}
+    write_json(folder / "checkpoint.json", record)
+
+
+def put_in_metadata(folder: Path, value: object) -> None:
+    metadata = pickle.loads((folder / ".metadata").read_bytes())
+    metadata.planner_data = {"more": value}
+    (folder / ".metadata").write_bytes(pickle.dumps(metadata))
+
+
+@pytest.mark.parametrize("kind", ["whole", "inside", "nested name", "getattr"])
+def test_a_checkpoint_that_would_run_something_is_refused_and_nothing_runs(
+    tmp_path: Path, kind: str
+) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints.save(1, *make(0, num_updates=1), {})
+    made = tmp_path / "made"
+
+    def harm(folder: Path) -> None:
+        if kind == "inside":
+            put_in_metadata(folder, Touch(made))
+            return
+        programs = {
+            "whole": pickle.dumps(Touch(made)),
+            # of a class that is allowed, what is not
+            "nested name": b"\x80\x04\x8c\x07pathlib\x8c\x0fPosixPath.mkdir\x93.",
+            "getattr": b"cbuiltins\ngetattr\n(cpathlib\nPosixPath\nVmkdir\ntR.",
+        }
+        (folder / ".metadata").write_bytes(programs[kind])
+
+    forge(tmp_path / "step-00000001", harm)
+    with pytest.raises(CheckpointError, match=r"\.metadata: expected .* found a pickle that calls"):
+        checkpoints.load(1, *make(1))
+    assert not made.exists()
+
+
+def test_a_value_beside_the_tensors_that_would_run_something_is_refused_too(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints.save(1, *make(0, num_updates=1), {})
+    made = tmp_path / "made"
+
+    def harm(folder: Path) -> None:
+        metadata = pickle.loads((folder / ".metadata").read_bytes())
+        data = bytearray((folder / "__0_0.distcp").read_bytes())
+        for index, at in metadata.storage_data.items():
+            if index.fqn == "optimizer.param_groups.0.lr":
+                program = io.BytesIO()
+                torch.save(Touch(made), program)
+                at.offset, at.length = len(data), len(program.getvalue())
+                data += program.getvalue()
+        (folder / "__0_0.distcp").write_bytes(data)
+        (folder / ".metadata").write_bytes(pickle.dumps(metadata))
+
+    forge(tmp_path / "step-00000001", harm)
+    with pytest.raises(CheckpointError, match="step-00000001"):
+        checkpoints.load(1, *make(1))
+    assert not made.exists()
+
+
+def test_a_checkpoint_opens_no_file_but_its_own(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints.save(1, *make(0, num_updates=1), {})
+
+    def harm(folder: Path) -> None:
+        metadata = pickle.loads((folder / ".metadata").read_bytes())
+        assert isinstance(metadata, Metadata)
+        for at in metadata.storage_data.values():
+            at.relative_path = f"../step-00000001/{at.relative_path}"
+        (folder / ".metadata").write_bytes(pickle.dumps(metadata))
+
+    forge(tmp_path / "step-00000001", harm)
+    with pytest.raises(CheckpointError, match=r"which is none of the checkpoint's files"):
+        checkpoints.load(1, *make(1))
+
+
+@pytest.mark.parametrize("value", [None, 3, [], {}, Metadata(state_dict_metadata={})])
+def test_a_pickle_of_something_else_is_told(tmp_path: Path, value: object) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints.save(1, *make(0, num_updates=1), {})
+    forge(
+        tmp_path / "step-00000001",
+        lambda folder: (folder / ".metadata").write_bytes(pickle.dumps(value)) and None,
+    )
+    with pytest.raises(CheckpointError, match=r"\.metadata: expected a file of a whole"):
+        checkpoints.load(1, *make(1))
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_ctrl_c_while_a_checkpoint_is_read_or_written_is_no_failure_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupt: type[BaseException]
+) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    saved = make(0, num_updates=1)
+    checkpoints.save(1, *saved, {})
+
+    def press(*_: object) -> None:
+        raise interrupt
+
+    # inside torch, which takes it for a failure of a process
+    monkeypatch.setattr(checkpoint.CheckpointReader, "read_data", press)
+    with pytest.raises(interrupt):
+        checkpoints.load(1, *make(1))
+    monkeypatch.setattr("torch.distributed.checkpoint.FileSystemWriter.write_data", press)
+    with pytest.raises(interrupt):
+        checkpoints.save(2, *saved, {})
+    assert checkpoints.steps() == [1]
