@@ -19,9 +19,8 @@ from kosmos.data.config import Corpus, Stream, check_stream
 from kosmos.errors import KosmosError
 from kosmos.findings import Findings
 from kosmos.text.tokenizer import Tokenizer
-from kosmos.train.adopt import check_start_folder
 from kosmos.train.config import Run, check_run
-from kosmos.train.start import check_start
+from kosmos.train.start import check_start, check_start_folder
 
 _RUN = "run"
 _STRAYS = 0.15

@@ -75,6 +75,6 @@ def _taking_parts(run: Run, assignments: Sequence[str]) -> Run:
     if changed.parts == "stated" or not changed.train.start_from:
         return run
     # imports torch, which no other recipe waits for
-    from kosmos.train.adopt import adopt
+    from kosmos.train.start import with_parts_of_start
 
-    return adopt(config.replace(run, {"train.start_from": changed.train.start_from}))
+    return with_parts_of_start(config.replace(run, {"train.start_from": changed.train.start_from}))

@@ -39,7 +39,6 @@ from kosmos.files import Json, read_json, write_json
 from kosmos.logs import Progress
 from kosmos.runtime import peak_memory_bytes
 from kosmos.text.tokenizer import Tokenizer
-from kosmos.train.adopt import check_start_folder
 from kosmos.train.assembly import assemble
 from kosmos.train.checkpoint import Checkpoints
 from kosmos.train.config import Run, check_run
@@ -52,6 +51,7 @@ from kosmos.train.monitor import Monitor, note_start, shown
 from kosmos.train.optimizer import learning_rate
 from kosmos.train.parallel import Processes, joined
 from kosmos.train.record import check_same_data, check_same_run, run_record
+from kosmos.train.start import check_start_folder
 from kosmos.train.step import StepResult, training_step
 from kosmos.train.stopping import stop_requests
 

@@ -1,4 +1,4 @@
-"""kosmos.train.adopt: what a run takes from the folder it starts from, and may not change."""
+"""kosmos.train.start: what a run takes from the folder it starts from, and may not change."""
 
 from dataclasses import replace as replace_fields
 from pathlib import Path
@@ -15,8 +15,8 @@ from kosmos.errors import CheckpointError, ConfigError
 from kosmos.files import read_json, write_json
 from kosmos.recipes.table import make_run
 from kosmos.text.tokenizer import Tokenizer
-from kosmos.train.adopt import check_start_folder
 from kosmos.train.config import Run
+from kosmos.train.start import check_start_folder
 from kosmos.train.trainer import train
 from kosmos.weights.folder import save_model
 from kosmos.weights.huggingface import export_huggingface, import_huggingface
