@@ -40,7 +40,9 @@ def generator(seed: int, *keys: str | int) -> np.random.Generator:
     Two uses with different keys are independent; adding a use changes no other.
     """
     text = "/".join([str(seed), *map(str, keys)])
-    entropy = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")
+    # a file name that is not UTF-8 is a key too
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    entropy = int.from_bytes(digest[:16], "little")
     return np.random.Generator(np.random.PCG64(entropy))
 
 

@@ -29,6 +29,7 @@ from jaxtyping import Bool, Int64
 
 from kosmos.document.layout import Layout
 from kosmos.document.marked_text import MarkedText, join_runs, mark_phrase, mark_text, tokenize_run
+from kosmos.document.serialize import checked_text
 from kosmos.document.types import Document, Grounded, Image, Part, Text
 from kosmos.errors import DataError, MarkupError
 from kosmos.image.codec import image_size
@@ -85,8 +86,9 @@ def encode(
         complete: End with ``</s>``, for training; False lays out a prompt.
 
     Raises:
-        DataError: If a box is not inside its image or has no image before it, or if a complete
-            document has no words; the message names the document and the part.
+        DataError: If a box is not inside its image or has no image before it, if a text holds what
+            UTF-8 cannot, or if a complete document has no words; the message names the document
+            and the part.
         MarkupError: If a text holds a location token the vocabulary does not have.
         ImageError: If a picture has no readable size.
     """
@@ -173,6 +175,8 @@ class _Encoder:
         """The words between two images, ``<grounding>`` before them if they link to a box."""
         if not parts:
             return
+        for index, part in parts:
+            checked_text(part.text, self._where(index))
         first = parts[0][1]
         self._take_turn(first)
         num_found = 0

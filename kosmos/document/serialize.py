@@ -13,7 +13,7 @@ A part's ``role`` and ``loss`` are written where they are not the usual ``"text"
 
 - :func:`document_to_json`, :func:`document_from_json`: inverses, given the pictures
 - :func:`image_files`: which pictures a description refers to
-- :func:`checked_json`: a value that a JSON file can hold
+- :func:`checked_json`, :func:`checked_text`: what a JSON file can hold
 - :class:`ImageFile`: what is said of a picture in place of its pixels
 """
 
@@ -69,9 +69,9 @@ def document_to_json(doc: Document, files: Sequence[ImageFile], *, where: str) -
             value = {"type": "image", "file": file.name, "bytes": file.num_bytes}
         elif isinstance(part, Grounded):
             boxes: list[Json] = [_box_to_json(box, here) for box in part.boxes]
-            value = {"type": "grounded", "text": _checked_text(part.text, here), "boxes": boxes}
+            value = {"type": "grounded", "text": checked_text(part.text, here), "boxes": boxes}
         else:
-            value = {"type": "text", "text": _checked_text(part.text, here)}
+            value = {"type": "text", "text": checked_text(part.text, here)}
         if part.role != "text":
             value["role"] = part.role
         if not isinstance(part, Image) and not part.loss:
@@ -79,7 +79,7 @@ def document_to_json(doc: Document, files: Sequence[ImageFile], *, where: str) -
         parts.append(value)
     meta = {_checked_key(key, f"{where}, meta"): item for key, item in doc.meta.items()}
     return {
-        "id": _checked_text(doc.id, f"{where}, id"),
+        "id": checked_text(doc.id, f"{where}, id"),
         "parts": parts,
         "meta": {key: checked_json(item, f"{where}, meta.{key}") for key, item in meta.items()},
     }
@@ -140,7 +140,7 @@ def checked_json(value: object, where: str) -> Json:
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, str):
-        return _checked_text(value, where)
+        return checked_text(value, where)
     if isinstance(value, float) and math.isfinite(value):
         return value
     if isinstance(value, list | tuple):
@@ -204,7 +204,15 @@ def _box_from_json(value: Json, where: str) -> Box:
     raise DataError(f"{where}: expected the four corners of a box, found {value!r}")
 
 
-def _checked_text(text: str, where: str) -> str:
+def checked_text(text: str, where: str) -> str:
+    """A text that a file and a tokenizer can hold.
+
+    Raises:
+        DataError: If UTF-8 cannot write it, which half of a surrogate pair is enough for, or if it
+            is no text.
+    """
+    if not isinstance(text, str):
+        raise DataError(f"{where}: expected text, found {type(text).__name__}")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -218,4 +226,4 @@ def _checked_text(text: str, where: str) -> str:
 def _checked_key(key: object, where: str) -> str:
     if not isinstance(key, str):
         raise DataError(f"{where}: expected text as keys, found {key!r}")
-    return _checked_text(key, where)
+    return checked_text(key, where)

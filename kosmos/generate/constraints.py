@@ -136,7 +136,9 @@ class Constraints:
         if allowed is not None and _are_all_banned(self.banned_ids, allowed):
             raise place.nothing_left()
 
-    def mask(self, log_probs: Float[Tensor, "rows vocab"], places: Sequence[Place]) -> list[int]:
+    def mask(
+        self, log_probs: Float[Tensor, "rows vocab"], places: Sequence[Place]
+    ) -> dict[int, ConfigError]:
         """Set what each row may not choose to minus infinity, in place.
 
         Args:
@@ -144,27 +146,29 @@ class Constraints:
             places: Where each row stands.
 
         Returns:
-            Rows that may choose nothing at all.
-
-        Raises:
-            ConfigError: If a constraint cannot be kept, or allows an id that does not exist;
-                the message names the document.
+            Rows that may choose nothing at all, each with why: nothing is left, or its constraint
+            cannot be kept or allows an id that does not exist. The message names the document.
         """
-        empty = []
+        errors: dict[int, ConfigError] = {}
         kept: dict[int, _Kept] = {}
         for row, place in enumerate(places):
-            allowed = self._allowed(place)
+            try:
+                allowed = self._allowed(place)
+                # constraints give the same array again and again
+                if allowed is not None and id(allowed) not in kept:
+                    kept[id(allowed)] = _Kept(allowed, log_probs, place.name)
+            except ConfigError as error:
+                errors[row] = error
+                log_probs[row] = float("-inf")
+                continue
             banned = self._banned(place, allowed)
             if allowed is not None:
-                # constraints give the same array again and again
-                if id(allowed) not in kept:
-                    kept[id(allowed)] = _Kept(allowed, log_probs, place.name)
                 kept[id(allowed)].apply(log_probs[row])
             if banned:
                 log_probs[row, banned] = float("-inf")
             if _are_all_banned(banned, self.vocab_size if allowed is None else allowed):
-                empty.append(row)
-        return empty
+                errors[row] = place.nothing_left()
+        return errors
 
     def foreseen(self, place: Place) -> list[Ahead]:
         """What a reply may go on with where its constraint leaves few choices.
@@ -197,6 +201,8 @@ class Constraints:
             is_forced = len(left) == 1 and len(allowed) == 1
             if not is_forced and len(left) > budget:
                 continue
+            if not all(0 <= token_id < self.vocab_size for token_id in left):
+                continue  # as above
             budget -= 0 if is_forced else len(left)
             for token_id in left:
                 behind.append(Ahead(token_id, []))

@@ -1,37 +1,51 @@
 """Generator: a loaded model that answers documents. The one engine behind every command.
 
 Three requests cover captioning, questions, grounding, few-shot prompts, chats and every
-evaluation: generate a reply, score given continuations, give the logits.
+evaluation: generate a reply, score given continuations, locate a phrase. :meth:`Generator.answer`
+takes any number of them; the other methods ask it for less.
 
 - :class:`Generator`
 - :func:`load`, which is ``kosmos.load``
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
-import PIL.Image
 import torch
 from jaxtyping import Float32
 from torch import Tensor
 
 from kosmos.document.encode import Encoded
-from kosmos.document.types import Document, Grounded, Image, Text
+from kosmos.document.types import Document
 from kosmos.errors import ConfigError
 from kosmos.generate.config import GREEDY, Decoding, DecodingOptions, with_options
 from kosmos.generate.constraints import Constraint, ConstraintOption, per_document
 from kosmos.generate.image_cache import CACHE_BYTES, ImageCache
-from kosmos.generate.locate import ask_where
-from kosmos.generate.located import locate
+from kosmos.generate.locate import locate
 from kosmos.generate.reading import Reader
-from kosmos.generate.replies import answers, pieces
+from kosmos.generate.replies import pieces, replies
 from kosmos.generate.reply import CandidateScore, Failure, Located, Piece, Reply
-from kosmos.generate.request import PromptLike, as_document, prompt_name
+from kosmos.generate.request import (
+    Answer,
+    Generate,
+    Locate,
+    PromptLike,
+    Request,
+    Score,
+    as_document,
+    as_documents,
+    named,
+    prompt_name,
+    windows,
+)
 from kosmos.generate.scoring import scores
 from kosmos.model.kosmos import Kosmos
 from kosmos.weights.folder import load_model
 from kosmos.weights.loaded import LoadedModel
+
+WINDOW_BATCHES = 16
+"""Batches whose prompts are sorted by length together."""
 
 
 class Generator:
@@ -97,6 +111,60 @@ class Generator:
         """Pictures seen so far, with counts of what was encoded and what was found."""
         return self._reader.image_cache
 
+    def answer(
+        self, requests: Iterable[Request], *, batch_size: int = 16, batch_tokens: int = 2048
+    ) -> Iterator[tuple[str, Answer | Failure]]:
+        """Answer any number of requests, each by itself, as they finish.
+
+        An answer depends on its request only, not on its company. Requests are asked for a window
+        of 16 batches at a time, so there may be more of them than memory holds.
+
+        Args:
+            requests: Of any kinds and options.
+            batch_size: Most prompts read at once; lower it to save memory.
+            batch_tokens: Most tokens read at once where candidates are scored.
+
+        Yields:
+            The id of a request, or its place among them if it has none, with its answer or with
+            why there is none: a picture that cannot be read, words that do not fit the context,
+            options that leave nothing to say, an id that came before. Each request once, in any
+            order within its window.
+
+        Raises:
+            ConfigError: If a batch is to have less than one.
+            CheckpointError: If the model's logits are not finite, naming the document.
+        """
+        _check_positive("batch_size", batch_size)
+        _check_positive("batch_tokens", batch_tokens)
+        return self._answer(requests, batch_size, batch_tokens)
+
+    def _answer(
+        self, requests: Iterable[Request], batch_size: int, batch_tokens: int
+    ) -> Iterator[tuple[str, Answer | Failure]]:
+        for window in windows(requests, most=WINDOW_BATCHES * batch_size):
+            yield from window.refused
+            for asked in window.generate.values():
+                yield from replies(self._reader, asked, batch_size=batch_size)
+            yield from scores(self._reader, window.score, batch_tokens=batch_tokens)
+            for sought in window.locate.values():
+                yield from locate(self._reader, sought, batch_size=batch_size)
+
+    def _all(
+        self,
+        requests: Sequence[Request],
+        *,
+        batch_size: int = 16,
+        batch_tokens: int = 2048,
+        errors: Literal["raise", "return"] = "raise",
+    ) -> list[Any]:
+        """The answers to requests without ids, in their order."""
+        found: dict[str, Answer | Failure] = {}
+        for key, answer in self.answer(requests, batch_size=batch_size, batch_tokens=batch_tokens):
+            if isinstance(answer, Failure) and errors == "raise":
+                raise answer.error
+            found[key] = answer
+        return [found[str(place)] for place in range(len(requests))]
+
     # a string is a sequence of strings too; the first overloads take it, as the code does
     @overload
     def generate(  # type: ignore[overload-overlap]
@@ -146,7 +214,6 @@ class Generator:
         **options: Unpack[DecodingOptions],
     ) -> list[Reply | Failure]: ...
 
-    @torch.inference_mode()
     def generate(
         self,
         docs: PromptLike | Sequence[PromptLike],
@@ -191,22 +258,19 @@ class Generator:
         """
         if options:
             decoding = with_options(decoding, options)
-        _check_positive("batch_size", batch_size)
         if errors not in ("raise", "return"):
             raise ConfigError(f"errors: expected 'raise' or 'return', found {errors!r}")
-        if isinstance(docs, Document | Text | Grounded | Image | str | PIL.Image.Image):
-            asked, is_one = [as_document(docs)], True
-        else:
-            asked, is_one = [as_document(doc) for doc in docs], False
-        found: dict[int, Reply | Failure] = {}
-        bounds = per_document(constraint, len(asked))
-        for index, answer in answers(self._reader, asked, decoding, bounds, batch_size=batch_size):
-            if isinstance(answer, Failure) and errors == "raise":
-                raise answer.error
-            found[index] = answer if isinstance(answer, Failure) else answer[0]
-        return found[0] if is_one else [found[index] for index in range(len(asked))]
+        asked = as_documents(docs)
+        requests = [
+            Generate(doc=doc, decoding=decoding, constraint=bound)
+            for doc, bound in zip(asked, per_document(constraint, len(asked)), strict=True)
+        ]
+        found: list[Reply | Failure] = [
+            answer if isinstance(answer, Failure) else answer[0]
+            for answer in self._all(requests, batch_size=batch_size, errors=errors)
+        ]
+        return found[0] if isinstance(docs, PromptLike) else found
 
-    @torch.inference_mode()
     def replies(
         self,
         docs: Sequence[PromptLike],
@@ -215,22 +279,14 @@ class Generator:
         batch_size: int = 16,
         constraint: ConstraintOption = None,
     ) -> Iterator[tuple[int, Reply | Failure]]:
-        """:meth:`generate` with ``errors="return"``, each answer as soon as it is there.
-
-        Args:
-            docs: Prompts; all are laid out before the first is answered.
-            decoding: How tokens are chosen.
-            batch_size: Most documents read at once.
-            constraint: As for :meth:`generate`.
-
-        Yields:
-            The index of a document with its reply or failure; each index once, in any order.
-        """
-        _check_positive("batch_size", batch_size)
+        """:meth:`generate` with ``errors="return"``, each answer as soon as it is there."""
         bounds = per_document(constraint, len(docs))
-        asked = [as_document(doc) for doc in docs]
-        for index, answer in answers(self._reader, asked, decoding, bounds, batch_size=batch_size):
-            yield index, answer if isinstance(answer, Failure) else answer[0]
+        asked = [
+            Generate(doc=as_document(doc), decoding=decoding, constraint=bound)
+            for doc, bound in zip(docs, bounds, strict=True)
+        ]
+        for key, answer in self.answer(asked, batch_size=batch_size):
+            yield int(key), answer if isinstance(answer, Failure) else answer[0]  # type: ignore
 
     def stream(
         self,
@@ -265,15 +321,9 @@ class Generator:
                 f"found {decoding.num_beams}",
                 hint="generate gives the reply of beams, when it is complete",
             )
-        return self._pieces(as_document(doc), decoding, constraint)
+        request = Generate(doc=as_document(doc), decoding=decoding, constraint=constraint)
+        return pieces(self._reader, named(request, None))
 
-    @torch.inference_mode()
-    def _pieces(
-        self, doc: Document, decoding: Decoding, constraint: Constraint | None
-    ) -> Iterator[Piece]:
-        yield from pieces(self._reader, doc, decoding, constraint)
-
-    @torch.inference_mode()
     def generate_n(
         self,
         doc: PromptLike,
@@ -304,24 +354,14 @@ class Generator:
         """
         if options:
             decoding = with_options(decoding, options)
-        _check_positive("num_replies", num_replies)
-        if not decoding.is_sampled and num_replies > decoding.num_beams:
-            raise ConfigError(
-                f"num_replies: expected at most num_beams={decoding.num_beams}, "
-                f"found {num_replies}",
-                hint="more beams have more replies, and so has a temperature above 0",
-            )
-        ((_, answer),) = answers(
-            self._reader,
-            [as_document(doc)],
-            decoding,
-            [constraint],
-            batch_size=1,
+        request = Generate(
+            doc=as_document(doc),
+            decoding=decoding,
+            constraint=constraint,
             num_replies=num_replies,
         )
-        if isinstance(answer, Failure):
-            raise answer.error
-        return answer
+        found: list[Reply] = self._all([request])[0]
+        return found
 
     def score(
         self,
@@ -358,7 +398,6 @@ class Generator:
             [(doc, candidates)], end=end, neutral=neutral, batch_tokens=batch_tokens
         )[0]
 
-    @torch.inference_mode()
     def score_many(
         self,
         asks: Sequence[tuple[PromptLike, Sequence[str | Document]]],
@@ -379,18 +418,12 @@ class Generator:
             ConfigError: As for :meth:`score`.
             DataError: As for :meth:`score`.
         """
-        _check_positive("batch_tokens", batch_tokens)
-        for _, candidates in asks:
-            if isinstance(candidates, str):
-                raise ConfigError(
-                    f"candidates: expected a list of them, found the string {candidates!r}",
-                    hint="score(doc, ['Yes', 'No'])",
-                )
-        return scores(
-            self._reader,
-            [(as_document(doc), [as_document(item) for item in given]) for doc, given in asks],
-            end=end,
-            neutral=None if neutral is None else as_document(neutral),
+        unsaid = None if neutral is None else as_document(neutral)
+        return self._all(
+            [
+                Score(doc=as_document(doc), candidates=candidates, end=end, neutral=unsaid)
+                for doc, candidates in asks
+            ],
             batch_tokens=batch_tokens,
         )
 
@@ -416,7 +449,6 @@ class Generator:
         batch_size: int = 16,
     ) -> list[list[Located]]: ...
 
-    @torch.inference_mode()
     def locate(
         self,
         docs: PromptLike | Sequence[PromptLike],
@@ -449,11 +481,9 @@ class Generator:
             ConfigError: If an option is impossible, or the vocabulary has no location tokens.
             DataError: If a document has no image, asks for no box, or does not fit the context.
         """
-        _check_positive("batch_size", batch_size)
-        if isinstance(docs, Document | Text | Grounded | Image | str | PIL.Image.Image):
-            return self.locate([docs], phrase, k=k, nms=nms, batch_size=batch_size)[0]
-        asked = [ask_where(as_document(doc), phrase) for doc in docs]
-        return locate(self._reader, asked, k=k, nms=nms, batch_size=batch_size)
+        requests = [Locate(doc=doc, phrase=phrase, k=k, nms=nms) for doc in as_documents(docs)]
+        found: list[list[Located]] = self._all(requests, batch_size=batch_size)
+        return found[0] if isinstance(docs, PromptLike) else found
 
     @torch.inference_mode()
     def logits(self, doc: PromptLike) -> Float32[Tensor, "tokens vocab"]:
@@ -462,8 +492,9 @@ class Generator:
         Raises:
             DataError: If the document does not fit the model's context.
         """
+        doc = as_document(doc)
         encoded = self.encode(doc)
-        name = prompt_name(as_document(doc), None)
+        name = prompt_name(doc, None)
         self._reader.room(len(encoded) - 1, name)
         (soft,) = self.image_cache.take([encoded.images], names=[name])
         device = self.model.device

@@ -24,11 +24,10 @@ from typing import NamedTuple
 
 from kosmos.boxes import Box
 from kosmos.document.encode import Encoded
-from kosmos.generate.locate import FoundPair
-from kosmos.generate.reply import GroundedSpan, Located, Reply
+from kosmos.generate.reply import GroundedSpan, Reply
 from kosmos.generate.search import Draft
 from kosmos.image.transform import ImageTransform
-from kosmos.text.locations import guaranteed_iou, locations_to_box
+from kosmos.text.locations import guaranteed_iou
 from kosmos.text.markup import Markup, Span, parse_lexemes
 from kosmos.text.spans import parse_ids
 from kosmos.text.tokenizer import Tokenizer
@@ -98,36 +97,6 @@ def make_reply(
         dropped=tuple(dropped),
         finish=draft.finish,
     )
-
-
-def make_located(
-    pairs: Sequence[FoundPair], prompt: Encoded, *, transform: ImageTransform, num_cells: int
-) -> list[Located]:
-    """Put pairs of locations into the picture that a prompt asks about.
-
-    Args:
-        pairs: With their corners in order.
-        prompt: Boxes lie in its last image.
-        transform: The preprocessing of the image, which boxes are moved back through.
-        num_cells: Cells along each side of the grid.
-    """
-    width, height = prompt.image_sizes[-1]
-    found = []
-    for pair in pairs:
-        inside = locations_to_box(*pair.locations, num_cells)
-        box = transform.box_out(inside, width=width, height=height).clipped()
-        found.append(
-            Located(
-                box=box,
-                box_px=box.to_pixels(width=width, height=height),
-                logprob=pair.logprob,
-                confidence=math.exp(pair.logprob / 2),
-                locations=pair.locations,
-                guaranteed_iou=guaranteed_iou(*pair.locations, num_cells),
-                image_index=len(prompt.images) - 1,
-            )
-        )
-    return found
 
 
 def open_tail(token_ids: Sequence[int], vocabulary: Vocabulary) -> list[int]:

@@ -1,4 +1,4 @@
-"""The k most probable boxes behind a prompt, exactly.
+"""The k most probable boxes of what a document asks for, exactly.
 
 A box is two tokens, so its log-probability is that of the first cell and that of the second cell
 behind the first. All first ones come with the prompt; the second ones take a look ahead at each
@@ -10,23 +10,34 @@ cells, a few in one pass, until what it has found beats every first cell it has 
 
 Log-probabilities are the model's own among all tokens, as those of replies are: they tell a model
 that would rather say something else from one that is sure, which a distribution among cells alone
-would not.
+would not. One thing has many boxes, a cell to the left or right; non-maximum suppression leaves out
+those that overlap a likelier one.
+
+- :func:`locate`: requests to boxes, as they finish
+- :func:`best_pairs`: the search, over anything that can look ahead
 """
 
 import heapq
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
 from kosmos.boxes import Box
 from kosmos.document.encode import Encoded
 from kosmos.document.types import Document, Image, Text
-from kosmos.errors import ConfigError, DataError
-from kosmos.generate.suppression import check_threshold, overlaps_any
-from kosmos.text.locations import locations_to_box
+from kosmos.errors import DataError
+from kosmos.generate.reading import SEVERAL_ROWS, Reader
+from kosmos.generate.reply import Failure, Located
+from kosmos.generate.request import BAD_REQUEST, Locate, Named
+from kosmos.generate.rollout import Rollout
+from kosmos.generate.schedule import read_together
+from kosmos.generate.tree import Prompt
+from kosmos.text.locations import guaranteed_iou, locations_to_box
 from kosmos.text.prompts import phrase as phrase_prompt
 from kosmos.text.vocabulary import PHRASE, PHRASE_END, Vocabulary
 
@@ -36,36 +47,49 @@ _MOST_LOOKS_EACH = 64
 """The same of one prompt, whose bound may turn out to need fewer."""
 
 
-class FoundPair(NamedTuple):
-    """A box as the model says it."""
-
-    logprob: float
-    """Of the two location tokens together."""
-    locations: tuple[int, int]
-    """Top left and bottom right."""
-
-
-@runtime_checkable  # so that shape checks in tests can look at it
-class LookAhead(Protocol):
-    """What the search needs of a :class:`~kosmos.generate.rollout.Rollout`."""
-
-    log_probs: Float[Tensor, "rows vocab"]
-    """Of the token after each prompt, float32."""
-
-    def look_ahead(
-        self, rows: Sequence[int], token_ids: Sequence[int]
-    ) -> Float[Tensor, "looks vocab"]:
-        """Log-probabilities behind row ``rows[i]`` and ``token_ids[i]``; rows stay as they are."""
-        ...
-
-
-def ask_where(doc: Document, phrase: str | None) -> Document:
-    """A prompt for the place of a phrase in the last image of a document.
+@torch.inference_mode()
+def locate(
+    reader: Reader, asked: Sequence[Named[Locate]], *, batch_size: int
+) -> Iterator[tuple[str, list[Located] | Failure]]:
+    """Find boxes.
 
     Args:
-        doc: Images, and words if the phrase has a context.
-        phrase: What to look for; None: the document asks already.
+        reader: Reads the documents.
+        asked: Requests; all for as many boxes and with the same suppression.
+        batch_size: Most documents read at once.
+
+    Yields:
+        The id of a request with its boxes, likeliest first, or with why it has none; each once,
+        in any order.
+
+    Raises:
+        CheckpointError: If the model's logits are not finite.
     """
+    vocabulary, k = reader.tokenizer.vocabulary, asked[0].request.k
+    prompts: dict[str, Prompt] = {}
+    for one in asked:
+        try:
+            row = reader.encode(_asking(one.doc, one.request.phrase))
+            row = _open_object(row, vocabulary, name=one.name)
+            reader.room(len(row), one.name)
+            prompts[one.id] = Prompt(encoded=row, name=one.name)
+        except BAD_REQUEST as error:
+            yield one.failure(error)
+    for batch in read_together(prompts, most=batch_size):
+        reader.expect(SEVERAL_ROWS * (1 + sum(map(len, batch)) + k))
+        groups, failed = reader.show(batch)
+        yield from failed.items()
+        if not groups:
+            continue
+        keys = [key for group in groups for key in group]
+        rollout = Rollout(reader.model, [list(group.values()) for group in groups], room=k)
+        pairs = best_pairs(rollout, len(keys), vocabulary, k=k, nms=asked[0].request.nms)
+        for key, found in zip(keys, pairs, strict=True):
+            yield key, [_located(reader, pair, prompts[key].encoded) for pair in found]
+
+
+def _asking(doc: Document, phrase: str | None) -> Document:
+    """A prompt for the place of a phrase; of None the document asks already."""
     if phrase is None:
         return doc
     has_words = bool(doc.parts) and not isinstance(doc.parts[-1], Image)
@@ -73,7 +97,7 @@ def ask_where(doc: Document, phrase: str | None) -> Document:
     return Document([*doc.parts, Text(words)], id=doc.id, meta=doc.meta)
 
 
-def open_object(prompt: Encoded, vocabulary: Vocabulary, *, name: str) -> Encoded:
+def _open_object(prompt: Encoded, vocabulary: Vocabulary, *, name: str) -> Encoded:
     """A prompt behind which a box stands next: ``<object>`` is added to one that ends in a phrase.
 
     Args:
@@ -105,6 +129,46 @@ def open_object(prompt: Encoded, vocabulary: Vocabulary, *, name: str) -> Encode
     )
 
 
+def _located(reader: Reader, pair: "FoundPair", prompt: Encoded) -> Located:
+    """A pair of locations in the last image of a prompt, the preprocessing undone."""
+    num_cells = reader.tokenizer.vocabulary.num_cells
+    width, height = prompt.image_sizes[-1]
+    inside = locations_to_box(*pair.locations, num_cells)
+    box = reader.transform.box_out(inside, width=width, height=height).clipped()
+    return Located(
+        box=box,
+        box_px=box.to_pixels(width=width, height=height),
+        logprob=pair.logprob,
+        confidence=math.exp(pair.logprob / 2),
+        locations=pair.locations,
+        guaranteed_iou=guaranteed_iou(*pair.locations, num_cells),
+        image_index=len(prompt.images) - 1,
+    )
+
+
+class FoundPair(NamedTuple):
+    """A box as the model says it."""
+
+    logprob: float
+    """Of the two location tokens together."""
+    locations: tuple[int, int]
+    """Top left and bottom right."""
+
+
+@runtime_checkable  # so that shape checks in tests can look at it
+class LookAhead(Protocol):
+    """What the search needs of a :class:`~kosmos.generate.rollout.Rollout`."""
+
+    log_probs: Float[Tensor, "rows vocab"]
+    """Of the token after each prompt, float32."""
+
+    def look_ahead(
+        self, rows: Sequence[int], token_ids: Sequence[int]
+    ) -> Float[Tensor, "looks vocab"]:
+        """Log-probabilities behind row ``rows[i]`` and ``token_ids[i]``; rows stay as they are."""
+        ...
+
+
 def best_pairs(
     rows: LookAhead, num_rows: int, vocabulary: Vocabulary, *, k: int, nms: float | None = None
 ) -> list[list[FoundPair]]:
@@ -121,14 +185,7 @@ def best_pairs(
     Returns:
         For each prompt ``k`` pairs, fewer only if there are no more, the likeliest first; of
         equally likely ones the one with the lower locations.
-
-    Raises:
-        ConfigError: If ``k`` is not positive, or ``nms`` is no intersection over union.
     """
-    if k < 1:
-        raise ConfigError(f"k: expected at least 1, found {k}")
-    if nms is not None:
-        check_threshold(nms)
     first = vocabulary.first_location_id
     cells = slice(first, first + vocabulary.num_locations)
     start = rows.log_probs[:, cells].double().cpu().numpy()
@@ -199,7 +256,7 @@ class _Search:
             negated, pair = heapq.heappop(self._open)
             if self._nms is not None:
                 box = locations_to_box(*pair, self._num_cells)
-                if overlaps_any(box, self._boxes, self._nms):
+                if any(box.iou(other) > self._nms for other in self._boxes):
                     continue
                 self._boxes.append(box)
             self.kept.append(FoundPair(-negated, pair))

@@ -7,12 +7,17 @@ as tokens that fit the context; pictures as soft tokens.
 import logging
 import threading
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from kosmos.document.encode import Encoded, encode
 from kosmos.document.types import Document
 from kosmos.errors import ConfigError, DataError
 from kosmos.generate.cuda_graph import GraphedSteps
 from kosmos.generate.image_cache import ImageCache
+from kosmos.generate.reply import Failure
+from kosmos.generate.request import BAD_REQUEST
+from kosmos.generate.tree import Prompt
 from kosmos.image.transform import ImageTransform
 from kosmos.model.forms.whole import pack_model
 from kosmos.weights.loaded import LoadedModel
@@ -84,6 +89,33 @@ class Reader:
     def encode(self, doc: Document) -> Encoded:
         """Lay a document out as a prompt."""
         return encode(doc, self.tokenizer, layout=self.layout, image=self.image, complete=False)
+
+    def show(
+        self, groups: Sequence[Mapping[str, Prompt]]
+    ) -> tuple[list[dict[str, Prompt]], dict[str, Failure]]:
+        """Encode the pictures of prompts, those of all groups together.
+
+        Returns:
+            The groups with their pictures encoded, none of them empty; and why prompts that are
+            missing there cannot be read.
+        """
+        images = self.image_cache.batch()
+        failed: dict[str, Failure] = {}
+        for key, prompt in (item for group in groups for item in group.items()):
+            try:
+                images.add(prompt.encoded.images, name=prompt.name)
+            except BAD_REQUEST as error:
+                failed[key] = Failure(name=prompt.name, error=error)
+        soft = iter(images.encode())
+        shown = [
+            {
+                key: replace(prompt, soft_tokens=next(soft))
+                for key, prompt in group.items()
+                if key not in failed
+            }
+            for group in groups
+        ]
+        return [group for group in shown if group], failed
 
     def room(self, num_tokens: int, name: str, *, most: int | None = None) -> int:
         """Tokens that the context has space for behind some; at least one.

@@ -1,192 +1,147 @@
-"""Documents to replies: what is read together, searched together, and fails alone.
+"""Requests to replies: what is read together, searched together, and fails alone.
 
-- :func:`answers`: replies to any number of documents, as they finish
+- :func:`replies`: to any number of requests with the same options, as they finish
 - :func:`pieces`: one reply while it grows
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+import torch
 
 from kosmos import runtime
-from kosmos.document.encode import Encoded
-from kosmos.document.types import Document
-from kosmos.errors import ConfigError, DataError, MarkupError
+from kosmos.errors import ConfigError, DataError
 from kosmos.generate.config import Decoding
-from kosmos.generate.constraints import Constraint, Constraints, Place, StopStrings
+from kosmos.generate.constraints import Constraints, Place, StopStrings
 from kosmos.generate.grounding import make_reply
 from kosmos.generate.reading import ONE_ROW, SEVERAL_ROWS, Reader
 from kosmos.generate.reply import Failure, Piece, Reply
-from kosmos.generate.request import prompt_name
+from kosmos.generate.request import BAD_REQUEST, Generate, Named
 from kosmos.generate.rollout import Rollout
-from kosmos.generate.schedule import batches, shared_groups
+from kosmos.generate.schedule import read_together
 from kosmos.generate.search import Draft, Start, choose_replies, grow_replies, rank_beams
 from kosmos.generate.streaming import ReplyStream
 from kosmos.generate.tree import Prompt
 
-_BAD_DOCUMENT = (DataError, MarkupError)
-"""What can be wrong with a document, and not with the model or the options."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """A document ready to be read."""
-
-    row: Encoded
-    name: str
-    key: str
-    """What its random numbers depend on beside the seed and its tokens."""
-    limit: int
-    """Most tokens of a reply."""
-    bound: Constraint | None
-
-
-def answers(
-    reader: Reader,
-    docs: Sequence[Document],
-    decoding: Decoding,
-    bounds: Sequence[Constraint | None],
-    *,
-    batch_size: int,
-    num_replies: int = 1,
-) -> Iterator[tuple[int, list[Reply] | Failure]]:
-    """Reply to documents.
+@torch.inference_mode()
+def replies(
+    reader: Reader, asked: Sequence[Named[Generate]], *, batch_size: int
+) -> Iterator[tuple[str, list[Reply] | Failure]]:
+    """Reply to requests.
 
     Args:
         reader: Reads them.
-        docs: Prompts.
-        decoding: How tokens are chosen.
-        bounds: What the reply to each may say.
-        batch_size: Most documents read at once.
-        num_replies: How many replies to each.
+        asked: At least one; all with the same decoding and number of replies.
+        batch_size: Most prompts read at once.
 
     Yields:
-        The index of a document with its replies, best first, or with why it has none; each index
-        once, in any order.
+        The id of a request with its replies, best first, or with why it has none; each once, in
+        any order.
 
     Raises:
-        ConfigError: If a constraint and the other options leave nothing to say.
         CheckpointError: If the model's logits are not finite.
     """
-    asked: dict[int, _Asked] = {}
-    for index, (doc, bound) in enumerate(zip(docs, bounds, strict=True)):
-        name = prompt_name(doc, index if len(docs) > 1 else None)
-        # the encoder's messages say the id
-        named = doc if doc.id or len(docs) == 1 else replace(doc, id=str(index))
+    decoding, num_replies = asked[0].request.decoding, asked[0].request.num_replies
+    named = {one.id: one for one in asked}
+    prompts: dict[str, Prompt] = {}
+    for one in asked:
         try:
-            asked[index] = _ask(reader, named, decoding, bound, name=name, key=doc.id)
-        except _BAD_DOCUMENT as error:
-            yield index, Failure(name=name, error=error)
-    places = list(asked)
-    rows = [asked[index].row for index in places]
-    groups = shared_groups(rows, most=batch_size)
-    for batch in batches(groups, [len(row) for row in rows], most=batch_size):
-        members = [[places[place] for place in group] for group in batch]
-        num_rows = sum(map(len, members)) * max(decoding.num_beams, num_replies)
-        steps = max(asked[index].limit for group in members for index in group)
+            prompts[one.id] = _prompt(reader, one)
+        except BAD_REQUEST as error:
+            yield one.failure(error)
+    for batch in read_together(prompts, most=batch_size):
+        members = [prompt for group in batch for prompt in group.values()]
+        num_rows = len(members) * max(decoding.num_beams, num_replies)
+        steps = max(_limit(reader, prompt, decoding) for prompt in members)
         # what several rows read is worth packing for at any likely length; of one it shows after
         reader.expect(SEVERAL_ROWS * (2 + (steps if num_rows > 1 else 0)))
-        prompts: dict[int, Prompt] = {}
-        for index, found in _prompts(reader, asked, [i for group in members for i in group]):
-            if isinstance(found, Failure):
-                yield index, found
-            else:
-                prompts[index] = found
-        readable = [[index for index in group if index in prompts] for group in members]
-        readable = [group for group in readable if group]
-        if not readable:
+        groups, failed = reader.show(batch)
+        yield from failed.items()
+        if not groups:
             continue
-        drafts = _search(
-            reader,
-            [[(asked[index], prompts[index]) for index in group] for group in readable],
-            decoding,
-            num_replies=num_replies,
-        )
+        keys = [key for group in groups for key in group]
+        try:
+            drafts = _search(reader, groups, named)
+        except ConfigError as error:
+            # the search has no more of a prompt than its place, so all share what is wrong
+            yield from (named[key].failure(error) for key in keys)
+            continue
         if num_rows == 1:
             reader.expect(ONE_ROW * len(drafts[0][0].token_ids))
-        for index, own in zip((i for group in readable for i in group), drafts, strict=True):
-            yield index, [_reply(reader, draft, asked[index].row, decoding) for draft in own]
+        for key, own in zip(keys, drafts, strict=True):
+            errors = [draft.error for draft in own if draft.error is not None]
+            if errors:
+                yield named[key].failure(errors[0])
+            else:
+                yield key, [_reply(reader, draft, prompts[key], decoding) for draft in own]
 
 
-def pieces(
-    reader: Reader, doc: Document, decoding: Decoding, bound: Constraint | None
-) -> Iterator[Piece]:
-    """Reply to one document, told while it grows.
+@torch.inference_mode()
+def pieces(reader: Reader, asked: Named[Generate]) -> Iterator[Piece]:
+    """Reply to one request, told while it grows.
 
     Args:
         reader: Reads it.
-        doc: The prompt.
-        decoding: How tokens are chosen; without beams.
-        bound: What the reply may say.
+        asked: Without beams.
     """
-    asked = _ask(reader, doc, decoding, bound, name=prompt_name(doc, None), key=doc.id)
+    decoding, prompt = asked.request.decoding, _prompt(reader, asked)
     reader.expect(2 * SEVERAL_ROWS)
-    (soft,) = reader.image_cache.take([asked.row.images], names=[asked.name])
-    prompt = Prompt(encoded=asked.row, soft_tokens=soft, name=asked.name)
-    rollout, starts = _begin(reader, [[(asked, prompt)]], decoding, num_replies=1)
-    unfolding = ReplyStream(
-        lambda draft: _reply(reader, draft, asked.row, decoding),
+    groups, failed = reader.show([{asked.id: prompt}])
+    for failure in failed.values():
+        raise failure.error
+    rollout, starts = _begin(reader, groups, {asked.id: asked})
+    stream = ReplyStream(
+        lambda draft: _reply(reader, draft, prompt, decoding),
         reader.tokenizer.stream(),
         decoding.stop,
     )
     rules = Constraints.of(decoding, reader.tokenizer.vocabulary)
     for (draft,) in grow_replies(rollout, starts, decoding, rules):
-        piece = unfolding.grow(draft)
+        if draft.error is not None:
+            raise draft.error
+        piece = stream.grow(draft)
         if piece.text or piece.grounded:
             yield piece
     reader.expect(ONE_ROW * len(draft.token_ids))
-    yield unfolding.finish(draft)
+    yield stream.finish(draft)
 
 
-def _ask(
-    reader: Reader,
-    doc: Document,
-    decoding: Decoding,
-    bound: Constraint | None,
-    *,
-    name: str,
-    key: str,
-) -> _Asked:
-    row = reader.encode(doc)
-    room = reader.room(len(row), name, most=decoding.max_total_tokens)
-    limit = min(decoding.max_new_tokens, room)
+def _prompt(reader: Reader, asked: Named[Generate]) -> Prompt:
+    """A request as tokens, its pictures still to be read.
+
+    Raises:
+        ConfigError: If a constraint and the other options leave nothing to say.
+        DataError: If the context leaves no room for a reply, or too little for what must be said.
+        MarkupError: If its markup names a cell that there is not.
+    """
+    decoding = asked.request.decoding
+    prompt = Prompt(encoded=reader.encode(asked.doc), name=asked.name)
+    limit = _limit(reader, prompt, decoding)
     rules = Constraints.of(decoding, reader.tokenizer.vocabulary)
     try:
-        rules.check(Place(row.token_ids.tolist(), [], limit, bound, name))
+        rules.check(Place(prompt.token_ids, [], limit, asked.request.constraint, asked.name))
     except ConfigError as error:
         if limit == decoding.max_new_tokens:
             raise
         # the context, and so the document, leaves too little room for what must be said
         raise DataError(error.message, hint=error.hint) from error
-    return _Asked(row=row, name=name, key=key, limit=limit, bound=bound)
+    return prompt
 
 
-def _prompts(
-    reader: Reader, asked: Mapping[int, _Asked], members: Sequence[int]
-) -> Iterator[tuple[int, Prompt | Failure]]:
-    """Documents of a batch with their pictures, or why these cannot be read."""
-    images = reader.image_cache.batch()
-    readable = []
-    for index in members:
-        try:
-            images.add(asked[index].row.images, name=asked[index].name)
-            readable.append(index)
-        except _BAD_DOCUMENT as error:
-            yield index, Failure(name=asked[index].name, error=error)
-    for index, soft in zip(readable, images.encode(), strict=True):
-        row, name = asked[index].row, asked[index].name
-        yield index, Prompt(encoded=row, soft_tokens=soft, name=name)
+def _limit(reader: Reader, prompt: Prompt, decoding: Decoding) -> int:
+    """Most tokens of a reply."""
+    room = reader.room(len(prompt.encoded), prompt.name, most=decoding.max_total_tokens)
+    return min(decoding.max_new_tokens, room)
 
 
 def _search(
-    reader: Reader,
-    groups: Sequence[Sequence[tuple[_Asked, Prompt]]],
-    decoding: Decoding,
-    *,
-    num_replies: int,
+    reader: Reader, groups: Sequence[Mapping[str, Prompt]], named: Mapping[str, Named[Generate]]
 ) -> list[list[Draft]]:
     """For each prompt its replies, best first."""
+    request = next(iter(named.values())).request
+    decoding, num_replies = request.decoding, request.num_replies
     rules = Constraints.of(decoding, reader.tokenizer.vocabulary)
-    rollout, starts = _begin(reader, groups, decoding, num_replies=num_replies)
+    rollout, starts = _begin(reader, groups, named)
     if decoding.num_beams > 1:
         return [best[:num_replies] for best in rank_beams(rollout, starts, decoding, rules)]
     drafts = choose_replies(rollout, starts, decoding, rules)
@@ -197,37 +152,38 @@ def _search(
 
 
 def _begin(
-    reader: Reader,
-    groups: Sequence[Sequence[tuple[_Asked, Prompt]]],
-    decoding: Decoding,
-    *,
-    num_replies: int,
+    reader: Reader, groups: Sequence[Mapping[str, Prompt]], named: Mapping[str, Named[Generate]]
 ) -> tuple[Rollout, list[Start]]:
     """Read prompts; with the starts of their replies, those of each side by side."""
-    members = [member for group in groups for member in group]
+    members = [(named[key], prompt) for group in groups for key, prompt in group.items()]
+    request = members[0][0].request
+    decoding, num_replies = request.decoding, request.num_replies
+    limits = [_limit(reader, prompt, decoding) for _, prompt in members]
     use_beams = decoding.num_beams > 1
     rollout = Rollout(
         reader.model,
-        [[prompt for _, prompt in group] for group in groups],
-        room=max(asked.limit for asked, _ in members) - 1,
+        [list(group.values()) for group in groups],
+        room=max(limits) - 1,
         fan=max(decoding.num_beams, num_replies),
         score_prompts=use_beams and decoding.score_prompt,
         fixed=reader.fixed,
     )
     starts = []
-    for (asked, prompt), log_prob in zip(members, rollout.prompt_log_probs, strict=True):
+    for (asked, prompt), limit, log_prob in zip(
+        members, limits, rollout.prompt_log_probs, strict=True
+    ):
         ids = prompt.token_ids
         starts += [
             Start(
                 prompt=ids,
-                limit=asked.limit,
+                limit=limit,
                 # of the document, whatever its company; the first reply draws as an only one does
-                rng=runtime.generator(decoding.seed, "sample", number, asked.key, *ids),
+                rng=runtime.generator(decoding.seed, "sample", number, asked.request.doc.id, *ids),
                 stop=StopStrings(decoding.endings, reader.tokenizer.stream())
                 if decoding.endings
                 else None,
                 prompt_log_prob=log_prob,
-                constraint=asked.bound,
+                constraint=asked.request.constraint,
                 name=asked.name,
             )
             for number in range(1 if use_beams else num_replies)
@@ -235,10 +191,10 @@ def _begin(
     return rollout, starts
 
 
-def _reply(reader: Reader, draft: Draft, prompt: Encoded, decoding: Decoding) -> Reply:
+def _reply(reader: Reader, draft: Draft, prompt: Prompt, decoding: Decoding) -> Reply:
     return make_reply(
         draft,
-        prompt,
+        prompt.encoded,
         tokenizer=reader.tokenizer,
         transform=reader.transform,
         stop=decoding.stop,

@@ -6,21 +6,28 @@ number of them in any mixture. An answer is a list: of replies, best first; of s
 candidate in order; of boxes, likeliest first. What cannot be answered gets a
 :class:`~kosmos.generate.reply.Failure`, and the others their answers.
 
+Requests are taken a window at a time. Within one, those of a kind with the same options are
+answered together, so that those of like length and those that share a picture meet in a batch,
+whatever their order; the window bounds what is held and how long the first answer takes, however
+many there are.
+
 - :class:`Generate`, :class:`Score`, :class:`Locate`, together :data:`Request`
 - :data:`Answer`
-- :data:`PromptLike`, :func:`as_document`: whatever is a document or one part of one
+- :class:`Named`, :class:`Window`, :func:`windows`: requests as they are answered
+- :data:`PromptLike`, :func:`as_document`, :func:`as_documents`: what callers may call a document
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 import PIL.Image
 
 from kosmos.document.types import Document, Grounded, Image, Text
-from kosmos.errors import ConfigError
+from kosmos.errors import ConfigError, DataError, KosmosError, MarkupError
 from kosmos.generate.config import GREEDY, Decoding
-from kosmos.generate.reply import CandidateScore, Located, Reply
+from kosmos.generate.reply import CandidateScore, Failure, Located, Reply
 
 if TYPE_CHECKING:
     # its file imports torch
@@ -102,6 +109,109 @@ Request: TypeAlias = Generate | Score | Locate
 
 Answer: TypeAlias = list[Reply] | list[CandidateScore] | list[Located]
 
+BAD_REQUEST = (DataError, MarkupError, ConfigError)
+"""What can be wrong with a request, and not with the model."""
+
+AnyRequest = TypeVar("AnyRequest", bound=Request)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named(Generic[AnyRequest]):
+    """A request among others."""
+
+    request: AnyRequest
+    """What is asked."""
+    id: str
+    """By which the answer is told."""
+    name: str
+    """What to call it in messages."""
+    doc: Document
+    """The prompt, with an id that messages of the encoder can say."""
+
+    def failure(self, error: KosmosError) -> tuple[str, Failure]:
+        """That it cannot be answered, as it is told."""
+        return self.id, Failure(name=self.name, error=error)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Requests that are answered at the same time, those with the same options together."""
+
+    refused: list[tuple[str, Failure]] = field(default_factory=list)
+    """What asks nothing, or has the id of an earlier one."""
+    generate: dict[tuple[Decoding, int], list[Named[Generate]]] = field(default_factory=dict)
+    """By decoding and number of replies."""
+    score: list[Named[Score]] = field(default_factory=list)
+    """Whatever their options."""
+    locate: dict[tuple[int, float | None], list[Named[Locate]]] = field(default_factory=dict)
+    """By number of boxes and suppression."""
+
+
+def windows(requests: Iterable[Request], *, most: int) -> Iterator[Window]:
+    """Requests a window at a time, each asked for when its window is.
+
+    Args:
+        requests: Any number; an id that comes twice is refused the second time.
+        most: Most requests of a window.
+    """
+    seen: set[str] = set()
+    waiting, first = iter(requests), 0
+    while part := list(islice(waiting, most)):
+        window = Window()
+        for place, request in enumerate(part, first):
+            try:
+                _add(window, request, place if first or len(part) > 1 else None, seen)
+            except ConfigError as error:
+                key = getattr(request, "id", "") or str(place)
+                window.refused.append((key, Failure(name=f"request {key!r}", error=error)))
+        first += len(part)
+        yield window
+
+
+def _add(window: Window, request: Request, place: int | None, seen: set[str]) -> None:
+    """Put a request with those it can be answered with.
+
+    Raises:
+        ConfigError: If it asks nothing, or has an id that came before.
+    """
+    if not isinstance(request, Generate | Score | Locate):
+        raise ConfigError(
+            f"request: expected Generate, Score or Locate, found {type(request).__name__}"
+        )
+    key = request.id or str(place or 0)
+    if key in seen:
+        raise ConfigError(f"request: expected an id of its own, found {key!r} again")
+    if isinstance(request, Generate):
+        reply = named(request, place)
+        window.generate.setdefault((request.decoding, request.num_replies), []).append(reply)
+    elif isinstance(request, Score):
+        window.score.append(named(request, place))
+    else:
+        boxes = named(request, place)
+        window.locate.setdefault((request.k, request.nms), []).append(boxes)
+    seen.add(key)
+
+
+def named(request: AnyRequest, place: int | None) -> Named[AnyRequest]:
+    """A request with what it is called.
+
+    Args:
+        request: What is asked.
+        place: Where it is among the requests; None: there is no other.
+
+    Raises:
+        ConfigError: If it is about no document.
+    """
+    doc = as_document(request.doc)
+    called = doc.id or request.id
+    return Named(
+        request=request,
+        id=request.id or str(place or 0),
+        name=f"document {called!r}" if called else prompt_name(doc, place),
+        doc=replace(doc, id=called or ("" if place is None else str(place))),
+    )
+
+
 PromptLike: TypeAlias = Document | Text | Grounded | Image | str | PIL.Image.Image
 """A document, or something that is one part of one."""
 
@@ -127,8 +237,32 @@ def as_document(prompt: object) -> Document:
     )
 
 
+def as_documents(prompts: PromptLike | Sequence[PromptLike]) -> list[Document]:
+    """The document, or the documents of a list.
+
+    Raises:
+        ConfigError: If something is neither a document nor a part of one, or pictures and words
+            stand side by side: they may be meant as one document, and would be several.
+    """
+    if isinstance(prompts, PromptLike):
+        return [as_document(prompts)]
+    prompts = list(prompts)
+    if any(isinstance(one, _PICTURES) for one in prompts) and any(
+        isinstance(one, _WORDS) for one in prompts
+    ):
+        raise ConfigError(
+            "docs: expected a list of documents, of pictures or of texts, found pictures and texts",
+            hint="one document of both is Document([Image('dog.jpg'), Text('An image of')])",
+        )
+    return [as_document(one) for one in prompts]
+
+
 def prompt_name(doc: Document, index: int | None) -> str:
     """What to call a document in messages: its id, or else its place in a list."""
     if doc.id:
         return f"document {doc.id!r}"
     return "document" if index is None else f"document {index}"
+
+
+_PICTURES = (Image, PIL.Image.Image)
+_WORDS = (Text, Grounded, str)

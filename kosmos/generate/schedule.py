@@ -1,20 +1,33 @@
 """Which prompts are read together: those that begin alike share a row, like lengths a batch.
 
+- :func:`read_together`: prompts in batches of groups
 - :func:`shared_groups`: prompts that are worth reading as one tree
 - :func:`batches`: groups in batches
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from kosmos.document.encode import Encoded
 from kosmos.document.types import Image
-from kosmos.generate.tree import common_length
+from kosmos.generate.tree import Prompt, common_length
 
 _LEAST_SHARED_TOKENS = 32
 """A shorter beginning is not worth a mask, without which attention has its fastest kernel."""
+
+
+def read_together(prompts: Mapping[str, Prompt], *, most: int) -> Iterator[list[dict[str, Prompt]]]:
+    """Batches of prompts, those that share a row in one group.
+
+    Args:
+        prompts: By the id of their request.
+        most: Most prompts of a batch.
+    """
+    keys, rows = list(prompts), [prompt.encoded for prompt in prompts.values()]
+    for batch in batches(shared_groups(rows, most=most), [len(row) for row in rows], most=most):
+        yield [{keys[place]: prompts[keys[place]] for place in group} for group in batch]
 
 
 def shared_groups(rows: Sequence[Encoded], *, most: int) -> list[list[int]]:

@@ -5,14 +5,14 @@ share is read once: the prompt, but also the first words of names that begin ali
 a continuation is never read, only looked up. The result is that of reading each continuation behind
 its prompt as a row of its own, to rounding.
 
-- :func:`scores`: documents and their candidates to scores
-- :class:`Candidate`, :func:`make_candidate`: a continuation behind its prompt
+- :func:`scores`: requests to scores, as they finish
+- :class:`Candidate`: a continuation behind its prompt
 - :func:`score_candidates`: log-probabilities of many, in few passes
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from itertools import islice
 
 import numpy as np
 import torch
@@ -20,113 +20,148 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from kosmos.document.encode import Encoded
-from kosmos.document.types import Document
+from kosmos.document.types import Document, Image
 from kosmos.errors import CheckpointError, ConfigError
 from kosmos.generate.continuation import encode_continuation
 from kosmos.generate.reading import SEVERAL_ROWS, Reader
-from kosmos.generate.reply import CandidateScore
-from kosmos.generate.request import prompt_name
+from kosmos.generate.reply import CandidateScore, Failure
+from kosmos.generate.request import BAD_REQUEST, Named, Score, as_document
 from kosmos.generate.rollout import token_log_probs
 from kosmos.generate.tree import Prompt, Reading, common_length, grow, read_trees, symbols
 from kosmos.model.kosmos import Kosmos
 
-_WINDOW_ASKS = 64
-"""Prompts with candidates that are laid out, and whose pictures are kept, at once."""
+_WINDOW_REQUESTS = 64
+"""Requests that are laid out, and whose pictures are kept, at once."""
 
 _PASS_TOKENS = 100
 """Tokens that gain as much by packed weights as a step of several rows."""
 
-Asked: TypeAlias = tuple[Document, Sequence[Document]]
-"""A prompt and its candidates."""
 
-
+@torch.inference_mode()
 def scores(
-    reader: Reader,
-    asks: Sequence[Asked],
-    *,
-    end: bool,
-    neutral: Document | None,
-    batch_tokens: int,
-) -> list[list[CandidateScore]]:
+    reader: Reader, asked: Sequence[Named[Score]], *, batch_tokens: int
+) -> Iterator[tuple[str, list[CandidateScore] | Failure]]:
     """Score candidates behind their prompts.
 
     Args:
         reader: Reads them.
-        asks: Prompts, each with its candidates.
-        end: Whether ``</s>`` behind a candidate counts as well.
-        neutral: A prompt to score all candidates behind as well.
+        asked: Requests, whatever their options.
         batch_tokens: Most tokens in one pass.
 
+    Yields:
+        The id of a request with the score of each candidate, or with why it has none.
+
     Raises:
-        ConfigError: If a prompt has no candidate, or a candidate no words.
-        DataError: If prompt and candidate do not fit the model's context.
+        CheckpointError: If a sum is not finite.
     """
-    found = []
-    for first in range(0, len(asks), _WINDOW_ASKS):
-        window = asks[first : first + _WINDOW_ASKS]
-        indices = range(first, first + len(window)) if len(asks) > 1 else [None]
-        names = [prompt_name(doc, index) for (doc, _), index in zip(window, indices, strict=True)]
-        sums = _score_window(reader, window, names, end=end, batch_tokens=batch_tokens)
-        priors: list[list[tuple[float, int]]] | None = None
-        if neutral is not None:
-            behind = [(neutral, given) for _, given in window]
-            priors = _score_window(reader, behind, names, end=end, batch_tokens=batch_tokens)
-        for row, scored in enumerate(sums):
-            found.append(
+    for first in range(0, len(asked), _WINDOW_REQUESTS):
+        images = reader.image_cache.batch()
+        laid_out: dict[str, list[_Case]] = {}
+        for one in asked[first : first + _WINDOW_REQUESTS]:
+            try:
+                cases = [_lay_out(reader, one, one.doc)]
+                if one.request.neutral is not None:
+                    cases.append(_lay_out(reader, one, as_document(one.request.neutral)))
+                images.add([image for case in cases for image in case.images], name=one.name)
+                laid_out[one.id] = cases
+            except BAD_REQUEST as error:
+                yield one.failure(error)
+        num_tokens = sum(case.num_tokens for cases in laid_out.values() for case in cases)
+        reader.expect(SEVERAL_ROWS * (1 + num_tokens // _PASS_TOKENS))
+        groups = [
+            group
+            for cases, soft in zip(laid_out.values(), images.encode(), strict=True)
+            for group in _candidates(cases, soft)
+        ]
+        sums = score_candidates(reader.model, groups, batch_tokens=batch_tokens)
+        scored = zip(groups, sums, strict=True)
+        for key, cases in laid_out.items():
+            (group, totals), *neutral = islice(scored, len(cases))
+            priors = neutral[0][1] if neutral else [None] * len(totals)
+            yield (
+                key,
                 [
                     CandidateScore(
-                        logprob=total,
-                        num_tokens=count,
-                        neutral_logprob=None if priors is None else priors[row][place][0],
+                        logprob=total, num_tokens=len(item.token_ids), neutral_logprob=prior
                     )
-                    for place, (total, count) in enumerate(scored)
-                ]
+                    for item, total, prior in zip(group, totals, priors, strict=True)
+                ],
             )
-    return found
 
 
-def _score_window(
-    reader: Reader, window: Sequence[Asked], names: Sequence[str], *, end: bool, batch_tokens: int
-) -> list[list[tuple[float, int]]]:
-    """Sum and number of tokens of each candidate; all pictures are encoded together."""
-    images = reader.image_cache.batch()
-    laid_out: list[list[tuple[Encoded, Encoded, str]]] = []
-    for (doc, given), name in zip(window, names, strict=True):
-        if not given:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """A prompt and what may stand behind it."""
+
+    prompt: Encoded
+    continuations: list[Encoded]
+    names: list[str]
+    """What to call each candidate in messages."""
+
+    @property
+    def images(self) -> list[Image]:
+        """All pictures, those of the prompt first."""
+        return [*self.prompt.images, *(i for rest in self.continuations for i in rest.images)]
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens to read, but for what candidates share."""
+        return len(self.prompt) + sum(map(len, self.continuations))
+
+
+def _lay_out(reader: Reader, one: Named[Score], doc: Document) -> _Case:
+    """The candidates of a request behind a prompt, its own or the neutral one.
+
+    Raises:
+        ConfigError: If there is no candidate, or one has no words.
+        DataError: If prompt and candidate do not fit the model's context.
+        MarkupError: If markup names a cell that there is not.
+    """
+    request, prompt = one.request, reader.encode(doc)
+    if not request.candidates:
+        raise ConfigError(
+            f"{one.name}: expected at least one candidate, found none",
+            hint="score(doc, ['Yes', 'No'])",
+        )
+    case = _Case(prompt=prompt, continuations=[], names=[])
+    for number, candidate in enumerate(request.candidates):
+        called = f"{one.name}, candidate {number}"
+        continuation = encode_continuation(
+            doc,
+            prompt,
+            as_document(candidate),
+            encode=reader.encode,
+            eos_id=reader.tokenizer.vocabulary.eos_id if request.end else None,
+            name=called,
+        )
+        if not continuation.loss_mask.any():
             raise ConfigError(
-                f"{name}: expected at least one candidate, found none",
-                hint="score(doc, ['Yes', 'No'])",
+                f"{called}: expected at least one token to score, found none",
+                hint="a candidate needs words",
             )
-        prompt = reader.encode(doc)
-        laid_out.append([])
-        for number, candidate in enumerate(given):
-            called = f"{name}, candidate {number}"
-            continuation = encode_continuation(
-                doc,
-                prompt,
-                candidate,
-                encode=reader.encode,
-                eos_id=reader.tokenizer.vocabulary.eos_id if end else None,
-                name=called,
-            )
-            reader.room(len(prompt) + len(continuation) - 1, f"{called} and its prompt")
-            images.add([*prompt.images, *continuation.images], name=called)
-            laid_out[-1].append((prompt, continuation, called))
-    num_tokens = sum(len(group[0][0]) + sum(len(m) for _, m, _ in group) for group in laid_out)
-    reader.expect(SEVERAL_ROWS * (1 + num_tokens // _PASS_TOKENS))
-    soft = iter(images.encode())
-    groups = [
-        [
-            make_candidate(prompt, continuation, soft_tokens=next(soft), name=called)
-            for prompt, continuation, called in group
-        ]
-        for group in laid_out
-    ]
-    sums = score_candidates(reader.model, groups, batch_tokens=batch_tokens)
-    return [
-        [(total, len(item.token_ids)) for item, total in zip(*pair, strict=True)]
-        for pair in zip(groups, sums, strict=True)
-    ]
+        reader.room(len(prompt) + len(continuation) - 1, f"{called} and its prompt")
+        case.continuations.append(continuation)
+        case.names.append(called)
+    return case
+
+
+def _candidates(
+    cases: Sequence[_Case], soft: Float[Tensor, "images queries width"] | None
+) -> Iterator[list["Candidate"]]:
+    """The candidates of each case, with their pictures encoded."""
+    first = 0
+    for case in cases:
+        last = first + len(case.prompt.images)
+        shown = None if soft is None else soft[first:last]
+        group = []
+        for continuation, name in zip(case.continuations, case.names, strict=True):
+            first, last = last, last + len(continuation.images)
+            own = shown
+            if shown is not None and soft is not None and first < last:
+                own = torch.cat([shown, soft[first:last]])
+            group.append(_candidate(case.prompt, continuation, own, name=name))
+        first = last
+        yield group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,30 +176,15 @@ class Candidate:
     """Tokens whose log-probability counts: words of the continuation, not its images."""
 
 
-def make_candidate(
+def _candidate(
     prompt: Encoded,
     continuation: Encoded,
-    *,
     soft_tokens: Float[Tensor, "images queries width"] | None,
+    *,
     name: str,
 ) -> Candidate:
-    """Put a continuation behind its prompt.
-
-    Args:
-        prompt: At least one token.
-        continuation: Its ``loss_mask`` says which tokens count.
-        soft_tokens: Images of both, encoded.
-        name: What to call it in messages.
-
-    Raises:
-        ConfigError: If no token counts.
-    """
+    """Put a continuation behind its prompt; its ``loss_mask`` says which tokens count."""
     counted = np.flatnonzero(continuation.loss_mask)
-    if not len(counted):
-        raise ConfigError(
-            f"{name}: expected at least one token to score, found none",
-            hint="a candidate needs words",
-        )
     last = int(counted[-1])
     image_slots = np.concatenate([prompt.image_slots, continuation.image_slots[:last]])
     if soft_tokens is not None:

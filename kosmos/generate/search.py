@@ -1,8 +1,7 @@
 """Choose replies: one token at a time for each row, or the best of several beams.
 
 - :func:`choose_replies`: greedy, or sampled; :func:`grow_replies` tells them token by token
-- :func:`search_beams`: beam search as Hugging Face's, and with the release's two options;
-  :func:`rank_beams` gives the runners-up as well
+- :func:`rank_beams`: beam search as Hugging Face's, and with the release's two options
 
 All see a model only as :class:`~kosmos.generate.rollout.Rows`, and a row only by itself: what a
 row answers does not depend on its batch, and a row that is done leaves it.
@@ -48,6 +47,8 @@ class Draft:
     """Log-probability of each under the model: at temperature 1, whatever rules allowed."""
     finish: Literal["stop", "length"]
     """Why it ends."""
+    error: ConfigError | None = None
+    """Why it cannot go on, though it has to; the other rows do."""
 
     @property
     def logprob(self) -> float:
@@ -91,8 +92,8 @@ def choose_replies(
         decoding: Temperature, top-k and top-p.
         constraints: What may not be chosen, and what stops.
 
-    Raises:
-        ConfigError: If a row may choose nothing, or its constraint cannot be kept, naming it.
+    Returns:
+        Replies; one that may choose nothing, or whose constraint cannot be kept, with its error.
     """
     return deque(grow_replies(rows, starts, decoding, constraints), maxlen=1)[0]
 
@@ -112,13 +113,16 @@ def grow_replies(
     log_probs = rows.log_probs if len(sources) == len(rows.log_probs) else rows.log_probs[sources]
     while True:
         places = [starts[index].place(drafts[index].token_ids) for index in active]
-        empty = constraints.mask(log_probs, places)
-        if empty:
-            raise places[empty[0]].nothing_left()
+        errors = constraints.mask(log_probs, places)
+        for row, error in errors.items():
+            drafts[active[row]] = replace(drafts[active[row]], error=error)
+            log_probs[row] = 0.0  # something must be drawn of it as well, and is forgotten
         chosen = choose(log_probs, decoding, [starts[i].rng for i in active])
         values = log_probs[range(len(active)), chosen].tolist()
         kept = []
         for row, (index, token_id, value) in enumerate(zip(active, chosen, values, strict=True)):
+            if row in errors:
+                continue
             ids = [*drafts[index].token_ids, token_id]
             watch = watches[index] = _after(watches[index], token_id)
             stops = constraints.stops(token_id, len(ids)) or (watch and watch.is_complete)
@@ -179,21 +183,18 @@ class _Beams:
     running: list[_Hypothesis]
     finished: list[_Hypothesis] = field(default_factory=list)
     is_done: bool = False
+    error: ConfigError | None = None
+    """Why a hypothesis could not go on, where none is finished."""
 
     def extend(self, candidates: Sequence[_Candidate]) -> None:
         """Take one step.
 
         A candidate that ends is finished if it is among the first ``num_beams``, and otherwise
-        gone; the first ``num_beams`` that do not end run on.
+        gone; the first ``num_beams`` that do not end run on. With none the search is over.
 
         Args:
             candidates: Possible ones, best first.
-
-        Raises:
-            ConfigError: If there is none, and nothing is finished.
         """
-        if not candidates and not self.finished:
-            raise self.start.place(self.running[0].token_ids).nothing_left()
         width = self.decoding.num_beams
         running, ended = [], []
         for rank, (total, logprob, parent, token_id) in enumerate(candidates):
@@ -216,7 +217,9 @@ class _Beams:
         self.is_done = not running or not self._may_improve(num_new)
 
     def ranked(self) -> list[Draft]:
-        """The finished hypotheses."""
+        """The finished hypotheses, or one that says why there is none."""
+        if not self.finished:
+            return [Draft(token_ids=[], token_logprobs=[], finish="length", error=self.error)]
         return [
             Draft(token_ids=item.token_ids, token_logprobs=item.token_logprobs, finish=item.finish)
             for item in self.finished
@@ -242,10 +245,10 @@ class _Beams:
         return float(logprob / length**self.decoding.length_penalty)
 
 
-def search_beams(
+def rank_beams(
     rows: Rows, starts: Sequence[Start], decoding: Decoding, constraints: Constraints
-) -> list[Draft]:
-    """Find each row's best reply among ``num_beams`` hypotheses kept at every step.
+) -> list[list[Draft]]:
+    """Find each row's best replies among ``num_beams`` hypotheses kept at every step.
 
     Args:
         rows: One per start, in order; becomes up to ``num_beams`` per start.
@@ -253,21 +256,12 @@ def search_beams(
         decoding: Beams, length penalty, early stopping.
         constraints: What may not be chosen, and what stops.
 
-    Raises:
-        ConfigError: If there are fewer tokens to choose from than candidates to keep, or a row
-            may choose nothing, or its constraint cannot be kept, naming it.
-    """
-    return [drafts[0] for drafts in rank_beams(rows, starts, decoding, constraints)]
-
-
-def rank_beams(
-    rows: Rows, starts: Sequence[Start], decoding: Decoding, constraints: Constraints
-) -> list[list[Draft]]:
-    """Do what :func:`search_beams` does and keep the runners-up.
-
     Returns:
         For each start its finished hypotheses, best first: ``num_beams`` of them, unless rules
-        let fewer finish.
+        let fewer finish; a single one with its error where they let none.
+
+    Raises:
+        ConfigError: If there are fewer tokens to choose from than candidates to keep.
     """
     num_candidates = 2 * decoding.num_beams
     log_probs = rows.log_probs
@@ -284,9 +278,12 @@ def rank_beams(
     active = searches
     while True:
         running = [search.running for search in active]
-        constraints.mask(
-            log_probs, [s.start.place(item.token_ids) for s in active for item in s.running]
+        hypotheses = [(search, item) for search in active for item in search.running]
+        errors = constraints.mask(
+            log_probs, [search.start.place(item.token_ids) for search, item in hypotheses]
         )
+        for row, error in errors.items():
+            hypotheses[row][0].error = error
         for search, candidates in zip(
             active, _candidates(log_probs, running, num_candidates), strict=True
         ):

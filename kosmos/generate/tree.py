@@ -36,8 +36,8 @@ class Prompt:
 
     encoded: Encoded
     """Its tokens."""
-    soft_tokens: Float[Tensor, "images queries width"] | None
-    """Its images, encoded; None if it has none."""
+    soft_tokens: Float[Tensor, "images queries width"] | None = None
+    """Its images, encoded; None if it has none, or they are still to be read."""
     name: str
     """What to call it in messages."""
 

@@ -15,7 +15,7 @@ from kosmos import runtime
 from kosmos.errors import ConfigError
 from kosmos.generate.config import Decoding
 from kosmos.generate.constraints import Constraints, StopStrings
-from kosmos.generate.search import Draft, Start, _top, choose_replies, rank_beams, search_beams
+from kosmos.generate.search import Draft, Rows, Start, _top, choose_replies, rank_beams
 from tests.unit.generate.random_models import small_tokenizer
 
 EOS = 2
@@ -90,6 +90,12 @@ def rules(decoding: Decoding) -> Constraints:
         ngram_size=decoding.no_repeat_ngram_size,
         free_first=decoding.first_token == "release",
     )
+
+
+def search_beams(
+    rows: Rows, starts: Sequence[Start], decoding: Decoding, constraints: Constraints
+) -> list[Draft]:
+    return [drafts[0] for drafts in rank_beams(rows, starts, decoding, constraints)]
 
 
 def run(
@@ -351,8 +357,29 @@ def test_more_candidates_than_tokens_are_refused():
 @pytest.mark.parametrize("options", [{}, {"temperature": 1.0}, {"num_beams": 3}])
 def test_a_rule_that_forbids_every_token_is_an_error_that_names_the_document(options):
     # no token may stand twice: behind all twelve, and the pad, nothing is left
-    with pytest.raises(ConfigError, match=r"^document: expected a token .* after 9 tokens"):
-        run([[0]], limit=40, eos=-99.0, no_repeat_ngram_size=1, min_new_tokens=40, **options)
+    rules = {"limit": 40, "eos": -99.0, "no_repeat_ngram_size": 1, "min_new_tokens": 40}
+    (draft,) = run([[0]], **rules, **options)
+    assert isinstance(draft.error, ConfigError)
+    assert str(draft.error).startswith("document: expected a token")
+    assert "after 9 tokens" in str(draft.error)
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.0}, {"num_beams": 3}])
+def test_rows_beside_one_that_can_say_nothing_are_answered_as_without_it(options):
+    class Dead:
+        """Nothing may stand behind three tokens."""
+
+        def allowed(self, prompt, reply, remaining):
+            del prompt, remaining
+            return np.array([5, 6, 7] if len(reply) < 3 else [], dtype=np.int64)
+
+    decoding = Decoding(max_new_tokens=6, **options)
+    search = search_beams if decoding.num_beams > 1 else choose_replies
+    begun = starts(PROMPTS, 6, decoding)
+    begun[1] = replace(begun[1], constraint=Dead())
+    drafts = search(Table(PROMPTS, seed=3), begun, decoding, rules(decoding))
+    assert "after 3 tokens" in str(drafts.pop(1).error)
+    assert drafts == run([PROMPTS[0], *PROMPTS[2:]], seed=3, **options)
 
 
 def test_a_hypothesis_that_cannot_go_on_dies_and_leaves_the_batch():
