@@ -45,6 +45,7 @@ footer { margin-top:4rem; font-size:.85rem; color:var(--soft) }
     padding:.5rem .8rem; border-bottom:1px solid var(--line) }
   table.numbers th { display:none } table.numbers td { border:0; padding:.1rem .4rem }
   table.numbers td:first-child { grid-column:1/-1 } table.numbers td.plot { grid-column:1/-1 }
+  table.numbers tr:first-child { display:none } td.plot small { display:none }
   td.plot svg { width:100%; height:26px } td.chance::before { content:"chance "; color:var(--soft) }
   td.count::before { content:"n = "; color:var(--soft) } }
 @media print { body { background:#fff } figure,table { break-inside:avoid } }
