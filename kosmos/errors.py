@@ -105,7 +105,7 @@ def os_error(
             what = f"expected permission, found none: {what}"
         case errno.EROFS:
             what = f"expected a place that can be written, found none: {what}"
-        case errno.ENOSPC | errno.EDQUOT:
+        case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
             with suppress(OSError, StopIteration):
                 what += f" {free_space(Path(name))}"
     if len(name) > _MAX_PATH_CHARS:

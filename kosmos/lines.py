@@ -20,6 +20,7 @@ How its users open it::
     predictions of a task       Lines(path, made_by, header="first")
 """
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -134,7 +135,7 @@ class Lines:
             num_written = os.write(self._file, data)
             if num_written != len(data):
                 os.ftruncate(self._file, os.fstat(self._file).st_size - num_written)
-                raise OSError("the disk took a part of a line")
+                raise OSError(errno.ENOSPC, "the disk took a part of a line")
 
     def close(self) -> None:
         """Wait until all is on the disk, and let go of the file."""

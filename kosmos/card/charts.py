@@ -15,7 +15,6 @@ from kosmos.image.svg import FONTS, xml_text
 
 _WIDTH, _HEIGHT = 350.0, 224.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50.0, 14.0, 44.0, 28.0
-_KEY = 30.0
 _COLUMNS = 3
 _INK, _SOFT, _LINE, _PAPER = "#1c2027", "#5d6470", "#e4e1d8", "#ffffff"
 _BOLD, _PALE, _DOT, _MARK = "#1f4fa8", "#c3d2ee", "#c2410c", "#b42318"
@@ -59,16 +58,16 @@ def draw(panels: Sequence[Panel], *, title: str, last_step: float, has_key: bool
     panels = [panel for panel in panels if panel.points or panel.dots]
     columns = max(1, min(_COLUMNS, len(panels)))
     rows = math.ceil(len(panels) / columns)
-    top = _KEY if has_key else 0.0
-    width, height = columns * _WIDTH, max(1, rows) * _HEIGHT + top
+    width = columns * _WIDTH
+    key, top = _key(panels, width) if has_key else ([], 0.0)
+    height = max(1, rows) * _HEIGHT + top
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{width:g}" '
         f'height="{height:g}" viewBox="0 0 {width:g} {height:g}" font-family="{FONTS}">',
         f"<title>{xml_text(title)}</title>",
         f'<rect width="100%" height="100%" fill="{_PAPER}"/>',
+        *key,
     ]
-    if has_key:
-        lines += _key(panels)
     for place, panel in enumerate(panels):
         x, y = place % columns * _WIDTH, place // columns * _HEIGHT + top
         lines.append(f'<g transform="translate({x:g},{y:g})">')
@@ -161,21 +160,25 @@ def _said(panel: Panel) -> str:
     return f"{panel.title}: {ends}" + (f"; {panel.note}" if panel.note else "")
 
 
-def _key(panels: Sequence[Panel]) -> Iterator[str]:
-    """What the marks mean, as far as there are such."""
-    x, y = _LEFT, 19.0
-    entries = [("a step", [_line([(0, 0), (26, 0)], _PALE, 3.0)])]
-    entries.append(("running mean", [_line([(0, 0), (26, 0)], _BOLD, 2.2)]))
+def _key(panels: Sequence[Panel], width: float) -> tuple[list[str], float]:
+    """What the marks mean, as far as there are such, in rows; and their height."""
+    entries = [("a step", _line([(0, 0), (26, 0)], _PALE, 3.0))]
+    entries.append(("running mean", _line([(0, 0), (26, 0)], _BOLD, 2.2)))
     if any(panel.dots for panel in panels):
-        entries.append(("held out", [f'<circle cx="13" cy="0" r="3.6" fill="{_DOT}"/>']))
+        entries.append(("held out", f'<circle cx="13" cy="0" r="3.6" fill="{_DOT}"/>'))
     if any(panel.baseline is not None for panel in panels):
-        entries.append(("unigram, held out", [_line([(0, 0), (26, 0)], _SOFT, 1.4, dashes="6 4")]))
+        entries.append(("unigram, held out", _line([(0, 0), (26, 0)], _SOFT, 1.4, dashes="6 4")))
     if any(panel.marks for panel in panels):
-        entries.append(("an event, see below", [_triangle(13, -4)]))
-    for words, shapes in entries:
-        yield f'<g transform="translate({x:g},{y - 4:g})">{"".join(shapes)}</g>'
-        yield _text(x + 33, y, words, 11.0, _SOFT)
-        x += 33 + 6.2 * len(words) + 26
+        entries.append(("an event, see below", _triangle(13, -4)))
+    lines, x, y = [], _LEFT, 19.0
+    for words, shape in entries:
+        taken = 33 + 6.2 * len(words)
+        if x + taken > width:
+            x, y = _LEFT, y + 19.0
+        lines.append(f'<g transform="translate({x:g},{y - 4:g})">{shape}</g>')
+        lines.append(_text(x + 33, y, words, 11.0, _SOFT))
+        x += taken + 26
+    return lines, y + 11.0
 
 
 def _text(

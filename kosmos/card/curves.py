@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from kosmos.train.metrics import whole_records
+from kosmos.errors import DataError
+from kosmos.train.metrics import is_measurement, read_records
 
 Points: TypeAlias = list[tuple[float, float]]
 """Step and value."""
@@ -52,6 +53,8 @@ class Curves:
     """Positions with loss."""
     flops: int = 0
     """Operations that they needed; 0 if that was not noted."""
+    damaged: list[DataError] = field(default_factory=list)
+    """What is wrong with lines of the file that were left out."""
 
 
 def read_run(metrics: Path) -> Curves:
@@ -61,15 +64,15 @@ def read_run(metrics: Path) -> Curves:
         metrics: A metrics.jsonl; one that is not there has no curves.
     """
     curves = Curves()
-    for _, record in whole_records(metrics):
+    for record in read_records(metrics, is_measurement, damaged=curves.damaged):
         _add_losses(curves.streams, record)
         if record["kind"] != "train":
             continue
         curves.last = record
         curves.num_tokens += int(record["num_tokens"])
-        curves.num_positions += int(record.get("num_positions", 0))
+        curves.num_positions += int(record.get("num_positions") or 0)
         curves.num_loss_tokens += float(record["num_loss_tokens"])
-        curves.flops += int(record.get("flops", 0))
+        curves.flops += int(record.get("flops") or 0)
         for name in QUANTITIES:
             value = record.get(name)
             if isinstance(value, int | float):
@@ -94,7 +97,8 @@ def _add_losses(curves: dict[str, Curve], record: dict[str, Any]) -> None:
         if loss is not None:  # of a loss that was not finite
             points.append((float(record["step"]), float(loss)))
     for stream, loss in record.get("unigram", {}).items():
-        curves.setdefault(stream, Curve()).unigram = float(loss)
+        if loss is not None:
+            curves.setdefault(stream, Curve()).unigram = float(loss)
 
 
 def running_mean(points: Points, window: int) -> Points:

@@ -11,8 +11,11 @@ from kosmos.data.indexing import folder_of_index
 from kosmos.errors import DataError
 from kosmos.files import read_json, sha256_file
 from kosmos.train.config import Run
-from kosmos.train.metrics import whole_records
-from kosmos.train.record import read_sessions
+from kosmos.train.events import FILE as EVENTS
+from kosmos.train.events import is_event
+from kosmos.train.metrics import FILE as METRICS
+from kosmos.train.metrics import read_records
+from kosmos.train.record import SESSIONS, is_session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,8 @@ class Facts:
     """What somebody should look at."""
     sessions: Sequence[dict[str, Any]]
     """Its starts."""
+    num_damaged: dict[str, int]
+    """Lines of its logs that are no records, and were left out, by the name of the log."""
     corpora: Sequence[CorpusFacts]
     """What it read."""
     checkpoints: Sequence[str]
@@ -93,7 +98,12 @@ def read_facts(folder: Path, *, recipe: Run | None, index_folder: Path | None) -
         DataError: If there is no run.
     """
     run, record = read_run_record(folder)
-    sessions = read_sessions(folder)
+    curves = read_run(folder / METRICS)
+    damaged: dict[str, list[DataError]] = {METRICS: curves.damaged, EVENTS: [], SESSIONS: []}
+    sessions, events = (
+        list(read_records(folder / name, is_whole, damaged=damaged[name]))
+        for name, is_whole in ((SESSIONS, is_session), (EVENTS, is_event))
+    )
     if index_folder is None:
         index_folder = Path(sessions[-1]["index"]) if sessions else folder / "index"
     return Facts(
@@ -101,9 +111,10 @@ def read_facts(folder: Path, *, recipe: Run | None, index_folder: Path | None) -
         run=run,
         record=record,
         recipe=recipe,
-        curves=read_run(folder / "metrics.jsonl"),
-        events=[event for _, event in whole_records(folder / "events.jsonl")],
+        curves=curves,
+        events=events,
         sessions=sessions,
+        num_damaged={name: len(errors) for name, errors in damaged.items() if errors},
         corpora=list(_corpora(run, record, index_folder)),
         checkpoints=sorted(path.name for path in (folder / "checkpoints").glob("step-*")),
         left=[_left(folder / name) for name in ("model", "adapter") if (folder / name).is_dir()],

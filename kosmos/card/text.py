@@ -48,6 +48,7 @@ def page(facts: Facts, *, charts: Sequence[str]) -> str:
         "## How it went",
         *(f"![Speed, memory, waiting, gradient and rate]({name})" for name in machine),
         _speed(facts),
+        _damaged(facts),
         "### Events",
         _events(facts),
         "## Where it ran",
@@ -254,6 +255,11 @@ def _speed(facts: Facts) -> str:
         told.append(f"The steps needed {curves.flops:.3g} floating-point operations.")
     table = _table(("", "10% are below", "median", "90% are below"), rows)
     return f"{table}\n\n{' '.join(told)}"
+
+
+def _damaged(facts: Facts) -> str:
+    told = [f"{_number(count, 'line')} of {name}" for name, count in facts.num_damaged.items()]
+    return f"Damaged, and left out here: {', '.join(told)}." if told else ""
 
 
 def _events(facts: Facts) -> str:

@@ -28,16 +28,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
 from kosmos.data.batch import Batch
 from kosmos.errors import DataError
 from kosmos.files import Json
-from kosmos.train.metrics import json_line, keep_until, writing
+from kosmos.lines import Lines
+from kosmos.train.metrics import is_number, lines_until
 from kosmos.train.parallel import Processes
 from kosmos.train.step import Objective, Problem
 
+FILE = "events.jsonl"
 WINDOW = 100
 """Losses of a stream that are remembered."""
 MIN_SEEN = 20
@@ -84,8 +87,8 @@ class EventsLog:
     """
 
     def __init__(self, folder: Path, *, step: int) -> None:
-        self._path = folder / "events.jsonl"
-        keep_until(self._path, step)
+        self._path = folder / FILE
+        self._lines = lines_until(self._path, step) if self._path.exists() else None
 
     def nonfinite(self, step: int, problems: Sequence[Problem], *, data_step: int) -> None:
         """Note a step whose loss or gradient was not finite.
@@ -132,9 +135,33 @@ class EventsLog:
             }
         )
 
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._lines is not None:
+            self._lines.close()
+
     def _write(self, event: dict[str, Json]) -> None:
-        with writing(self._path), open(self._path, "a", encoding="utf-8") as file:
-            file.write(json_line(event))
+        self._lines = self._lines or Lines(self._path)
+        self._lines.write(event)
+
+
+def is_event(record: dict[str, Any]) -> bool:
+    """Whether a record of events.jsonl has what every reader of it asks for."""
+    documents = record.get("documents")
+    words, numbers = ["stream"], ["step"]
+    if record.get("kind") == "spike":
+        numbers += ["loss", "usual"]
+    else:
+        words.append("what")
+    return (
+        record.get("kind") in ("spike", "nonfinite")
+        and all(isinstance(record.get(name), str) for name in words)
+        and all(is_number(record.get(name)) for name in numbers)
+        and isinstance(record["step"], int)
+        and isinstance(record.get("data_step", 0), int)
+        and isinstance(documents, list)
+        and all(isinstance(name, str) for name in documents)
+    )
 
 
 class SpikeWatch:

@@ -26,18 +26,22 @@ Every line is strict JSON. A quantity that is unknown is null, and so is one tha
 """
 
 import contextlib
-import json
 import logging
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from kosmos.errors import DataError, MissingExtraError, free_space
-from kosmos.files import Json, write_text
+from kosmos.errors import DataError, MissingExtraError
+from kosmos.files import Json, read_jsonl
+from kosmos.lines import Lines
 from kosmos.runtime import require
 
+FILE = "metrics.jsonl"
+_NEEDED = {
+    "train": ("step", "tokens", "wall_s", "num_tokens", "num_loss_tokens"),
+    "heldout": ("step",),
+}
 _log = logging.getLogger(__name__)
 
 
@@ -51,9 +55,7 @@ class MetricsLog:
     """
 
     def __init__(self, folder: Path, *, step: int) -> None:
-        self._path = folder / "metrics.jsonl"
-        keep_until(self._path, step)
-        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
+        self._lines = lines_until(folder / FILE, step)
         self._board = _open_board(folder / "tensorboard", step)
 
     def write(self, record: dict[str, Json]) -> None:
@@ -62,10 +64,8 @@ class MetricsLog:
         Raises:
             DataError: If the disk refuses it.
         """
-        with writing(self._path):
-            self._file.write(json_line(record))
-            self._file.flush()
-            self._show(record)
+        self._lines.write(record)
+        self._show(record)
 
     def _show(self, record: dict[str, Json]) -> None:
         """Mirror a record for TensorBoard."""
@@ -80,60 +80,72 @@ class MetricsLog:
 
     def close(self) -> None:
         """Flush and close, even on a disk that takes nothing more."""
-        for file in (self._file, self._board):
+        for file in (self._lines, self._board):
             if file is not None:
                 # what was refused has been told by then
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, DataError):
                     file.close()
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """A disk that refuses is named with its file."""
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{path}: could not be written: {error.strerror or error} {free_space(path)}",
-            hint="checkpoints are untouched; free some space and use --resume",
-        ) from error
+def lines_until(path: Path, step: int) -> Lines:
+    """A log of a run that goes on from a step, without its records after it.
+
+    Args:
+        path: The log; made if it is not there.
+        step: A run that begins again, at 0, measures even what was before its first step.
+    """
+    lines = Lines(path)
+    num_kept = 0
+    for number, record in enumerate(lines.records(damaged=[]), start=1):
+        if step and is_number(record.get("step")) and record["step"] <= step:  # type: ignore[operator]
+            num_kept = number
+    lines.cut(num_kept)
+    return lines
 
 
-def json_line(record: dict[str, Json]) -> str:
-    """A record as a line of strict JSON, which knows neither NaN nor infinity."""
-    return json.dumps(_finite(record), ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _finite(value: Json) -> Json:
-    if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def whole_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The records of a log and their lines, without a last one that was torn by a kill.
+def read_records(
+    path: Path, is_whole: Callable[[dict[str, Any]], bool], *, damaged: list[DataError]
+) -> Iterator[dict[str, Any]]:
+    """The records of a log that are what they should be, without a last one torn by a kill.
 
     Args:
         path: The log; one that is not there has no records.
+        is_whole: Whether a record has all that is asked of it.
+        damaged: Takes what is wrong with the other lines.
     """
     if not path.exists():
         return
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
-            yield line, json.loads(line)
+    for row in read_jsonl(path, damaged=damaged):
+        if isinstance(row, dict) and is_whole(row):
+            yield row
+        else:
+            damaged.append(DataError(f"{path}: expected a record, found {row!r:.100}"))
 
 
-def keep_until(path: Path, step: int) -> None:
-    """Drop a file's records after a step, and a last line that was torn by a kill."""
-    if not path.exists():
-        return
-    # a run that begins again measures even what was before its first step
-    kept = [line for line, record in whole_records(path) if step and record["step"] <= step]
-    text = "".join(f"{line}\n" for line in kept)
-    if text != path.read_text(encoding="utf-8"):
-        write_text(path, text)
+def is_measurement(record: dict[str, Any]) -> bool:
+    """Whether a record of metrics.jsonl has what every reader of it asks for."""
+    kind = record.get("kind")
+    if kind not in ("train", "heldout") or not isinstance(record.get("step"), int):
+        return False
+    by_stream = ("losses", "unigram") if kind == "heldout" else ("losses",)
+    parts = [record.get(name) for name in by_stream]
+    if not all(isinstance(part, dict) for part in parts):
+        return False
+    numbers = [record[name] for name in record.keys() - {"kind", *by_stream}]
+    numbers += [loss for part in parts for loss in part.values()]  # type: ignore[union-attr]
+    return all(value is None or is_number(value) for value in numbers) and all(
+        is_number(record.get(name)) for name in _NEEDED[kind]
+    )
+
+
+def is_number(value: object) -> bool:
+    """Whether a value of JSON is a number of something: finite, and not below zero."""
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and math.isfinite(value)
+        and value >= 0
+    )
 
 
 def _open_board(folder: Path, step: int) -> Any:  # noqa: ANN401

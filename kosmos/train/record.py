@@ -1,4 +1,4 @@
-"""What a run folder remembers of its run, and whether another run is the same.
+"""The run folder: what it remembers of its run, whether another run is the same, and who holds it.
 
 ``run.json`` holds the resolved run, its digest, the package version and the digests of everything
 it read; `kosmos train run.json` repeats it. A run is resumed only as the same run: fields that
@@ -15,12 +15,12 @@ processor. Nothing there moves a weight, except that another number of threads o
 another order.
 """
 
-import json
 import os
 import platform
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -32,8 +32,11 @@ from kosmos.data.loader import Loader
 from kosmos.data.mixture import data_step
 from kosmos.errors import CheckpointError
 from kosmos.files import Json
+from kosmos.lines import Lines
+from kosmos.locks import try_lock
 from kosmos.train.config import Run
-from kosmos.train.metrics import whole_records, writing
+from kosmos.train.metrics import is_number
+from kosmos.train.parallel import ALONE, Processes
 from kosmos.weights.adapter import base_digests
 
 SESSIONS = "sessions.jsonl"
@@ -155,6 +158,39 @@ def leaves(value: Json, name: str = "") -> Iterator[tuple[str, Json]]:
         yield name, value
 
 
+@contextmanager
+def run_lock(folder: Path, processes: Processes = ALONE) -> Iterator[None]:
+    """Hold a run folder while the block runs. The kernel lets go of it when the process ends.
+
+    Processes may outlive what started them: torchrun that is killed leaves its workers writing.
+    Another training beside them would delete their half-written checkpoints and cut their lines out
+    of metrics.jsonl, so it is refused.
+
+    Args:
+        folder: Of the run; made if it is not there.
+        processes: Of the run; the first holds the folder for all.
+
+    Raises:
+        CheckpointError: In all processes, if another run of processes holds it.
+    """
+    descriptor = -1
+    is_free = True
+    if processes.is_first:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+        is_free = try_lock(descriptor, folder)
+    try:
+        if not processes.first_of(is_free):
+            raise CheckpointError(
+                f"{folder}: expected no training under way there, found one",
+                hint="wait for it or end it; its processes may have outlived what started them",
+            )
+        yield
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
 def note_session(
     folder: Path,
     *,
@@ -174,10 +210,10 @@ def note_session(
         num_threads: Of each.
         device: Name of the GPU; None: none.
     """
-    session: dict[str, Any] = {
+    session: dict[str, Json] = {
         "began": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "step": step,
-        "command": _command(num_processes),
+        "command": [*_command(num_processes)],
         "index": str(index_folder),
         "processes": num_processes,
         "threads": num_threads,
@@ -186,14 +222,24 @@ def note_session(
         "system": f"{platform.system()} {platform.machine()}",
         "versions": {"python": platform.python_version(), **_versions()},
     }
-    file = folder / SESSIONS
-    with writing(file), open(file, "a", encoding="utf-8") as lines:
-        lines.write(json.dumps(session, ensure_ascii=False) + "\n")
+    with Lines(folder / SESSIONS) as lines:
+        lines.write(session)
 
 
-def read_sessions(folder: Path) -> list[dict[str, Any]]:
-    """The sessions of a run, in order; none of a run that is older than this file."""
-    return [session for _, session in whole_records(folder / SESSIONS)]
+def is_session(record: dict[str, Any]) -> bool:
+    """Whether a record of sessions.jsonl has what every reader of it asks for."""
+    words = (record.get(name) for name in ("began", "index", "processor", "system"))
+    counts = (record.get(name) for name in ("step", "processes", "threads"))
+    command, versions = record.get("command"), record.get("versions")
+    return (
+        all(isinstance(word, str) for word in words)
+        and all(isinstance(count, int) and is_number(count) for count in counts)
+        and isinstance(record.get("device", 0), str | None)
+        and isinstance(command, list)
+        and all(isinstance(word, str) for word in command)
+        and isinstance(versions, dict)
+        and all(isinstance(version, str) for version in versions.values())
+    )
 
 
 def _command(num_processes: int) -> list[str]:

@@ -45,12 +45,11 @@ from kosmos.train.config import Run, check_run
 from kosmos.train.ending import leave_model
 from kosmos.train.events import EventsLog, nonfinite_error
 from kosmos.train.heldout import Best, Heldout
-from kosmos.train.lock import run_lock
 from kosmos.train.metrics import MetricsLog
 from kosmos.train.monitor import Monitor, note_start, shown
 from kosmos.train.optimizer import learning_rate
 from kosmos.train.parallel import Processes, joined
-from kosmos.train.record import check_same_data, check_same_run, run_record
+from kosmos.train.record import check_same_data, check_same_run, run_lock, run_record
 from kosmos.train.start import check_start_folder
 from kosmos.train.step import StepResult, training_step
 from kosmos.train.stopping import stop_requests
@@ -210,9 +209,11 @@ class _Training:
         if not self.processes.is_first:
             yield None, None
             return
-        metrics = MetricsLog(self.out, step=self.done.step)
-        with closing(metrics):
-            yield metrics, EventsLog(self.out, step=self.done.step)
+        with (
+            closing(MetricsLog(self.out, step=self.done.step)) as metrics,
+            closing(EventsLog(self.out, step=self.done.step)) as events,
+        ):
+            yield metrics, events
 
     def _loop(
         self, metrics: MetricsLog | None, events: EventsLog | None, stop: threading.Event

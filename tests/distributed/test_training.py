@@ -9,7 +9,6 @@ from kosmos.config import replace, to_json
 from kosmos.document.types import Document, Text
 from kosmos.files import Json, read_jsonl, write_json
 from kosmos.train.config import Run
-from kosmos.train.record import read_sessions
 from kosmos.train.trainer import train
 from kosmos.weights.folder import load_model
 from tests.distributed.torchrun import torchrun
@@ -129,7 +128,7 @@ def test_several_processes_train_what_one_does(
 ) -> None:
     out = train_on(run, tmp_path / "out", num_processes)
     assert_same_run(out, alone)
-    (session,) = read_sessions(out)
+    (session,) = read_jsonl(out / "sessions.jsonl")
     assert (session["step"], session["processes"]) == (0, num_processes)
     assert session["command"][:3] == ["torchrun", "--nproc-per-node", str(num_processes)]
     assert f", {num_processes} processes of " in (out / "card.md").read_text(encoding="utf-8")

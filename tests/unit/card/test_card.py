@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -212,3 +212,52 @@ def test_ticks_are_short() -> None:
     assert [_compact(v) for v in (0.0, 500.0, 2500.0, 4e6)] == ["0", "500", "2.5k", "4M"]
     assert [_percent(v) for v in (0.0, 0.3, 0.005)] == ["0%", "30%", "0.5%"]
     assert [_scientific(v) for v in (0.0, 2e-4, 1.5e-4)] == ["0", "2e-4", "1.5e-4"]
+
+
+DAMAGES: dict[str, Callable[[dict[str, Json]], str]] = {
+    "torn": lambda row: json.dumps(row)[:40],
+    "no JSON": lambda row: "step 4: loss 3.1",
+    "half a surrogate": lambda row: json.dumps({**row, "kind": "\\ud800"}),
+    "a number": lambda row: "17",
+    "a list": lambda row: json.dumps([row]),
+    "null": lambda row: "null",
+    "words": lambda row: '"step"',
+    "an empty object": lambda row: "{}",
+    "nested": lambda row: "[" * 2000 + "]" * 2000,
+    "NUL": lambda row: "\0" * 50,
+}
+
+
+def damages(row: dict[str, Json]) -> Iterator[str]:
+    """A line as a disk, a merge or a person may leave it."""
+    yield from (damage(row) for damage in DAMAGES.values())
+    for name in row:
+        for value in ("", "x", [], {}, [1], {"a": "b"}, True, -1, -2.5, float("nan"), None):
+            yield json.dumps({**row, name: value})
+        yield json.dumps({key: item for key, item in row.items() if key != name})
+        yield json.dumps({**row, name: 10**308})
+
+
+@pytest.mark.parametrize("log", ["metrics", "sessions", "events"])
+def test_damaged_lines_are_counted_and_never_end_a_card(out: Path, log: str) -> None:
+    event = {"kind": "spike", "step": 4, "stream": "text", "loss": 9.0, "usual": 2.0}
+    write_jsonl(out / "events.jsonl", [{**event, "documents": ["a", "b"]}])
+    file = out / f"{log}.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    # of each kind of record one, in the middle where there is one
+    chosen = {row.get("kind"): number for number, row in enumerate(rows[: len(rows) // 2 + 1])}
+    num_told = num_cards = 0
+    for number in chosen.values():
+        for line in damages(rows[number]):
+            file.write_text("\n".join([*lines[:number], line, *lines[number + 1 :], ""]))
+            num_told += f"Damaged, and left out here: 1 line of {log}.jsonl." in card_of(out)
+            num_cards += 1
+    # what is not asked for may be anything, and what is not known is null
+    assert num_told > 0.5 * num_cards
+    file.write_text("\n".join(["{", "[]", "3", ""]))
+    assert f"Damaged, and left out here: 3 lines of {log}.jsonl." in card_of(out)
+
+
+def test_a_whole_run_has_no_damaged_lines(finished: Path) -> None:
+    assert "Damaged" not in card_of(finished)

@@ -71,3 +71,21 @@ def test_the_key_names_what_is_drawn_and_nothing_else() -> None:
 
     assert {"held out", "unigram, held out", "an event, see below"} <= named(full) - named(plain)
     assert {"a step", "running mean"} <= named(plain)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_the_key_lies_inside_the_sheet_and_above_the_panels(count: int) -> None:
+    points = [(1.0, 3.0), (2.0, 2.0)]
+    panel = Panel(title="text", points=points, dots=points, baseline=4.0, marks=[1.0])
+    root = ElementTree.fromstring(draw([panel] * count, title="a", last_step=2, has_key=True))
+    texts = {e.text: e for e in root.iter() if e.tag.endswith("}text") and e.text is not None}
+    words = ["a step", "running mean", "held out", "unigram, held out", "an event, see below"]
+    width, above = (
+        float(root.attrib["width"]),
+        float(root.attrib["height"]) - _HEIGHT * -(-count // 3),
+    )
+    for word in words:
+        # letters of this font are at most two thirds of their size wide, on average
+        end = float(texts[word].attrib["x"]) + 11.0 * 0.6 * len(word)
+        assert end < width
+        assert float(texts[word].attrib["y"]) < above

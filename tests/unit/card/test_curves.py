@@ -13,7 +13,7 @@ from kosmos.files import write_jsonl
 
 def test_curves_are_what_the_records_say_and_a_torn_line_is_passed_over(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
-    step = {"kind": "train", "tokens": 9, "num_tokens": 5, "num_loss_tokens": 4.0}
+    step = {"kind": "train", "tokens": 9, "wall_s": 1, "num_tokens": 5, "num_loss_tokens": 4.0}
     write_jsonl(
         file,
         [

@@ -12,13 +12,13 @@ import pytest
 
 from kosmos.errors import CheckpointError
 from kosmos.train.config import Run
-from kosmos.train.lock import run_lock
+from kosmos.train.record import run_lock
 from kosmos.train.trainer import train
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from kosmos.train.lock import run_lock
+from kosmos.train.record import run_lock
 
 with run_lock(Path(sys.argv[1])):
     print("held", flush=True)

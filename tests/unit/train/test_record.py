@@ -9,14 +9,13 @@ import torch
 from kosmos.config import from_json, replace
 from kosmos.data.loader import Loader
 from kosmos.errors import CheckpointError
-from kosmos.files import Json
+from kosmos.files import Json, read_jsonl
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run
 from kosmos.train.record import (
     check_same_data,
     check_same_run,
     note_session,
-    read_sessions,
     run_record,
 )
 from tests.tiny_run import caption_document, write_shards
@@ -146,15 +145,15 @@ def note(folder: Path, *, num_processes: int = 1, step: int = 0) -> list[str]:
         num_threads=3,
         device=None,
     )
-    command: list[str] = read_sessions(folder)[-1]["command"]
+    *_, session = read_jsonl(folder / "sessions.jsonl")
+    command: list[str] = session["command"]  # type: ignore[index, call-overload, assignment]
     return command
 
 
 def test_each_start_is_a_line_with_what_it_ran_on(tmp_path: Path) -> None:
-    assert read_sessions(tmp_path) == []
     note(tmp_path)
     note(tmp_path, step=40)
-    first, second = read_sessions(tmp_path)
+    first, second = read_jsonl(tmp_path / "sessions.jsonl")
     assert (first["step"], second["step"]) == (0, 40)
     assert (first["processes"], first["threads"], first["device"]) == (1, 3, None)
     assert first["index"] == str(tmp_path / "index")
