@@ -11,7 +11,6 @@ that the replies depend on; an OUT whose header says otherwise is refused, never
 """
 
 import hashlib
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,11 +23,12 @@ from kosmos.document.types import Document, Image, Text
 from kosmos.errors import ConfigError, DataError
 from kosmos.evaluate.results import Results, TaskResult, score_task
 from kosmos.evaluate.task import CandidateScore, Example, FoundPhrase, Prediction, Task
-from kosmos.files import Json, atomic_file, write_json
+from kosmos.files import Json, atomic_file, read_jsonl, write_json
 from kosmos.generate.config import Decoding
 from kosmos.generate.reply import CandidateScore as EngineScore
 from kosmos.generate.reply import Reply
 from kosmos.image.codec import decode, encode_jpeg, encode_png
+from kosmos.lines import Lines
 from kosmos.logs import Progress
 from kosmos.runtime import generator
 
@@ -111,7 +111,13 @@ def read_predictions(path: Path) -> Iterator[tuple[Example, Prediction]]:
     Raises:
         DataError: If the file or a row is not what the runner writes.
     """
-    for row in _read_rows(path)[1]:
+    rows = read_jsonl(path)
+    first = next(rows, None)
+    if not isinstance(first, dict) or "header" not in first:
+        raise DataError(f"{path}: expected a header in the first line, found none")
+    for row in rows:
+        if not isinstance(row, dict):
+            raise DataError(f"{path}: expected an object in each line, found {row!r:.100}")
         yield _example_of(row, path), _prediction_of(row, path)
 
 
@@ -149,26 +155,21 @@ def _run_task(engine: Engine, task: Task, reader: ShardReader, plan: Plan) -> Ta
         )
     pool = [_example(reader, index) for index in range(first)]
     examples = [_example(reader, first + index) for index in range(count)]
-    path = plan.out / "predictions" / f"{task.name}.jsonl"
-    header = _header(task, reader, plan)
-    predictions, spent_s = _kept(path, header, examples, plan)
     began_s = time.monotonic()
-    with (
-        open(path, "a", encoding="utf-8") as file,
-        Progress(task.name, total=count, unit="examples", start=len(predictions)) as progress,
-    ):
-        while len(predictions) < count:
-            batch = examples[len(predictions) : len(predictions) + plan.batch_size]
-            prompts = [task.prompt(e, _shots(e, pool, plan)) for e in batch]
-            answers = _ask(engine, task, batch, prompts, plan)
-            for example, prompt, answer in zip(batch, prompts, answers, strict=True):
-                seconds = spent_s + time.monotonic() - began_s
-                row = _row(example, prompt, answer, seconds)
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                _keep_picture(plan.out, task, example, number=len(predictions))
-                predictions.append(answer)
-            file.flush()
-            progress.advance(len(batch))
+    with _open(task, reader, plan) as lines:
+        predictions, spent_s = _kept(lines, examples)
+        progress = Progress(task.name, total=count, unit="examples", start=len(predictions))
+        with progress:
+            while len(predictions) < count:
+                batch = examples[len(predictions) : len(predictions) + plan.batch_size]
+                prompts = [task.prompt(e, _shots(e, pool, plan)) for e in batch]
+                answers = _ask(engine, task, batch, prompts, plan)
+                for example, prompt, answer in zip(batch, prompts, answers, strict=True):
+                    seconds = spent_s + time.monotonic() - began_s
+                    lines.write(_row(example, prompt, answer, seconds))
+                    _keep_picture(plan.out, task, example, number=len(predictions))
+                    predictions.append(answer)
+                progress.advance(len(batch))
     return score_task(
         task,
         examples,
@@ -251,49 +252,33 @@ def _header(task: Task, reader: ShardReader, plan: Plan) -> dict[str, Json]:
     }
 
 
-def _kept(
-    path: Path, header: dict[str, Json], examples: Sequence[Example], plan: Plan
-) -> tuple[list[Prediction], float]:
-    """Replies of an earlier run with the same header, cut to what is asked; the file with them."""
-    rows: list[dict[str, Json]] = []
-    if path.exists():
-        found, rows = _read_rows(path)
-        if found != header:
-            if not plan.force:
-                raise ConfigError(
-                    f"{path}: expected replies of this model to these prompts, found others",
-                    hint="--force replaces them; another --out keeps them",
-                )
-            rows = []
-    rows = rows[: len(examples)]
+def _open(task: Task, reader: ShardReader, plan: Plan) -> Lines:
+    """The replies to a task, to be continued; those of something else only give way to force."""
+    path = plan.out / "predictions" / f"{task.name}.jsonl"
+    header = _header(task, reader, plan)
+    try:
+        return Lines(path, header, header="first")
+    except ConfigError:
+        if not plan.force:
+            raise
+        return Lines(path, header, header="first", force=True)
+
+
+def _kept(lines: Lines, examples: Sequence[Example]) -> tuple[list[Prediction], float]:
+    """Replies of an earlier run, cut to what is asked, and the seconds that they took."""
+    lines.cut(len(examples))
+    rows = list(lines.records())
     for row, example in zip(rows, examples, strict=False):
         if row.get("id") != example.id:
-            raise DataError(f"{path}: expected a reply to {example.id!r}, found {row.get('id')!r}")
-    with atomic_file(path) as file:
-        for value in ({"header": header}, *rows):
-            file.write((json.dumps(value, ensure_ascii=False) + "\n").encode())
+            raise DataError(
+                f"{lines.path}: expected a reply to {example.id!r}, found {row.get('id')!r}"
+            )
     seconds = rows[-1].get("seconds", 0.0) if rows else 0.0
     spent_s = float(seconds) if isinstance(seconds, int | float) else 0.0
-    return [_prediction_of(row, path) for row in rows], spent_s
+    return [_prediction_of(row, lines.path) for row in rows], spent_s
 
 
-def _read_rows(path: Path) -> tuple[Json, list[dict[str, Json]]]:
-    """Header and rows; a last line cut short by a kill is left out."""
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise DataError(f"{path}: expected predictions, found {error.strerror}") from error
-    complete = lines[:-1]  # a line is whole once its end is written
-    try:
-        values = [json.loads(line) for line in complete]
-    except ValueError as error:
-        raise DataError(f"{path}: expected JSON Lines, found {error}") from error
-    if not values or not isinstance(values[0], dict) or "header" not in values[0]:
-        raise DataError(f"{path}: expected a header in the first line, found none")
-    return values[0]["header"], values[1:]
-
-
-def _row(example: Example, prompt: Document, answer: Prediction, seconds: float) -> Json:
+def _row(example: Example, prompt: Document, answer: Prediction, seconds: float) -> dict[str, Json]:
     shown = [
         "<image>" if isinstance(part, Image) else part.text
         for part in prompt.parts
