@@ -28,7 +28,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeAlias
 
-from kosmos.errors import ConfigError, DataError, os_error, writing
+from kosmos.errors import ConfigError, DataError, KosmosError, os_error, writing
 from kosmos.locks import beside, locked
 from kosmos.remote import AnyPath
 
@@ -134,8 +134,9 @@ def check_replaceable(
         found = sorted(p.relative_to(folder) for p in folder.rglob("*") if not _is_folder(p))
         patterns = [pattern.split("/") for pattern in files]
         others = [str(path) for path in found if not any(_fits(path, p) for p in patterns)]
-        if not found or (not others and is_result(folder)):
-            return
+        with suppress(KosmosError):  # a marker that cannot be read
+            if not found or (not others and is_result(folder)):
+                return
         names = ", ".join(map(repr, others[:5])) + (" and more" if len(others) > 5 else "")
         problem = f"{names} in it" if others else "another folder"
     elif not folder.exists():

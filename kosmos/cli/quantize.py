@@ -1,8 +1,9 @@
 """``kosmos weights quantize``: weights of one byte, and what they cost."""
 
 import dataclasses
+import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ PROMPTS = (
     help="Tokens of each reply.",
 )
 @click.option("--seed", default=0, show_default=True, help="Of the pictures made.")
-@click.option("--force", is_flag=True, help="Replace an existing folder.")
+@click.option("--force", is_flag=True, help="Replace an earlier result at TARGET.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def command(
     source: Path,
@@ -72,12 +73,12 @@ def command(
 
     Example: kosmos weights quantize kosmos2 kosmos2-int8 --images photos
     """
-    from kosmos.errors import ConfigError
     from kosmos.runtime import peak_memory_bytes
+    from kosmos.weights.folder_config import check_model_folder
     from kosmos.weights.quantize import quantize_folder
 
-    if target.exists() and not force:
-        raise ConfigError(f"{target}: expected nothing there", hint="--force replaces it")
+    check_quantized = functools.partial(check_model_folder, is_quantized=True)
+    check_target(target, source, check=check_quantized, force=force)
     # before the work, or a folder without any would be found after it
     pictures = _found(images, num_prompts) if images is not None and num_prompts else None
     made = quantize_folder(source, target)
@@ -98,6 +99,27 @@ def command(
                 click.echo(_words(kind, cost))
     if as_json:
         click.echo(json.dumps(facts))
+
+
+def check_target(target: Path, *sources: Path, check: Callable[[Path], None], force: bool) -> None:
+    """Fail before the work if its result has no place, not after it.
+
+    Args:
+        target: Where it goes.
+        sources: What it is made from.
+        check: Raises if what is there may not be replaced.
+        force: Whether anything may be.
+
+    Raises:
+        ConfigError: Naming what lies there.
+    """
+    from kosmos.errors import ConfigError
+    from kosmos.weights.folder_config import check_apart
+
+    check_apart(target, *sources)
+    if target.exists() and not force:
+        raise ConfigError(f"{target}: expected nothing there", hint="--force replaces it")
+    check(target)
 
 
 def _measure(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kosmos.cli.quantize import check_target
 from kosmos.cli.quantize import command as quantize
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ command.add_command(quantize)
     metavar="NAME=VALUE",
     help="clip: change a field of the recipe.",
 )
-@click.option("--force", is_flag=True, help="Replace an existing folder.")
+@click.option("--force", is_flag=True, help="Replace an earlier result at TARGET.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def import_(
     source: Path,
@@ -69,9 +70,10 @@ def import_(
     """
     from kosmos.weights.fairseq import import_fairseq
     from kosmos.weights.folder import save_model
+    from kosmos.weights.folder_config import check_model_folder
     from kosmos.weights.huggingface import import_huggingface
 
-    _refuse(target, force=force)
+    check_target(target, source, check=check_model_folder, force=force)
     kind = kind or ("fairseq" if source.is_file() else "hf")
     if kind == "clip":
         loaded = _from_clip(source, recipe, assignments)
@@ -102,7 +104,7 @@ def import_(
     help="What TARGET will be.",
 )
 @click.option("--max-shard-gb", default=5.0, show_default=True, help="Largest weight file, in GB.")
-@click.option("--force", is_flag=True, help="Replace an existing folder.")
+@click.option("--force", is_flag=True, help="Replace an earlier result at TARGET.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def export(
     source: Path, target: Path, kind: str, max_shard_gb: float, force: bool, as_json: bool
@@ -112,10 +114,10 @@ def export(
     Example: kosmos weights export runs/kosmos2/model kosmos2-hf
     """
     from kosmos.weights.folder import load_model
-    from kosmos.weights.huggingface import export_huggingface
+    from kosmos.weights.huggingface import check_export, export_huggingface
 
     del kind  # one so far
-    _refuse(target, force=force)
+    check_target(target, source, check=check_export, force=force)
     loaded = load_model(source, dtype="stored")
     export_huggingface(loaded, target, max_shard_bytes=int(max_shard_gb * 1e9))
     _tell(target, loaded, as_json=as_json)
@@ -132,7 +134,7 @@ def export(
     show_default=True,
     help="Of the weights; stored: as BASE has them.",
 )
-@click.option("--force", is_flag=True, help="Replace an existing folder.")
+@click.option("--force", is_flag=True, help="Replace an earlier result at TARGET.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def merge(base: Path, adapter: Path, target: Path, dtype: str, force: bool, as_json: bool) -> None:
     """Write the model BASE with ADAPTER added to its weights as a model folder of ours at TARGET.
@@ -143,8 +145,9 @@ def merge(base: Path, adapter: Path, target: Path, dtype: str, force: bool, as_j
     Example: kosmos weights merge kosmos-2-patch14-224 runs/mine/adapter mine
     """
     from kosmos.weights.folder import merge_adapter
+    from kosmos.weights.folder_config import check_model_folder
 
-    _refuse(target, force=force)
+    check_target(target, base, adapter, check=check_model_folder, force=force)
     _tell(target, merge_adapter(base, adapter, target, dtype=dtype), as_json=as_json)
 
 
@@ -223,13 +226,6 @@ def _from_clip(source: Path, recipe: str, assignments: tuple[str, ...]) -> "Load
             "left_out": list(left_out),
         },
     )
-
-
-def _refuse(target: Path, *, force: bool) -> None:
-    from kosmos.errors import ConfigError
-
-    if target.exists() and not force:
-        raise ConfigError(f"{target}: expected nothing there", hint="--force replaces it")
 
 
 def _tell(target: Path, loaded: "LoadedModel", *, as_json: bool, imported: bool = False) -> None:

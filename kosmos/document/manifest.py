@@ -9,13 +9,12 @@
      "provenance": whatever the writer was given}
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from kosmos import config
 from kosmos.errors import ConfigError, DataError
-from kosmos.files import Json, read_json, sha256_json
+from kosmos.files import Json, check_replaceable, json_text, read_json, sha256_json
 from kosmos.remote import AnyPath
 
 FORMAT = "kosmos-documents"
@@ -69,6 +68,22 @@ def shard_name(number: int) -> str:
     return f"{number:05d}.tar"
 
 
+def check_shards(folder: Path) -> None:
+    """Fail unless a folder may be replaced by shards: it is empty, or shards and no more.
+
+    Raises:
+        ConfigError: Naming what lies there.
+    """
+
+    def is_result(folder: Path) -> bool:
+        value = read_json(folder / FILE)
+        return isinstance(value, dict) and value.get("format") == FORMAT
+
+    check_replaceable(
+        folder, "a folder of shards", files=(FILE, INDEX, "[0-9]*.tar"), is_result=is_result
+    )
+
+
 def write_manifest(folder: Path, manifest: Manifest, provenance: Json) -> None:
     """Write ``manifest.json``, the last file of a folder that is not visible yet.
 
@@ -78,8 +93,7 @@ def write_manifest(folder: Path, manifest: Manifest, provenance: Json) -> None:
     value = config.to_json(manifest)
     assert isinstance(value, dict)
     value["provenance"] = provenance
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    (folder / FILE).write_text(text, encoding="utf-8")
+    (folder / FILE).write_text(json_text(value, indent=2) + "\n", encoding="utf-8")
 
 
 def read_manifest(folder: AnyPath) -> tuple[Manifest, dict[str, Json]]:

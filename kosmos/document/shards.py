@@ -67,7 +67,8 @@ class ShardWriter:
     """Write documents to a folder of shards; use it in a ``with`` statement.
 
     Documents stream to disk as they come. The folder appears, or replaces the one that was there,
-    when the block ends; if the block or the disk fails, what was there before stays.
+    when the block ends; if the block or the disk fails, what was there before stays. Only shards
+    are replaced, not a folder with anything else in it.
 
     Args:
         folder: Where the shards will be.
@@ -75,6 +76,7 @@ class ShardWriter:
         provenance: What made the documents, for the manifest: any JSON.
 
     Raises:
+        ConfigError: If something else is at ``folder``.
         DataError: If the disk refuses, naming the file.
     """
 
@@ -94,7 +96,9 @@ class ShardWriter:
         self._num_documents = 0
         self._tar: TarWriter | None = None
         self._refusal: DataError | None = None
-        self._atomic: AbstractContextManager[Path] = atomic_folder(self.folder)
+        self._atomic: AbstractContextManager[Path] = atomic_folder(
+            self.folder, check=manifests.check_shards
+        )
         self._scratch: Path | None = None
 
     def __enter__(self) -> "ShardWriter":

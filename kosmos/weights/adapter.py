@@ -28,13 +28,13 @@ from torch import Tensor
 from kosmos.config import from_json, to_json
 from kosmos.document.layout import Layout
 from kosmos.errors import CheckpointError, ConfigError, DataError
-from kosmos.files import Json, atomic_folder, read_json, sha256_file, write_json
+from kosmos.files import Json, atomic_folder, check_replaceable, read_json, sha256_file, write_json
 from kosmos.image.config import ImageConfig
 from kosmos.model.forms.int8 import is_int8
 from kosmos.model.kosmos import Kosmos
 from kosmos.weights.folder_config import TOKENIZER, read_config
 from kosmos.weights.huggingface import is_huggingface
-from kosmos.weights.loaded import as_path, check_replaceable
+from kosmos.weights.loaded import as_path
 from kosmos.weights.tensors import list_tensors, read_tensor
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -120,16 +120,15 @@ def save_adapter(
         provenance: Where it comes from.
 
     Raises:
-        CheckpointError: If something else is in the way.
+        ConfigError: If something else than an adapter is in the way.
         DataError: If the disk refuses.
     """
-    check_replaceable(folder)
     record = AdapterRecord(
         format_version=FORMAT_VERSION, base=base_digests(base), image=image, layout=layout
     )
     known = to_json(record)
     assert isinstance(known, dict)
-    with atomic_folder(folder) as scratch:
+    with atomic_folder(folder, check=_check_replaceable) as scratch:
         save_file(
             {_PREFIX + name: tensor.contiguous() for name, tensor in tensors.items()},
             scratch / ADAPTER_WEIGHTS,
@@ -139,6 +138,13 @@ def save_adapter(
             scratch / ADAPTER_CONFIG, {**fields, "base_model_name_or_path": str(base.resolve())}
         )
         write_json(scratch / ADAPTER_RECORD, {**known, "provenance": provenance})
+
+
+def _check_replaceable(folder: Path) -> None:
+    files = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, ADAPTER_RECORD)
+    check_replaceable(
+        folder, "an adapter", files=files, is_result=lambda f: (f / ADAPTER_RECORD).is_file()
+    )
 
 
 def read_adapter(folder: str | Path) -> Adapter:

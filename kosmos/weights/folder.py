@@ -34,6 +34,7 @@ from kosmos.text.tokenizer import Tokenizer
 from kosmos.weights.adapter import add_adapter, check_base, is_adapter, read_adapter
 from kosmos.weights.card import model_card
 from kosmos.weights.folder_config import (
+    CARD,
     CONFIG,
     FORMAT,
     FORMAT_VERSION,
@@ -42,6 +43,8 @@ from kosmos.weights.folder_config import (
     FolderConfig,
     TokenizerRecord,
     WeightsRecord,
+    check_apart,
+    check_model_folder,
     check_parts,
     read_config,
 )
@@ -49,7 +52,6 @@ from kosmos.weights.huggingface import import_huggingface, is_huggingface
 from kosmos.weights.loaded import (
     LoadedModel,
     as_path,
-    check_replaceable,
     check_vocabulary,
     find_device,
     find_dtype,
@@ -58,8 +60,6 @@ from kosmos.weights.loaded import (
     tensors_of,
 )
 from kosmos.weights.tensors import MAX_SHARD_BYTES, list_tensors, write_tensors
-
-CARD = "README.md"
 
 
 def save_model(
@@ -84,7 +84,8 @@ def save_model(
         max_shard_bytes: Larger weights are written as several files.
 
     Raises:
-        CheckpointError: If the parts do not fit each other, or something else is in the way.
+        CheckpointError: If the parts do not fit each other.
+        ConfigError: If something else than a model folder is in the way.
         DataError: If the disk refuses.
     """
 
@@ -118,6 +119,7 @@ def write_folder(
     image: ImageConfig,
     layout: Layout,
     provenance: Json,
+    check: Callable[[Path], None] = check_model_folder,
 ) -> None:
     """:func:`save_model` for weights that somebody else writes.
 
@@ -129,15 +131,16 @@ def write_folder(
         image: See there.
         layout: See there.
         provenance: See there.
+        check: Raises if what is there may not be replaced.
 
     Raises:
-        CheckpointError: As :func:`save_model`.
-        DataError: As :func:`save_model`.
+        CheckpointError: As :func:`save_model`, and so are the rest.
+        ConfigError: See there.
+        DataError: See there.
     """
     check_vocabulary(tokenizer, model, where=str(path))
     check_parts(model, image, layout, where=str(path))
-    check_replaceable(path)
-    with atomic_folder(path) as scratch:
+    with atomic_folder(path, check=check) as scratch:
         weights = write_weights(scratch)
         tokenizer.save(scratch / TOKENIZER)
         is_plain = weights.quantization is None
@@ -271,7 +274,9 @@ def merge_adapter(
 
     Raises:
         CheckpointError: As :func:`load_adapted` and :func:`save_model`.
+        ConfigError: As :func:`save_model`, and if the target is one of the sources, or in it.
     """
+    check_apart(target, base, adapter)
     loaded = load_adapted(adapter, base=as_path(base, what="a model"), dtype=dtype)
     save_model(
         target,

@@ -7,7 +7,7 @@ from typing import Literal
 from kosmos.config import from_json
 from kosmos.document.layout import Layout
 from kosmos.errors import CheckpointError, ConfigError, DataError
-from kosmos.files import Json, read_json
+from kosmos.files import Json, check_replaceable, read_json
 from kosmos.image.config import ImageConfig
 from kosmos.model.config import ModelConfig
 
@@ -16,6 +16,8 @@ FORMAT_VERSION = 1
 QUANTIZED_VERSION = 2
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.model"
+CARD = "README.md"
+WEIGHT_FILES = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,51 @@ def read_config(folder: Path) -> tuple[FolderConfig, Json]:
         raise CheckpointError(error.message, hint=error.hint) from error
     check_parts(config.model, config.image, config.layout, where=str(file))
     return config, provenance
+
+
+def check_model_folder(folder: Path, *, is_quantized: bool = False) -> None:
+    """Fail unless a folder may be replaced: it is empty, or a model folder of ours and no more.
+
+    Args:
+        folder: Where the new one goes.
+        is_quantized: The new one is quantized; that replaces no weights of full precision.
+
+    Raises:
+        ConfigError: Naming what lies there.
+    """
+
+    def is_result(folder: Path) -> bool:
+        fields = read_json(folder / CONFIG)
+        weights = fields.get("weights") if isinstance(fields, dict) else None
+        if not isinstance(fields, dict) or not isinstance(weights, dict):
+            return False
+        return fields.get("format") == FORMAT and (
+            not is_quantized or weights.get("quantization") is not None
+        )
+
+    check_replaceable(
+        folder,
+        "a quantized model folder" if is_quantized else "a model folder",
+        files=(CONFIG, TOKENIZER, CARD, *WEIGHT_FILES),
+        is_result=is_result,
+    )
+
+
+def check_apart(target: str | Path, *sources: str | Path) -> None:
+    """Fail if what is written would lie in what it is made from, or around it.
+
+    Raises:
+        ConfigError: Naming both.
+    """
+    new = Path(target).resolve()
+    for source in sources:
+        old = Path(source).resolve()
+        if old == new or old in new.parents or new in old.parents:
+            raise ConfigError(
+                f"{target}: expected a folder apart from {source}, found "
+                + ("the same" if old == new else "one inside the other"),
+                hint="what is read is never replaced; choose another name",
+            )
 
 
 def check_parts(model: ModelConfig, image: ImageConfig, layout: Layout, *, where: str) -> None:

@@ -12,10 +12,11 @@ from pathlib import Path
 from kosmos.config import replace
 from kosmos.document.layout import INFERENCE
 from kosmos.errors import CheckpointError, DataError
-from kosmos.files import Json, atomic_folder, read_json, write_json
+from kosmos.files import Json, atomic_folder, check_replaceable, read_json, write_json
 from kosmos.image.config import ImageConfig
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.weights.convert import rename, without_head
+from kosmos.weights.folder_config import WEIGHT_FILES
 from kosmos.weights.huggingface_config import (
     FIXED_TEXT,
     MODEL_TYPE,
@@ -28,7 +29,6 @@ from kosmos.weights.huggingface_tokenizer import write_tokenizer
 from kosmos.weights.loaded import (
     LoadedModel,
     as_path,
-    check_replaceable,
     check_vocabulary,
     load_tokenizer,
     load_weights,
@@ -48,6 +48,18 @@ from kosmos.weights.tensors import (
 )
 
 TOKENIZER = "sentencepiece.bpe.model"
+EXPORTED = (
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    TOKENIZER,
+)
+"""Files of an export beside its weights."""
+# a released model as it was downloaded does not say so, and is not to be replaced
+_MADE_BY_US: dict[str, Json] = {"exported_by": "openkosmos"}
 
 
 def is_huggingface(folder: Path) -> bool:
@@ -116,19 +128,19 @@ def export_huggingface(
 
     Args:
         loaded: Model, tokenizer and preprocessing.
-        folder: Where to; a model folder that is there is replaced.
+        folder: Where to; an earlier export that is there is replaced.
         max_shard_bytes: Larger weights are written as several files.
 
     Raises:
         CheckpointError: If Hugging Face's Kosmos-2 cannot be this model.
+        ConfigError: If something else than an earlier export is in the way.
         MissingExtraError: If transformers is not installed; it makes the tokenizer's files.
     """
     model, target = loaded.model, Path(folder)
     fields = model_fields(model.config)
-    check_replaceable(target)
-    with atomic_folder(target) as scratch:
+    with atomic_folder(target, check=check_export) as scratch:
         dtype = str(model.head_weight.dtype).removeprefix("torch.")
-        write_json(scratch / "config.json", {**fields, "dtype": dtype})
+        write_json(scratch / "config.json", {**fields, "dtype": dtype, **_MADE_BY_US})
         write_json(scratch / "generation_config.json", _generation_fields(loaded.provenance))
         write_json(scratch / "preprocessor_config.json", image_fields(loaded.image))
         cells = loaded.tokenizer.vocabulary.num_cells
@@ -143,6 +155,20 @@ def export_huggingface(
             {rename(name, HUGGINGFACE): tensor for name, tensor in tensors_of(model).items()},
             max_shard_bytes=max_shard_bytes,
         )
+
+
+def check_export(folder: Path) -> None:
+    """Fail unless a folder may be replaced: it is empty, or an earlier export and no more.
+
+    Raises:
+        ConfigError: Naming what lies there.
+    """
+    check_replaceable(
+        folder,
+        "an earlier export",
+        files=(*EXPORTED, *WEIGHT_FILES),
+        is_result=lambda folder: _MADE_BY_US.items() <= _fields(folder / "config.json").items(),
+    )
 
 
 def read_stored(folder: Path) -> dict[str, StoredTensor]:

@@ -281,21 +281,3 @@ def as_path(folder: str | Path, *, what: str) -> Path:
             else None,
         )
     return path
-
-
-def check_replaceable(folder: Path) -> None:
-    """Fail if writing a model or an adapter folder would remove something that is neither.
-
-    Raises:
-        CheckpointError: If there is a file, or a folder with other things than a model.
-    """
-    if folder.is_dir():
-        configs = ("config.json", "adapter_config.json")
-        if any((folder / name).is_file() for name in configs) or not any(folder.iterdir()):
-            return
-    elif not folder.exists():
-        return
-    raise CheckpointError(
-        f"{folder}: expected nothing, an empty folder or a model folder, found something else",
-        hint="choose another name",
-    )

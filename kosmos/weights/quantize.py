@@ -5,6 +5,7 @@ back. So a model need not fit into memory to be converted: the peak is its large
 most, and what torch itself takes.
 """
 
+import functools
 import json
 import time
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from kosmos.model.forms.int8 import is_int8, layer_names, plain_layer, quantize_
 from kosmos.model.forms.packed import replace_child
 from kosmos.model.kosmos import Kosmos
 from kosmos.weights.folder import load_model, write_folder
-from kosmos.weights.folder_config import WeightsRecord
+from kosmos.weights.folder_config import WeightsRecord, check_apart, check_model_folder
 from kosmos.weights.loaded import num_parameters, tensors_of
 from kosmos.weights.tensors import CODES, WEIGHTS
 
@@ -51,12 +52,16 @@ def quantize_folder(source: str | Path, target: str | Path) -> Quantized:
 
     Args:
         source: The folder.
-        target: Where to; a model folder that is there is replaced when the new one is complete.
+        target: Where to; a quantized folder that is there is replaced when the new one is
+            complete.
 
     Raises:
+        ConfigError: If something else is in the way, or the target is the source, or in it.
         CheckpointError: If the source is not a whole model, is quantized already or holds weights
-            that are not finite, or if the disk refuses.
+            that are not finite.
+        DataError: If the disk refuses.
     """
+    check_apart(target, source)
     start = time.perf_counter()
     loaded = load_model(source, dtype="stored")
     model = loaded.model
@@ -88,6 +93,7 @@ def quantize_folder(source: str | Path, target: str | Path) -> Quantized:
         image=loaded.image,
         layout=loaded.layout,
         provenance=_provenance(loaded.provenance, Path(source)),
+        check=functools.partial(check_model_folder, is_quantized=True),
     )
     return Quantized(
         num_parameters=count,
@@ -100,18 +106,12 @@ def quantize_folder(source: str | Path, target: str | Path) -> Quantized:
 def _write(file: Path, model: Kosmos) -> None:
     """Write the model's weights, quantized; of the model nothing is left."""
     entries, header = _lay_out(model)
-    try:
-        with open(file, "w+b") as stream:
-            stream.write(header)
-            for name, tensor in _converted(model):
-                start, stop = entries[name]
-                assert tensor.nbytes == stop - start
-                _put(stream, len(header) + start, tensor)
-    except OSError as error:
-        raise CheckpointError(
-            f"{file}: could not be written: {error}",
-            hint="free some space or choose another folder",
-        ) from error
+    with open(file, "w+b") as stream:
+        stream.write(header)
+        for name, tensor in _converted(model):
+            start, stop = entries[name]
+            assert tensor.nbytes == stop - start
+            _put(stream, len(header) + start, tensor)
 
 
 def _lay_out(model: Kosmos) -> tuple[dict[str, tuple[int, int]], bytes]:

@@ -232,7 +232,7 @@ def test_two_streams_of_one_name_are_refused_wherever_a_run_is_read(
 ) -> None:
     value = to_json(run)
     assert isinstance(value, dict)
-    value["streams"][1]["name"] = "text"  # type: ignore[index, call-overload]
+    value["data"]["streams"][1]["name"] = "text"  # type: ignore[index, call-overload]
     write_json(tmp_path / "run.json", value)
     file = str(tmp_path / "run.json")
     for words in (["train", file, "--out", str(tmp_path / "out")], ["plan", file]):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 import torch
@@ -153,7 +154,8 @@ def test_clip_becomes_the_tower_of_a_fresh_model(capsys, tmp_path, config):
 
 
 def test_clip_without_a_tokenizer_says_which_setting(capsys, tmp_path):
-    code, _, err = run(capsys, "import", tmp_path, tmp_path / "start", "--format", "clip")
+    clip = tmp_path / "clip"
+    code, _, err = run(capsys, "import", clip, tmp_path / "start", "--format", "clip")
     assert code == 2
     assert "hint: --set tokenizer=my.model" in err
 
@@ -185,3 +187,47 @@ def test_merge_adds_an_adapter_to_its_base(capsys, theirs, config, tmp_path):
     code, _, err = run(capsys, "merge", tmp_path / "merged", tmp_path / "adapter", tmp_path / "x")
     assert code == 1
     assert "found others" in err
+
+
+@pytest.mark.parametrize("place", ["{}", "{}/new", "{}/.."])
+@pytest.mark.parametrize("verb", ["import", "export", "quantize"])
+def test_what_is_read_is_never_replaced(capsys, theirs, verb, place):
+    before = {file.name: file.read_bytes() for file in theirs.iterdir()}
+    code, _, err = run(capsys, verb, theirs, place.format(theirs), "--force")
+    assert code == 2
+    assert f"expected a folder apart from {theirs}, found" in err
+    assert {file.name: file.read_bytes() for file in theirs.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("verb", "what"),
+    [("import", "a model folder"), ("export", "an earlier export"), ("quantize", "a quantized")],
+)
+def test_force_replaces_earlier_results_and_no_others(capsys, theirs, tmp_path, config, verb, what):
+    if verb == "export":
+        pytest.importorskip("transformers")
+    options = ("--force", "--prompts", "0") if verb == "quantize" else ("--force",)
+    other = theirs.with_name("other")
+    shutil.copytree(theirs, other)  # as it was downloaded, or saved by somebody else
+    code, _, err = run(capsys, verb, theirs, other, *options)
+    assert code == 2
+    assert what in err
+    assert "sentencepiece.bpe.model" in err or "found another folder" in err
+    assert {file.name for file in other.iterdir()} == {file.name for file in theirs.iterdir()}
+    target = tmp_path / "target"
+    for _ in range(2):
+        assert run(capsys, verb, theirs, target, *options)[0] == 0
+    (target / "notes.txt").write_text("mine")
+    code, _, err = run(capsys, verb, theirs, target, *options)
+    assert code == 2
+    assert "found 'notes.txt' in it" in err
+    assert (target / "notes.txt").read_text() == "mine"
+
+
+def test_quantized_weights_replace_none_of_full_precision(capsys, theirs, tmp_path):
+    assert run(capsys, "import", theirs, tmp_path / "ours")[0] == 0
+    before = (tmp_path / "ours" / "model.safetensors").read_bytes()
+    code, _, err = run(capsys, "quantize", theirs, tmp_path / "ours", "--force")
+    assert code == 2
+    assert "a quantized model folder, which may be replaced, found another folder" in err
+    assert (tmp_path / "ours" / "model.safetensors").read_bytes() == before

@@ -98,7 +98,10 @@ def test_a_larger_limit_asks_only_what_is_missing(sets: Path, plan: Plan) -> Non
 def test_replies_of_another_model_are_refused_unless_forced(sets: Path, plan: Plan) -> None:
     evaluate(Oracle([VQA], sets, perfect), [VQA], plan)
     other = replace(plan, model_digest="other")
-    with pytest.raises(ConfigError, match=r"vqa\.jsonl: expected lines of the same .*model_digest 'd' there, 'other' here"):
+    with pytest.raises(
+        ConfigError,
+        match=r"vqa\.jsonl: expected lines of the same .*model_digest 'd' there, 'other' here",
+    ):
         evaluate(Oracle([VQA], sets, perfect), [VQA], other)
     forced = Oracle([VQA], sets, perfect)
     evaluate(forced, [VQA], replace(other, force=True))

@@ -128,6 +128,15 @@ def test_documents_do_not_depend_on_the_number_of_processes(folder, tmp_path):
     assert digests(tmp_path / "world") == digests(folder)
 
 
+def test_force_removes_nothing_but_a_microcosm(folder, tmp_path):
+    path = shutil.copytree(folder, tmp_path / "copy")
+    (path / "train" / "text" / "notes.txt").write_text("mine")
+    other = replace(CONFIG, seed=CONFIG.seed + 1)
+    with pytest.raises(ConfigError, match=r"train/text: .* a folder of shards.*'notes\.txt' in it"):
+        dataset.make(other, path, force=True, progress=False)
+    assert (path / "train" / "text" / "notes.txt").read_text() == "mine"
+
+
 def test_another_config_is_refused_unless_forced(folder, tmp_path):
     path = shutil.copytree(folder, tmp_path / "world")
     before = digests(path)

@@ -183,8 +183,12 @@ def test_saving_again_replaces_a_model_and_nothing_else(copy, tmp_path):
     assert load_model(copy).provenance == "second"
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("precious")
-    with pytest.raises(CheckpointError, match="expected nothing, an empty folder or a model"):
+    with pytest.raises(ConfigError, match=r"a model folder, .* found 'thesis\.txt' in it"):
         save(tmp_path / "other")
+    (copy / "notes.txt").write_text("precious")
+    with pytest.raises(ConfigError, match=r"found 'notes\.txt' in it"):
+        save(copy, provenance="third")
+    assert load_model(copy).provenance == "second"
     assert (tmp_path / "other" / "thesis.txt").read_text() == "precious"
 
 
