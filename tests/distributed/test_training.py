@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from kosmos.card.write import write_card
 from kosmos.config import replace, to_json
 from kosmos.document.types import Document, Text
 from kosmos.files import Json, read_jsonl, write_json
@@ -131,7 +132,7 @@ def test_several_processes_train_what_one_does(
     (session,) = read_jsonl(out / "sessions.jsonl")
     assert (session["step"], session["processes"]) == (0, num_processes)
     assert session["command"][:3] == ["torchrun", "--nproc-per-node", str(num_processes)]
-    assert f", {num_processes} processes of " in (out / "card.md").read_text(encoding="utf-8")
+    assert f", {num_processes} processes of " in write_card(out).read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
