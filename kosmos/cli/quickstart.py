@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -144,20 +144,20 @@ def _summarize(results: "Results", out: Path, page: Path, picture: Path, time_s:
 
     for result in results.tasks:
         print_result(TASKS[result.task], result)
-    click.echo(f"\nReport: {page}   ({time_s / 60:.1f} minutes)\n\nTry next:")
+    click.echo(f"\nReport: {page}   ({time_s / 60:.1f} minutes)")
+    click.echo(f"{picture} shows: {', '.join(_things(out))}\n\nTry next:")
     model = f"--model {out / 'model'}"
     click.echo(f"  kosmos ground {model} --image {picture} --draw {out / 'boxes.png'}")
     click.echo(f'  kosmos ask {model} --image {picture} --question "How many objects are there?"')
-    click.echo(f'  kosmos refer {model} --image {picture} --expression "{_phrase(out)}"')
+    click.echo(f'  kosmos refer {model} --image {picture} --expression "the {_things(out)[0]}"')
 
 
-def _phrase(out: Path) -> str:
-    """Something that is in the example picture."""
+def _things(out: Path) -> list[str]:
+    """What is in the example picture."""
     from kosmos.document.shards import ShardReader
 
-    objects = ShardReader(out / "microcosm" / "eval" / "captions")[0].meta["objects"]
-    assert isinstance(objects, list)
-    thing = objects[0]
-    assert isinstance(thing, dict)
-    is_kind = bool(thing.get("kind"))
-    return f"the {thing['name']}" if is_kind else f"the {thing['color']} {thing['shape']}"
+    objects: Any = ShardReader(out / "microcosm" / "eval" / "captions")[0].meta["objects"]
+    return [
+        str(thing["name"]) if thing.get("kind") else f"{thing['color']} {thing['shape']}"
+        for thing in objects
+    ]

@@ -58,6 +58,13 @@ def test_every_stage_leaves_its_files(out: Path, printed: str) -> None:
     assert "referring" in printed
 
 
+def test_it_says_what_the_picture_shows(printed: str) -> None:
+    (line,) = (line for line in printed.splitlines() if "picture.png shows: " in line)
+    things = line.partition("shows: ")[2].split(", ")
+    assert things
+    assert f'--expression "the {things[0]}"' in printed
+
+
 def test_the_three_commands_it_suggests_work(out: Path, printed: str) -> None:
     suggested = [line.strip() for line in printed.partition("Try next:")[2].splitlines()]
     commands = [shlex.split(line)[1:] for line in suggested if line.startswith("kosmos ")]
