@@ -5,16 +5,15 @@ named as the source comes first, as ``00000.tar`` beside ``00000.parquet``. Wher
 is held in memory, the pictures are not.
 """
 
-import tarfile
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from kosmos.corpus.formats.parquet import parquet_columns, parquet_files, parquet_keys
-from kosmos.corpus.formats.tars import open_tar
-from kosmos.errors import DataError
+from kosmos.corpus.formats.tars import member_places
+from kosmos.image.codec import SUFFIXES
 from kosmos.remote import AnyPath
 
-_PICTURE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
+_COLUMNS = ("jpg", "jpeg", "png", "webp")
 
 
 class _Place(NamedTuple):
@@ -39,7 +38,9 @@ class Archives:
         self._like = like
         self._unread: Iterator[AnyPath] | None = None
         self._places: dict[str, _Place] = {}
-        self._group: tuple[tuple[AnyPath, str, int], list[bytes | None]] | None = None
+        self._table: _Place | None = None
+        self._rows: list[bytes | None] = []
+        self._batches: Iterator[list[bytes | None]] = iter(())
 
     def find(self, key: str) -> bytes | None:
         """The bytes of the picture with a key; None if no container has one.
@@ -66,26 +67,34 @@ class Archives:
             with place.path.open("rb") as file:
                 file.seek(place.first)
                 return file.read(place.second)
-        group = (place.path, place.column, place.first)
-        if self._group is None or self._group[0] != group:
-            self._group = group, parquet_files(place.path, place.first, place.column)
-        return self._group[1][place.second]
+        begin = self._table
+        if begin is None or begin[:3] != place[:3] or place.second < begin.second:
+            # rows are asked for in order, mostly
+            begin, self._rows = place._replace(second=0), []
+            self._batches = parquet_files(place.path, place.first, place.column)
+        while place.second >= begin.second + len(self._rows):
+            begin = begin._replace(second=begin.second + len(self._rows))
+            self._rows = next(self._batches)
+        self._table = begin
+        return self._rows[place.second - begin.second]
+
+
+def picture_key(name: str) -> str:
+    """What a container knows a picture by: its file's name, less the ending of a picture."""
+    base = name.rpartition("/")[2]
+    stem, dot, ending = base.rpartition(".")
+    return stem if dot + ending.lower() in SUFFIXES else base
 
 
 def _tar_places(path: AnyPath) -> Iterator[tuple[str, _Place]]:
-    try:
-        with path.open("rb") as file, open_tar(file, mode="r:") as tar:
-            for member in tar:
-                stem, _, suffix = member.name.rpartition("/")[2].partition(".")
-                if member.isfile() and suffix.lower() in _PICTURE_SUFFIXES:
-                    yield stem, _Place(path, "", member.offset_data, member.size)
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise DataError(f"{path}: expected a whole tar file, found {error}") from error
+    for name, offset, size in member_places(path):
+        if (key := picture_key(name)) != name.rpartition("/")[2]:
+            yield key, _Place(path, "", offset, size)
 
 
 def _table_places(path: AnyPath) -> Iterator[tuple[str, _Place]]:
     columns = parquet_columns(path)
-    column = next((name for name in _PICTURE_SUFFIXES if name in columns), None)
+    column = next((name for name in _COLUMNS if name in columns), None)
     if column is None or "key" not in columns:
         return
     for group, keys in enumerate(parquet_keys(path, "key")):

@@ -21,17 +21,16 @@ unless ``start`` says where. Without, every phrase is a document: its words, and
 them. COCO's boxes of one category in a picture are those of one phrase; crowds are left out.
 """
 
-import json
 import math
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kosmos.boxes import Box
 from kosmos.corpus.formats.config import BoxesConfig
 from kosmos.corpus.formats.grit import Phrase, grounded_parts
 from kosmos.corpus.formats.pictures import PictureFolder, find_usable
-from kosmos.corpus.formats.records import Row, read_rows, text_field
+from kosmos.corpus.formats.records import Row, read_rows, read_whole, text_field
 from kosmos.corpus.formats.tally import Tally
 from kosmos.document.types import Document, Grounded, Image, Part
 from kosmos.errors import DataError
@@ -96,8 +95,8 @@ def _coco_rows(source: AnyPath, config: BoxesConfig, tally: Tally) -> Iterator[R
             f"boxes={config.boxes}",
             hint="--set boxes= leaves it to the file; other boxes go into JSON Lines",
         )
+    value: Any = read_whole(source)
     try:
-        value = json.loads(source.read_bytes())
         names = {row["id"]: str(row["name"]) for row in value["categories"]}
         boxes_of: dict[int, dict[str, list[Json]]] = {}
         for row in value["annotations"]:
@@ -107,7 +106,7 @@ def _coco_rows(source: AnyPath, config: BoxesConfig, tally: Tally) -> Iterator[R
             phrases = boxes_of.setdefault(row["image_id"], {})
             phrases.setdefault(names[row["category_id"]], []).append(row["bbox"])
         images = [(row["id"], row) for row in value["images"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise DataError(
             f"{source}: expected COCO's images, annotations and categories, found {error!r}"
         ) from error

@@ -36,11 +36,10 @@ from kosmos.corpus.formats.pictures import Missing, Picture, PictureFolder, chec
 from kosmos.corpus.formats.records import (
     Row,
     read_rows,
-    read_samples,
-    sample_fields,
     source_files,
     undamaged,
 )
+from kosmos.corpus.formats.samples import read_samples, sample_fields
 from kosmos.corpus.formats.tally import Tally
 from kosmos.corpus.formats.tsv import TsvRow, read_objects, read_tsv
 from kosmos.document.types import Document, Grounded, Image, Part, Text
@@ -186,26 +185,27 @@ def grounded_parts(caption: str, phrases: list[Phrase]) -> list[Part]:
 
 def _rows(source: AnyPath, config: GritConfig, tally: Tally) -> Iterator[_Row]:
     """Rows of files of any container."""
-    for path in source_files(source, _SUFFIXES, tally):
-        match path.suffix.lower():
+    for file in source_files(source, _SUFFIXES, tally):
+        match file.path.suffix.lower():
             case ".tar":
-                for sample in read_samples(path, config, tally):
+                for sample in read_samples(file, config, tally):
                     fields = sample_fields(sample, tally)
                     if fields is not None:
                         data = sample.picture
                         picture = Picture(sample.where, data) if data else Missing(sample.where)
                         yield _Row(sample.where, fields, picture)
             case ".tsv":
-                for line in undamaged(read_tsv(path, tally), config, tally):
+                for line in undamaged(read_tsv(file, tally), config, tally):
                     row = _tsv_row(line, config, tally)
                     if row is not None:
                         yield row
             case ".jsonl" | ".parquet":
-                folder = PictureFolder(path, config, tally)
-                for record in read_rows(path, config, tally, needs=("caption",)):
+                folder = PictureFolder(file.path, config, tally)
+                for record in read_rows(file, config, tally, needs=("caption",)):
                     yield _Row(record.where, record.fields, _picture(record, folder))
             case _:
-                raise DataError(f"{path}: expected a file named {', '.join(sorted(_SUFFIXES))}")
+                wanted = ", ".join(sorted(_SUFFIXES))
+                raise DataError(f"{file.path}: expected a file named {wanted}")
 
 
 def _picture(row: Row, folder: PictureFolder) -> Picture | Missing:

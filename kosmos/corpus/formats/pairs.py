@@ -9,10 +9,10 @@
 With ``prompt`` in the config, every caption follows those words and alone carries loss.
 """
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import PurePosixPath
+from typing import Any
 
 import PIL.Image
 
@@ -20,14 +20,14 @@ from kosmos.corpus.formats.config import CocoConfig, FolderConfig, PairsConfig
 from kosmos.corpus.formats.pictures import PictureFolder, check_picture, find_usable
 from kosmos.corpus.formats.records import (
     Row,
-    Sample,
+    SourceFile,
     read_rows,
-    read_samples,
-    sample_fields,
+    read_whole,
     source_files,
     text_field,
     undamaged,
 )
+from kosmos.corpus.formats.samples import Sample, read_samples, sample_fields
 from kosmos.corpus.formats.tally import Tally
 from kosmos.corpus.formats.tsv import TsvRow, read_tsv
 from kosmos.document.types import Document, Image, Text
@@ -41,26 +41,26 @@ def read_pairs(source: AnyPath, config: PairsConfig, tally: Tally) -> Iterator[D
 
     A row of TSV whose caption holds a tab or a line break is bad, and never read as two.
     """
-    for path in source_files(source, frozenset({".tar", ".tsv", ".parquet"}), tally):
-        for doc in _pairs(path, config, tally):
+    for file in source_files(source, frozenset({".tar", ".tsv", ".parquet"}), tally):
+        for doc in _pairs(file, config, tally):
             if doc is not None:
                 tally.keep()
                 yield doc
 
 
-def _pairs(path: AnyPath, config: PairsConfig, tally: Tally) -> Iterator[Document | None]:
-    match path.suffix.lower():
+def _pairs(file: SourceFile, config: PairsConfig, tally: Tally) -> Iterator[Document | None]:
+    match file.path.suffix.lower():
         case ".tar":
-            for sample in read_samples(path, config, tally):
+            for sample in read_samples(file, config, tally):
                 yield _sample_pair(sample, config, tally)
         case ".tsv":
-            for row in undamaged(read_tsv(path, tally), config, tally):
+            for row in undamaged(read_tsv(file, tally), config, tally):
                 yield _tsv_pair(row, config, tally)
         case ".parquet":
-            for table_row in read_rows(path, config, tally, needs=("caption",)):
+            for table_row in read_rows(file, config, tally, needs=("caption",)):
                 yield _table_pair(table_row, config, tally)
         case _:
-            raise DataError(f"{path}: expected a file named .tar, .tsv or .parquet")
+            raise DataError(f"{file.path}: expected a file named .tar, .tsv or .parquet")
 
 
 def read_coco(source: AnyPath, config: CocoConfig, tally: Tally) -> Iterator[Document]:
@@ -172,13 +172,13 @@ def coco_captions(
                 continue
             yield name, [str(caption) for caption in captions]
         return
+    value: Any = read_whole(source)
     try:
-        value = json.loads(source.read_bytes())
         names = {row["id"]: row["file_name"] for row in value["images"]}
         captions_of: dict[int, list[str]] = defaultdict(list)
         for row in value["annotations"]:
             captions_of[row["image_id"]].append(row["caption"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise DataError(
             f"{source}: expected COCO captions with images and annotations, found {error!r}"
         ) from error

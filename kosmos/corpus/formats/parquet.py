@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from kosmos.corpus.formats.limits import TABLE_BYTES, MiB
 from kosmos.errors import DataError
 from kosmos.files import Json
 from kosmos.remote import AnyPath
 from kosmos.runtime import require
 
 _BATCH_ROWS = 256
+"""Rows that are read together, at most."""
 
 
 class ParquetRow(NamedTuple):
@@ -24,14 +26,14 @@ class ParquetRow(NamedTuple):
 
     number: int
     """Its place in the file, from 0."""
-    fields: dict[str, Json]
-    """Values by column; None in place of bytes."""
+    fields: dict[str, Json] | None
+    """Values by column, None in place of bytes; None if there is a value that cannot be read."""
     files: dict[str, list[bytes | None]]
     """Bytes by column, of a list in its order."""
 
 
 def read_parquet(path: AnyPath, *, needs: Collection[str] = ()) -> Iterator[ParquetRow]:
-    """Rows in order; never more than a row group is in memory.
+    """Rows in order; as many are in memory as limits.py allows, or a single one.
 
     Args:
         path: The file.
@@ -50,10 +52,9 @@ def read_parquet(path: AnyPath, *, needs: Collection[str] = ()) -> Iterator[Parq
             )
         number = 0
         for group in range(table.num_row_groups):
-            for batch in table.iter_batches(batch_size=_BATCH_ROWS, row_groups=[group]):
-                for value in batch.to_pylist():
-                    fields, files = _split(value)
-                    yield ParquetRow(number, fields, files)
+            for batch in _batches(table, group):
+                for value in _values(batch):
+                    yield ParquetRow(number, *((None, {}) if value is None else _split(value)))
                     number += 1
 
 
@@ -79,15 +80,16 @@ def parquet_keys(path: AnyPath, column: str) -> list[list[str]]:
         return [[str(value) for value in group.column(column).to_pylist()] for group in read]
 
 
-def parquet_files(path: AnyPath, group: int, column: str) -> list[bytes | None]:
-    """The bytes of one column of one row group.
+def parquet_files(path: AnyPath, group: int, column: str) -> Iterator[list[bytes | None]]:
+    """The bytes of one column of one row group, a few rows at a time.
 
     Raises:
         DataError: As :func:`read_parquet`.
     """
     with _opened(path) as table:
-        values = table.read_row_group(group, columns=[column]).column(column).to_pylist()
-        return [(_bytes_in(value) or [None])[0] for value in values]
+        for batch in _batches(table, group, [column]):
+            rows = (row and _bytes_in(row[column]) for row in _values(batch))
+            yield [found[0] if found else None for found in rows]
 
 
 @contextmanager
@@ -95,12 +97,40 @@ def _opened(path: AnyPath) -> Iterator[Any]:
     parquet = require("pyarrow.parquet", extra="data")
     arrow = require("pyarrow", extra="data")
     try:
-        with path.open("rb") as file, parquet.ParquetFile(file) as table:
+        # with a buffer, a column is read as it is needed, and not the whole of a row group
+        with path.open("rb") as file, parquet.ParquetFile(file, buffer_size=MiB) as table:
             yield table
     except FileNotFoundError:
         raise DataError(f"{path}: expected a Parquet file, found nothing there") from None
     except (arrow.ArrowException, OSError) as error:
         raise DataError(f"{path}: expected a whole Parquet file, found: {error}") from error
+
+
+def _batches(table: Any, group: int, columns: list[str] | None = None) -> Iterator[Any]:  # noqa: ANN401
+    """Rows of a row group, as many at a time as may be in memory.
+
+    A value that is stored once, in a dictionary, may stand in every row.
+    """
+    meta = table.metadata.row_group(group)
+    chunks = [meta.column(number) for number in range(meta.num_columns)]
+    repeated = sum(c.total_uncompressed_size for c in chunks if c.has_dictionary_page)
+    row_bytes = max(1, meta.total_byte_size // max(1, meta.num_rows))
+    if repeated > TABLE_BYTES // _BATCH_ROWS:
+        row_bytes += repeated
+    size = min(_BATCH_ROWS, max(1, TABLE_BYTES // row_bytes))
+    return iter(table.iter_batches(batch_size=size, row_groups=[group], columns=columns))
+
+
+def _values(batch: Any) -> Iterator[dict[str, Any] | None]:  # noqa: ANN401
+    """The rows of a batch; None for one with text that is none or a date that Python has not."""
+    try:
+        yield from batch.to_pylist()
+    except (ValueError, OverflowError):
+        for number in range(batch.num_rows):
+            try:
+                yield from batch.slice(number, 1).to_pylist()
+            except (ValueError, OverflowError):
+                yield None
 
 
 def _split(row: dict[str, Any]) -> tuple[dict[str, Json], dict[str, list[bytes | None]]]:

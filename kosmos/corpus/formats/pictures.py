@@ -12,12 +12,12 @@ from urllib.parse import unquote, urlsplit
 
 import PIL.Image
 
-from kosmos.corpus.formats.archives import Archives
+from kosmos.corpus.formats.archives import Archives, picture_key
 from kosmos.corpus.formats.config import FolderConfig, PagesConfig, PictureConfig
-from kosmos.corpus.formats.records import IMAGE_SUFFIXES, files_below, source_files
+from kosmos.corpus.formats.records import files_below
 from kosmos.corpus.formats.tally import Tally
 from kosmos.errors import DataError, ImageError
-from kosmos.image.codec import decode
+from kosmos.image.codec import SUFFIXES, decode
 from kosmos.remote import AnyPath, RemotePath, locate
 
 _COCO_NAME = re.compile(r"(?:COCO_[a-z]+\d{4}_)?0*(\d+)(?:\.\w+)?")
@@ -69,7 +69,10 @@ class PictureFolder:
         self._by_stem: dict[str, AnyPath] | None = None
         self._assigned: Iterator[AnyPath] | None = None
         if config.assign_images:
-            self._assigned = cycle(source_files(self.folder, IMAGE_SUFFIXES, tally))
+            files = files_below(self.folder, SUFFIXES, tally)
+            if not files:
+                raise DataError(f"{self.folder}: expected a folder of pictures, found none there")
+            self._assigned = cycle(files)
 
     def find(self, *names: str) -> Picture | Missing:
         """The picture of any of some file names, or the next one where pictures are assigned.
@@ -104,7 +107,7 @@ class PictureFolder:
             return self.find(url)
         if self._by_stem is None:
             self._by_stem = {}
-            for file in files_below(self.folder, IMAGE_SUFFIXES | {""}, self._tally):
+            for file in files_below(self.folder, SUFFIXES | {""}, self._tally):
                 for stem in (file.stem, file.name):
                     self._by_stem.setdefault(stem, file)
         data = url.encode("utf-8", errors="replace")
@@ -137,8 +140,7 @@ class PictureFolder:
 
     def _member(self, names: Sequence[str]) -> Picture | None:
         for name in names:
-            key = name.rpartition("/")[2].partition(".")[0]
-            if key and (data := self._archives.find(key)) is not None:
+            if (key := picture_key(name)) and (data := self._archives.find(key)) is not None:
                 return Picture(name, data)
         return None
 

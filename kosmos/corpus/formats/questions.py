@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 from kosmos.corpus.formats.config import FolderConfig
 from kosmos.corpus.formats.pictures import Picture, PictureFolder, find_usable
-from kosmos.corpus.formats.records import Row, read_rows, text_field
+from kosmos.corpus.formats.records import Row, read_rows, read_whole, text_field
 from kosmos.corpus.formats.tally import Tally
 from kosmos.document.types import Document, Image, Text
 from kosmos.errors import DataError
-from kosmos.files import Json, read_json
+from kosmos.files import Json
 from kosmos.remote import AnyPath
 from kosmos.text import prompts
 
@@ -117,7 +117,7 @@ def _official_rows(source: AnyPath) -> Iterator[Row]:
 
 def _list(path: AnyPath, name: str) -> list[dict[str, Json]]:
     """The objects of a list in a JSON file."""
-    value = read_json(path)
+    value = read_whole(path)
     rows = value.get(name) if isinstance(value, dict) else None
     if not isinstance(rows, list):
         raise DataError(f"{path}: expected an object with a list {name!r}, found none")

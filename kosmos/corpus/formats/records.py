@@ -1,26 +1,50 @@
-"""Records of the containers that formats share: files of a folder, lines, tables, tar members."""
+"""Records of the containers that formats share: files of a folder, lines, JSON values, tables.
 
-import json
+What is parsed is parsed a record at a time, whatever the container, and never more of it than
+limits.py allows: a record that is larger, or that cannot be read, is counted and passed over.
+
+- :func:`source_files`, :func:`files_below`: the files of a source
+- :func:`read_rows`: JSON Lines, JSON lists and Parquet as :class:`Row`
+- :func:`read_lines`, :func:`read_object`, :func:`read_whole`: what those are made of
+- :func:`undamaged`: what becomes of a file that ends early
+"""
+
+import logging
 import os
-import tarfile
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from kosmos.corpus.formats.config import ImportConfig
+from kosmos.corpus.formats.limits import MAX_LINE_BYTES, MAX_SKIPPED_BYTES, MAX_WHOLE_BYTES, MiB
 from kosmos.corpus.formats.parquet import read_parquet
 from kosmos.corpus.formats.tally import Tally
-from kosmos.corpus.formats.tars import open_tar
-from kosmos.errors import DataError
-from kosmos.files import Json
+from kosmos.corpus.formats.tars import unpacked
+from kosmos.errors import DataError, os_error
+from kosmos.files import Json, parse_json
 from kosmos.remote import AnyPath, RemotePath
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
 ROW_SUFFIXES = frozenset({".jsonl", ".ndjson", ".json", ".parquet"})
 """Of files that :func:`read_rows` reads."""
+CUT = "last line that ends early"
+"""A reason that may mean that the file has lost more than this line."""
+_PROTOCOL = re.compile(r"\w+:/+")
+_TOO_LONG = f"line over {MAX_LINE_BYTES // MiB} MiB"
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|["\[\]{},]', re.DOTALL)
+"""A string, or what JSON is nested by; a quotation mark alone begins a string without an end."""
 
+logger = logging.getLogger(__name__)
 _Item = TypeVar("_Item")
+
+
+class SourceFile(NamedTuple):
+    """A file of a source."""
+
+    path: AnyPath
+    name: str
+    """Where it is in the folder that is the source; what its records are called by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,36 +63,24 @@ class Row:
         return next(found, None)
 
 
-@dataclass(slots=True)
-class Sample:
-    """The members of a WebDataset tar that share a key."""
-
-    where: str
-    key: str
-    members: dict[str, bytes] = field(default_factory=dict)
-    """Bytes by suffix, as ``".jpg"``."""
-
-    @property
-    def picture(self) -> bytes | None:
-        """The first member that is named as a picture."""
-        found = (data for suffix, data in self.members.items() if suffix in IMAGE_SUFFIXES)
-        return next(found, None)
-
-
-def source_files(source: AnyPath, suffixes: frozenset[str], tally: Tally) -> list[AnyPath]:
+def source_files(
+    source: AnyPath | SourceFile, suffixes: frozenset[str], tally: Tally
+) -> list[SourceFile]:
     """The file itself, or those of a folder with one of the suffixes, sorted by name.
 
     Raises:
         DataError: If there is none.
     """
-    if source.is_file():
+    if isinstance(source, SourceFile):
         return [source]
+    if source.is_file():
+        return [SourceFile(source, source.name)]
     files = files_below(source, suffixes, tally)
     if not files:
         wanted = ", ".join(sorted(suffixes))
         found = "none in the folder" if source.is_dir() else "nothing there"
         raise DataError(f"{source}: expected a file, or a folder of {wanted} files, found {found}")
-    return files
+    return [SourceFile(path, _name_in(source, path)) for path in files]
 
 
 def files_below(folder: AnyPath, suffixes: frozenset[str], tally: Tally) -> list[AnyPath]:
@@ -89,9 +101,19 @@ def files_below(folder: AnyPath, suffixes: frozenset[str], tally: Tally) -> list
         for path in (Path(parent, name) for name in folders):
             if path.is_symlink():
                 tally.leave_out("link to a folder", str(path))
-        paths = (Path(parent, name) for name in names)
-        found += (p for p in paths if p.suffix.lower() in suffixes and p.is_file())
+        for path in (Path(parent, name) for name in names):
+            if path.suffix.lower() in suffixes and path.is_file():
+                found.append(path)
+            elif path.suffix.lower() in suffixes:
+                tally.leave_out("no regular file", str(path))
     return sorted(found, key=str)
+
+
+def _name_in(folder: AnyPath, path: AnyPath) -> str:
+    if isinstance(path, Path):
+        return path.relative_to(str(folder)).as_posix()
+    bare, start = (_PROTOCOL.sub("", str(name)) for name in (path, folder))
+    return bare.removeprefix(start).lstrip("/")
 
 
 def undamaged(items: Iterator[_Item], config: ImportConfig, tally: Tally) -> Iterator[_Item]:
@@ -102,15 +124,16 @@ def undamaged(items: Iterator[_Item], config: ImportConfig, tally: Tally) -> Ite
     """
     try:
         yield from items
-    except DataError as error:
+    except (DataError, OSError) as error:
+        told = error if isinstance(error, DataError) else os_error(error)
         if config.damaged_files == "stop":
             hint = "--set damaged_files=count keeps what is whole and counts the file as bad"
-            raise DataError(error.message, hint=error.hint or hint) from error
-        tally.bad("file that is damaged or ends early", error.message)
+            raise DataError(told.message, hint=told.hint or hint) from error
+        tally.bad("file that is damaged or ends early", told.message)
 
 
 def read_rows(
-    source: AnyPath,
+    source: AnyPath | SourceFile,
     config: ImportConfig,
     tally: Tally,
     *,
@@ -132,33 +155,80 @@ def read_rows(
         DataError: If a file is damaged, a ``.json`` file does not hold a list, a table lacks a
             column, or there is no file.
     """
-    for path in source_files(source, suffixes, tally):
-        suffix = path.suffix.lower()
+    for file in source_files(source, suffixes, tally):
+        suffix = file.path.suffix.lower()
         if suffix == ".parquet":
-            rows = _read_table(path, needs)
+            rows = _read_table(file, needs, tally)
         elif suffix == ".json":
-            rows = _read_list(path, tally)
+            rows = _read_list(file, tally)
         else:
-            rows = _read_lines(path, tally)
+            rows = _read_json_lines(file, tally)
         yield from undamaged(rows, config, tally)
 
 
-def read_samples(path: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Sample]:
-    """Samples of a WebDataset tar: neighboring members whose names agree up to the first dot.
+def read_lines(file: SourceFile, tally: Tally) -> Iterator[tuple[int, bytes]]:
+    """Lines of a file with their numbers, from 1; those that are too long are counted.
 
     Raises:
-        DataError: If the file is not a tar or ends early, and that is to stop the import.
+        OSError, DataError: If the file cannot be read.
     """
-    return undamaged(_read_samples(path, tally), config, tally)
+    with file.path.open("rb") as packed:
+        lines, number = unpacked(packed), 0
+        while line := lines.readline(MAX_LINE_BYTES):
+            number += 1
+            if len(line) < MAX_LINE_BYTES or line.endswith(b"\n"):
+                yield number, line
+                continue
+            tally.bad(_TOO_LONG, f"{file.name}:{number}")
+            num_skipped = 0
+            while not line.endswith(b"\n") and (line := lines.readline(MiB)):
+                num_skipped += len(line)
+                if num_skipped > MAX_SKIPPED_BYTES:
+                    tally.bad("file without line breaks, not read further", file.name)
+                    return
 
 
-def sample_fields(sample: Sample, tally: Tally) -> dict[str, Json] | None:
-    """The JSON member of a sample; empty without one, None (counted) if it is not an object."""
-    data = sample.members.get(".json")
-    if data is None:
-        return {}
-    rows = list(_object(data, f"{sample.where}.json", tally))
-    return rows[0].fields if rows else None
+def read_object(data: bytes, where: str, tally: Tally, *, is_cut: bool = False) -> Row | None:
+    """A JSON object as a row; None, counted, if it is none.
+
+    Args:
+        data: Its text.
+        where: What to call it.
+        tally: Takes what is wrong.
+        is_cut: Whether the text may lack its end.
+    """
+    if len(data) > MAX_LINE_BYTES:
+        tally.bad(_TOO_LONG.replace("line", "JSON"), where)
+        return None
+    try:
+        value = parse_json(data, where=where)
+    except DataError as error:
+        is_json = error.__cause__ is None  # but nests too deeply, say
+        what = error.message.removeprefix(f"{where}: expected JSON, found ")
+        tally.bad(what if is_json else CUT if is_cut else "not JSON", where)
+        if is_cut:
+            logger.warning("%s: has no end and is no JSON; the source may be cut", where)
+        return None
+    if isinstance(value, dict):
+        return Row(where, value)
+    tally.bad("not a JSON object", where)
+    return None
+
+
+def read_whole(path: AnyPath) -> Json:
+    """The JSON value that a file is.
+
+    Raises:
+        DataError: If it cannot be read, is none, or is larger than what is read as a whole.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_WHOLE_BYTES + 1)
+    except OSError as error:
+        raise os_error(error, path) from error
+    if len(data) > MAX_WHOLE_BYTES:
+        raise DataError(f"{path}: expected at most {MAX_WHOLE_BYTES / 1e9:.1f} GB of JSON")
+    return parse_json(data, where=str(path))
 
 
 def text_field(fields: Mapping[str, Json], *names: str) -> str | None:
@@ -170,65 +240,53 @@ def text_field(fields: Mapping[str, Json], *names: str) -> str | None:
     return None
 
 
-def _read_table(path: AnyPath, needs: Collection[str]) -> Iterator[Row]:
-    for number, fields, files in read_parquet(path, needs=needs):
-        yield Row(f"{path.name}[{number}]", fields, files)
-
-
-def _read_lines(path: AnyPath, tally: Tally) -> Iterator[Row]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield from _object(line, f"{path.name}:{number}", tally)
-
-
-def _read_list(path: AnyPath, tally: Tally) -> Iterator[Row]:
-    try:
-        values = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise DataError(f"{path}: expected a JSON list, found {error}") from error
-    if not isinstance(values, list):
-        raise DataError(f"{path}: expected a JSON list, found {type(values).__name__}")
-    for number, value in enumerate(values):
-        if isinstance(value, dict):
-            yield Row(f"{path.name}[{number}]", value)
+def _read_table(file: SourceFile, needs: Collection[str], tally: Tally) -> Iterator[Row]:
+    for number, fields, files in read_parquet(file.path, needs=needs):
+        if fields is None:
+            tally.bad("row that cannot be read", f"{file.name}[{number}]")
         else:
-            tally.bad("not a JSON object", f"{path.name}[{number}]")
+            yield Row(f"{file.name}[{number}]", fields, files)
 
 
-def _read_samples(path: AnyPath, tally: Tally) -> Iterator[Sample]:
-    sample: Sample | None = None
-    try:
-        with path.open("rb") as file, open_tar(file, mode="r|*") as tar:
-            for member in tar:
-                if not member.isfile():
-                    continue
-                folder, _, name = member.name.rpartition("/")
-                stem, dot, suffix = name.partition(".")
-                key = f"{folder}/{stem}" if folder else stem
-                if not stem:
-                    tally.bad("member without a name", f"{path.name}/{member.name}")
-                    continue
-                if sample is None or key != sample.key:
-                    if sample is not None:
-                        yield sample
-                    sample = Sample(f"{path.name}/{key}", key)
-                data = tar.extractfile(member)
-                assert data is not None
-                sample.members[(dot + suffix).lower()] = data.read()
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise DataError(f"{path}: expected a whole tar file, found {error}") from error
-    if sample is not None:
-        yield sample
+def _read_json_lines(file: SourceFile, tally: Tally) -> Iterator[Row]:
+    for number, line in read_lines(file, tally):
+        if line.strip():
+            where, is_cut = f"{file.name}:{number}", not line.endswith(b"\n")
+            if (row := read_object(line, where, tally, is_cut=is_cut)) is not None:
+                yield row
 
 
-def _object(data: bytes, where: str, tally: Tally) -> Iterator[Row]:
-    try:
-        value = json.loads(data)
-    except ValueError:  # not JSON, or not UTF-8
-        tally.bad("not JSON", where)
-        return
-    if isinstance(value, dict):
-        yield Row(where, value)
-    else:
-        tally.bad("not a JSON object", where)
+def _read_list(file: SourceFile, tally: Tally) -> Iterator[Row]:
+    for number, text in enumerate(_values(file.path)):
+        if (row := read_object(text, f"{file.name}[{number}]", tally)) is not None:
+            yield row
+
+
+def _values(path: AnyPath) -> Iterator[bytes]:
+    """The texts of the values in a JSON list, not looked into."""
+    text, begin, end, depth = b"", 0, 0, 0
+    with path.open("rb") as packed:
+        file = unpacked(packed)
+        while chunk := file.read(MiB):
+            text, begin, end = text[begin:] + chunk, 0, end - begin
+            if len(text) > MAX_LINE_BYTES + MiB:
+                limit = f"{MAX_LINE_BYTES // MiB} MiB"
+                raise DataError(f"{path}: expected a JSON list of values up to {limit}, found more")
+            for match in _TOKEN.finditer(text, end):
+                token, start = match[0], match.start()
+                if token == b'"':
+                    break
+                end = match.end()
+                if depth == 0 and (token != b"[" or text[:start].strip(b" \t\r\n\xef\xbb\xbf")):
+                    raise DataError(f"{path}: expected a JSON list, found {text[:20]!r}")
+                depth += (token in b"[{") - (token in b"]}")
+                if depth == 0 or (depth == 1 and token == b","):
+                    if text[begin:start].strip() or depth:
+                        yield text[begin:start]
+                    begin = end
+                elif depth == 1 and token == b"[":
+                    begin = end
+                if depth == 0:
+                    return
+    found = "its end missing" if depth else f"{text[:20]!r}"
+    raise DataError(f"{path}: expected a JSON list, found {found}")

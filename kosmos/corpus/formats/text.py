@@ -8,10 +8,20 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 from kosmos.corpus.formats.config import ImportConfig
-from kosmos.corpus.formats.records import Row, read_rows, source_files, text_field
+from kosmos.corpus.formats.limits import MAX_LINE_BYTES, MiB
+from kosmos.corpus.formats.records import (
+    Row,
+    SourceFile,
+    read_lines,
+    read_rows,
+    source_files,
+    text_field,
+    undamaged,
+)
 from kosmos.corpus.formats.tally import Tally
 from kosmos.document.types import Document, Text
 from kosmos.files import Json
@@ -25,16 +35,12 @@ _TITLE = re.compile(r"\s*= [^=].*[^=] =\s*")
 
 def read_wikitext(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
     """Articles of WikiText files; blank lines are taken out, as they carry nothing."""
-    del config
-    for path, lines in _line_files(source, tally):
-        yield from _documents(path, _articles(lines), tally)
+    return _documents(source, config, tally, ends=lambda line: bool(_TITLE.fullmatch(line)))
 
 
 def read_paragraphs(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
     """Stretches of text between blank lines, their line breaks kept."""
-    del config
-    for path, lines in _line_files(source, tally):
-        yield from _documents(path, _stretches(lines), tally)
+    return _documents(source, config, tally, ends=lambda line: not line)
 
 
 def read_jsonl_text(source: AnyPath, config: ImportConfig, tally: Tally) -> Iterator[Document]:
@@ -69,45 +75,34 @@ def _is_plain(name: str, value: Json) -> bool:
     return name != "text" and isinstance(value, str | int | float | bool)
 
 
-def _line_files(source: AnyPath, tally: Tally) -> Iterator[tuple[AnyPath, Iterator[str]]]:
-    for path in source_files(source, TEXT_SUFFIXES, tally):
-        yield path, _lines(path, tally)
+def _documents(
+    source: AnyPath, config: ImportConfig, tally: Tally, *, ends: Callable[[str], bool]
+) -> Iterator[Document]:
+    """Documents of text files; a line that ends one may begin the next."""
+    for file in source_files(source, TEXT_SUFFIXES, tally):
+        lines = undamaged(_lines(file, tally), config, tally)
+        group: list[str] = []
+        number = num_chars = 0
+        for line in chain(lines, [None]):
+            if group and (line is None or ends(line)):
+                where = f"{file.name}#{number}"
+                if num_chars > MAX_LINE_BYTES:
+                    tally.bad(f"text over {MAX_LINE_BYTES // MiB} MiB", where)
+                else:
+                    tally.keep()
+                    yield Document([Text("\n".join(group))], id=where)
+                group, number, num_chars = [], number + 1, 0
+            if line:
+                group.append(line)
+                num_chars += len(line)
+                if num_chars > MAX_LINE_BYTES:
+                    del group[1:]
 
 
-def _lines(path: AnyPath, tally: Tally) -> Iterator[str]:
+def _lines(file: SourceFile, tally: Tally) -> Iterator[str]:
     """Lines of a file; one that is not UTF-8 is counted and passed over."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield line.decode("utf-8").strip()
-            except UnicodeDecodeError:
-                tally.bad("line that is not UTF-8", f"{path.name}:{number}")
-
-
-def _articles(lines: Iterable[str]) -> Iterator[list[str]]:
-    article: list[str] = []
-    for line in lines:
-        if _TITLE.fullmatch(line) and article:
-            yield article
-            article = []
-        if line:
-            article.append(line)
-    yield article
-
-
-def _stretches(lines: Iterable[str]) -> Iterator[list[str]]:
-    stretch: list[str] = []
-    for line in lines:
-        if line:
-            stretch.append(line)
-        elif stretch:
-            yield stretch
-            stretch = []
-    yield stretch
-
-
-def _documents(path: AnyPath, groups: Iterable[list[str]], tally: Tally) -> Iterator[Document]:
-    groups = (group for group in groups if group)
-    for number, group in enumerate(groups):
-        tally.keep()
-        yield Document([Text("\n".join(group))], id=f"{path.name}#{number}")
+    for number, line in read_lines(file, tally):
+        try:
+            yield line.decode("utf-8").strip()
+        except UnicodeDecodeError:
+            tally.bad("line that is not UTF-8", f"{file.name}:{number}")

@@ -19,11 +19,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from kosmos.corpus.formats.limits import MAX_OBJECTS_CHARS, MiB
+from kosmos.corpus.formats.records import SourceFile, read_lines
 from kosmos.corpus.formats.tally import Tally
 from kosmos.files import Json
-from kosmos.remote import AnyPath
 
 _NUM_COLUMNS = (5, 6)  # without and with objects
+_MAX_WHOLE = 10**308
+"""What a float can hold."""
+_MAX_DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,35 +45,34 @@ class TsvRow:
     """The last column; None where the file has none."""
 
 
-def read_tsv(path: AnyPath, tally: Tally) -> Iterator[TsvRow]:
+def read_tsv(file: SourceFile, tally: Tally) -> Iterator[TsvRow]:
     """Rows of a file; those that are not whole are counted as bad.
 
     Raises:
-        DataError: If the file cannot be read.
+        OSError, DataError: If the file cannot be read.
     """
     cut: _Cut | None = None
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            columns = line.rstrip(b"\r\n").split(b"\t")
-            where = f"{path.name}:{number}"
-            if cut is not None and cut.goes_on(columns):
-                if _ends_in_sizes(columns):
-                    tally.bad("caption with a line break", f"{cut.where}-{number}")
-                    cut = None
-                continue
-            if cut is not None:
-                tally.bad(cut.reason, cut.where)
+    for number, line in read_lines(file, tally):
+        columns = line.rstrip(b"\r\n").split(b"\t")
+        where = f"{file.name}:{number}"
+        if cut is not None and cut.goes_on(columns):
+            if _ends_in_sizes(columns):
+                tally.bad("caption with a line break", f"{cut.where}-{number}")
                 cut = None
-            if not line.strip():
-                continue
-            if len(columns) in _NUM_COLUMNS and all(map(_is_size, columns[3:5])):
-                row = _row(columns, where, tally)
-                if row is not None:
-                    yield row
-            elif len(columns) > 5 and _ends_in_sizes(columns):
-                tally.bad("caption with a tab", where)
-            else:
-                cut = _Cut(where, columns[0], len(columns) < 5)
+            continue
+        if cut is not None:
+            tally.bad(cut.reason, cut.where)
+            cut = None
+        if not line.strip():
+            continue
+        if len(columns) in _NUM_COLUMNS and all(map(_is_size, columns[3:5])):
+            row = _row(columns, where, tally)
+            if row is not None:
+                yield row
+        elif len(columns) > 5 and _ends_in_sizes(columns):
+            tally.bad("caption with a tab", where)
+        else:
+            cut = _Cut(where, columns[0], len(columns) < 5)
     if cut is not None:
         tally.bad(cut.reason, cut.where)
 
@@ -80,6 +83,8 @@ def read_objects(text: str) -> dict[str, Json] | str:
     Returns:
         ``noun_chunks`` and ``ref_exps``, those that are there; or why there are none.
     """
+    if len(text) > MAX_OBJECTS_CHARS:
+        return f"objects over {MAX_OBJECTS_CHARS // MiB} MiB"
     try:
         value = ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
@@ -94,6 +99,8 @@ def _lists(value: object) -> Json:
     """Tuples as lists; what JSON has no word for, as None, which no column may be."""
     if isinstance(value, list | tuple):
         return [_lists(item) for item in value]
+    if isinstance(value, int) and abs(value) > _MAX_WHOLE:
+        return None
     return value if isinstance(value, bool | int | float | str) else None
 
 
@@ -138,7 +145,8 @@ def _row(columns: list[bytes], where: str, tally: Tally) -> TsvRow | None:
 
 
 def _is_size(column: bytes) -> bool:
-    return column.strip().isdigit()
+    digits = column.strip()
+    return digits.isdigit() and len(digits) <= _MAX_DIGITS
 
 
 def _is_hex(column: bytes) -> bool:

@@ -22,7 +22,7 @@ CONFIG = ImportConfig()
 
 def rows(path: Path, count: int, *, bad: int = 0) -> Path:
     lines = [json.dumps({"text": f"text {n}"}) for n in range(count)] + ["{"] * bad
-    path.write_text("\n".join(lines))
+    path.write_text("\n".join(lines) + "\n")
     return path
 
 
@@ -69,10 +69,12 @@ def test_an_empty_side_is_an_error(tmp_path: Path) -> None:
 
 def test_documents_that_cannot_be_stored_are_counted(tmp_path: Path) -> None:
     source = tmp_path / "a.jsonl"
-    source.write_text('{"text": "\\ud800 alone"}\n{"text": "good"}\n')
+    source.write_text(
+        '{"text": "good", "\\udc00": 1}\n{"text": "\\ud800 alone"}\n{"text": "good"}\n'
+    )
     report = import_corpus("jsonl", source, tmp_path / "out", config=CONFIG)
     assert report.num_train == report.tally.num_documents == 1
-    assert report.tally.counts("bad") == {"document that cannot be stored": 1}
+    assert report.tally.counts("bad") == {"half a surrogate pair, no character": 2}
 
 
 def test_a_test_set_is_all_held_out(tmp_path: Path) -> None:

@@ -180,5 +180,5 @@ def test_folders_that_cannot_be_read_are_counted(
     docs, tally = read("text", tmp_path / "texts")
     assert sorted(doc.text for doc in docs) == ["one words", "three words"]
     assert tally.counts("bad") == {"folder that cannot be read": 1}
-    assert tally.counts("left out") == {"link to a folder": 1}
+    assert tally.counts("left out") == {"link to a folder": 1, "no regular file": 1}
     assert any("two: Permission denied" in loss.where for loss in tally.losses)

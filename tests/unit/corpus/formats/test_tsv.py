@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kosmos.boxes import Box
+from kosmos.corpus.formats.records import SourceFile
 from kosmos.corpus.formats.tally import Tally
 from kosmos.corpus.formats.tsv import read_objects, read_tsv
 from kosmos.document.types import Grounded
@@ -87,7 +88,7 @@ def test_no_caption_is_ever_split_or_mixed_up(
     lines = [tsv_line(key, caption) for key, caption in zip(keys, captions, strict=True)]
     path.write_bytes("".join(lines).encode())
     tally = Tally()
-    found = {row.key: row.caption for row in read_tsv(path, tally)}
+    found = {row.key: row.caption for row in read_tsv(SourceFile(path, path.name), tally)}
     clean = {
         key: caption
         for key, caption in zip(keys, captions, strict=True)
