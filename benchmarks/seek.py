@@ -16,13 +16,12 @@ import numpy as np
 from benchmarks.harness.bench import SECONDS, Benchmark, Case, Setting, main
 from benchmarks.harness.measure import DisagreementError, Target
 from kosmos import config
-from kosmos.data.config import Corpus, Stream
+from kosmos.data.config import Corpus, RowConfig, Stream
 from kosmos.data.index import ARRAYS, Index, IndexKey, Row
 from kosmos.data.order import MicroBatch, Order
 from kosmos.data.packing import pack
 from kosmos.document.layout import TRAINING
 from kosmos.files import atomic_folder, write_json
-from kosmos.image.config import ImageConfig
 from kosmos.runtime import generator
 
 NUM_ROWS, STEP = 1_000_000, 1_000_000
@@ -93,10 +92,7 @@ def _index_folder(work: Path, num_rows: int) -> Path:
         shards="",
         tokenizer="",
         num_cells=32,
-        layout=replace(TRAINING, ground=False),
-        image=ImageConfig(),
-        packing="single",
-        max_tokens=2048,
+        rows=RowConfig(layout=replace(TRAINING, ground=False)),
     )
     # whatever the folder follows from is in its name, so that a changed format is made anew
     folder = work / f"seek-{num_rows}-{config.digest(key)[:12]}"
@@ -133,7 +129,8 @@ def _index_folder(work: Path, num_rows: int) -> Path:
                 "num_tokens": int(offsets[-1]),
                 "num_images": num_rows,
                 "unusable": {},
-                "dropped": {},
+                "dropped": {"tokens": 0},
+                "num_cut": 0,
             },
         )
     return folder

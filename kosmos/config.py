@@ -3,6 +3,7 @@
 - :func:`override` sets one dotted name from text, as ``--set train.steps=200`` does
 - :func:`replace` sets dotted names to values
 - :func:`to_json`, :func:`from_json` and :func:`digest` are the record beside a run
+- :func:`check_numbers` is for the ``__post_init__`` of a config
 
 A name that is not there fails with the nearest one; text that does not fit a field's type
 fails with the type. The part that a field is in may be left out where one part alone has such a
@@ -13,9 +14,10 @@ addressed by its ``name`` field.
 import dataclasses
 import difflib
 import json
+import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from kosmos.errors import ConfigError
@@ -80,6 +82,38 @@ def from_json(kind: type[Config], value: Json, where: str = "") -> Config:
 def digest(config: object) -> str:
     """Hexadecimal SHA-256 of the config's canonical JSON."""
     return sha256_json(to_json(config))
+
+
+def check_numbers(
+    config: object,
+    where: str,
+    *,
+    positive: Sequence[str] = (),
+    not_negative: Sequence[str] = (),
+    fractions: Sequence[str] = (),
+) -> None:
+    """Fail unless fields are finite numbers, or tuples of them, in their ranges.
+
+    Args:
+        config: Whose fields.
+        where: Dotted name of the config, such as ``streams.text``.
+        positive: Names of those above 0.
+        not_negative: Of those from 0 on.
+        fractions: Of those from 0 to 1.
+
+    Raises:
+        ConfigError: Naming the first that is not.
+    """
+    ranges = {"a positive number": positive, "0 or more": not_negative, "[0, 1]": fractions}
+    for expected, names in ranges.items():
+        most = 1.0 if expected == "[0, 1]" else math.inf
+        for name in names:
+            found = getattr(config, name)
+            for number in found if isinstance(found, tuple) else (found,):
+                # NaN is in no range
+                is_inside = 0 <= number <= most and number != math.inf
+                if not is_inside or (number == 0 and expected == "a positive number"):
+                    raise ConfigError(f"{where}.{name}: expected {expected}, found {found}")
 
 
 def _set(config: Any, names: list[str], whole: str, make: Any) -> Any:  # noqa: ANN401

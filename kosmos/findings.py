@@ -14,6 +14,7 @@ A finding is a kind of fault in a place (a corpus, a stream); records that have 
 the first few are kept, so that a fault in every record costs no more memory than one.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
@@ -132,8 +133,12 @@ class Findings:
         return sum(finding.severity == severity for finding in self._found.values())
 
 
-def raise_first_error(found: Iterable[Finding]) -> None:
+def raise_first_error(found: Iterable[Finding], *, log: logging.Logger | None = None) -> None:
     """Raise the first error among findings; warnings and notes stop nothing.
+
+    Args:
+        found: What rules found.
+        log: Takes warnings and notes; None: nobody does.
 
     Raises:
         KosmosError: Of the class that the finding names.
@@ -141,6 +146,9 @@ def raise_first_error(found: Iterable[Finding]) -> None:
     for finding in found:
         if finding.severity == "error":
             raise finding.as_error()
+        if log is not None:
+            level = logging.WARNING if finding.severity == "warning" else logging.INFO
+            log.log(level, "%s: %s", finding.where, finding.what)
 
 
 def _keep(finding: Finding, example: str) -> None:

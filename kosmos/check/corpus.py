@@ -11,15 +11,13 @@ from kosmos.check.boxlint import BoxLint
 from kosmos.check.repeats import Repeats
 from kosmos.check.rowcount import RowCount
 from kosmos.check.textlint import splits_word, text_faults
-from kosmos.data.config import Packing
-from kosmos.data.usable import Objection, encode_usable
-from kosmos.document.encode import Encoded
-from kosmos.document.layout import TRAINING, Layout
+from kosmos.data.config import RowConfig
+from kosmos.data.rules import Budget, Losses, cut_rules, unusable_rules
+from kosmos.data.usable import Objection, Usable, encode_usable
 from kosmos.document.types import Document, Grounded, Image
 from kosmos.errors import DataError, ImageError
 from kosmos.findings import Findings, Severity
 from kosmos.image.codec import decode, image_size
-from kosmos.image.config import ImageConfig
 from kosmos.runtime import generator
 from kosmos.text.tokenizer import Tokenizer
 
@@ -39,16 +37,13 @@ class Expected:
 
     tokenizer: Tokenizer | None = None
     """Words to ids; without one nothing is said of lengths, markup and rows."""
-    layout: Layout = TRAINING
-    """Layout of tokens, a stream's own fields put in."""
-    image: ImageConfig = field(default_factory=ImageConfig)
-    """Preprocessing of pictures."""
-    packing: Packing = "single"
-    """How documents fill rows."""
-    max_tokens: int = 2048
-    """Longest row."""
+    rows: RowConfig = field(default_factory=RowConfig)
+    """How documents become rows."""
     max_unusable: float = 0.01
-    """Share of unusable documents above which training refuses to start."""
+    """Share of unusable documents, and of tokens cut off lines, above which training refuses to
+    start."""
+    setting: str = ""
+    """Dotted name of the stream whose share that is, and a dot; empty outside a run."""
     is_for_training: bool = False
     """Whether a corpus without words, which a test set is, is an error."""
     sample: int | None = None
@@ -111,7 +106,7 @@ class CorpusCheck:
         self._findings = findings
         self._expected = expected
         self._sample = _sample(expected, num_documents, where)
-        self._rows = RowCount(expected.packing, expected.max_tokens)
+        self._rows = RowCount(expected.rows)
         self._boxes = BoxLint(seed=expected.seed)
         self._captions = Repeats()
         self._unusable: dict[str, int] = {}
@@ -149,15 +144,15 @@ class CorpusCheck:
         problem = self._pictures(doc, name) if is_decoded else None
         found = self._encode(doc)
         # a picture that does not decode is found before a length, as in indexing
-        if problem is not None and (isinstance(found, Encoded | None) or found.reason in _LATER):
+        if problem is not None and (isinstance(found, Usable | None) or found.reason in _LATER):
             found = Objection("unreadable image", problem)
         if isinstance(found, Objection):
             self._refuse(found, name, doc.id)
         else:
-            self._count["used"] += len(doc.images)
-            if found is not None and self._expected.tokenizer is not None:
-                self._rows.add(found, self._expected.tokenizer)
-                self._count["lost phrases"] += found.num_dropped_phrases
+            self._count["used"] += len(doc.images if found is None else found.encoded.images)
+            if found is not None:
+                self._rows.add(found)
+                self._count["lost phrases"] += found.encoded.num_dropped_phrases
         self._count["wordless"] += not doc.text.strip()
         self._words(doc, name)
         if not boxes_are_known:
@@ -179,20 +174,29 @@ class CorpusCheck:
             unusable=dict(self._unusable),
             repeated=self.documents.share,
         )
-        is_refused = unusable > self._expected.max_unusable * count
+        losses = Losses(
+            num_documents=count,
+            unusable=self._unusable,
+            num_tokens=self._rows.num_text_tokens + self._rows.num_cut_tokens,
+            num_cut_tokens=self._rows.num_cut_tokens,
+        )
+        budget = Budget(self.where, self._expected.max_unusable, self._expected.setting)
+        refused = list(unusable_rules(losses, budget))
         for finding in self._findings.of(self.where):
             if finding.what in self._kinds:
                 finding.total = count
             if finding.what.partition(":")[0] in self._unusable:
-                finding.severity = "error" if is_refused else "warning"
+                finding.severity = "error" if refused else "warning"
         if count and self._count["wordless"] == count and not self._expected.is_for_training:
             self._findings.drop(self.where, _NO_WORDS)
             self._tell(
                 "note", "documents without words to learn from: to evaluate on, not to train on"
             )
         elif count and unusable == count:
-            self._tell("error", "expected documents to train on, found none that can be used")
-        self._tell_rows()
+            self._findings.extend(refused)
+        if self._expected.tokenizer is not None:
+            self._findings.extend(cut_rules(losses, budget, self._expected.rows))
+        self._tell_phrases()
         self._tell_repeats()
         self._tell_boxes()
         return facts
@@ -218,17 +222,14 @@ class CorpusCheck:
             "of a stream (max_unusable), and refuses to start with more",
         )
 
-    def _encode(self, doc: Document) -> Encoded | Objection | None:
+    def _encode(self, doc: Document) -> Usable | Objection | None:
         expected = self._expected
         if expected.tokenizer is None:
             return _without_tokenizer(doc)
         return encode_usable(
             doc,
             expected.tokenizer,
-            layout=expected.layout,
-            image=expected.image,
-            packing=expected.packing,
-            max_tokens=expected.max_tokens,
+            expected.rows,
             decode_images=False,
         )
 
@@ -237,7 +238,7 @@ class CorpusCheck:
         for place, image in enumerate(doc.images):
             where = f"document {doc.id!r}, image {place}"
             try:
-                max_pixels = self._expected.image.max_pixels
+                max_pixels = self._expected.rows.image.max_pixels
                 picture = decode(image.source, max_pixels=max_pixels, where=where)
             except ImageError as error:
                 return str(error)
@@ -299,15 +300,7 @@ class CorpusCheck:
                 for box in part.boxes:
                     self._boxes.add(box, width=size[0], height=size[1], phrase=part.text)
 
-    def _tell_rows(self) -> None:
-        rows = self._rows
-        if rows.num_cut_tokens:
-            share = rows.num_cut_tokens / (rows.num_tokens + rows.num_cut_tokens)
-            self._tell(
-                "warning" if share > self._expected.max_unusable else "note",
-                f"lines longer than {self._expected.max_tokens} tokens, a row, whose ends are cut",
-                f"{rows.num_cut_tokens} tokens, {share:.1%} of all",
-            )
+    def _tell_phrases(self) -> None:
         if self._count["lost phrases"]:
             self._tell(
                 "note",

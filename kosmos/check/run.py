@@ -7,7 +7,6 @@ run knows: corpora too short for a step, held-out documents that are trained on,
 than it states.
 """
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +14,8 @@ from dataclasses import replace
 from kosmos.check.corpus import Expected
 from kosmos.check.settings import doubts
 from kosmos.check.targets import Checked, check_apart, check_shards
-from kosmos.data.config import Corpus, Stream, check_stream
+from kosmos.data.config import Corpus, Stream
+from kosmos.data.rules import path_rules, rows_per_step, size_rules, stream_rules, tokenizer_rules
 from kosmos.errors import KosmosError
 from kosmos.findings import Findings
 from kosmos.text.tokenizer import Tokenizer
@@ -54,15 +54,15 @@ def check_ready(
             check_start(run.model, tokenizer, run.train.start_from, entire=is_entire)
     found: list[Checked] = []
     for stream in run.data.streams:
-        with _told(findings, f"streams.{stream.name}"):
-            check_stream(stream)
+        findings.extend(stream_rules(stream))
+        for missing in path_rules(stream):
+            what = f"{missing.where}: {missing.what}"
+            findings.extend([replace(missing, where=stream.name, what=what)])
         expected = Expected(
             tokenizer=tokenizer,
-            layout=replace(run.data.layout, ground=stream.ground, line_tokens=stream.line_tokens),
-            image=run.data.image,
-            packing=stream.packing,
-            max_tokens=stream.max_tokens,
+            rows=run.data.rows(stream),
             max_unusable=stream.max_unusable,
+            setting=f"streams.{stream.name}.",
             is_for_training=True,
             sample=sample,
             seed=seed,
@@ -89,13 +89,8 @@ def _told(findings: Findings, where: str) -> Iterator[None]:
 def _tokenizer(run: Run, findings: Findings) -> Tokenizer | None:
     if run.parts == "start" and not run.train.start_from:
         return None  # it is in the folder that is missing
-    if not run.data.tokenizer:
-        findings.add(
-            "error",
-            "tokenizer",
-            "expected a SentencePiece model file, found none",
-            hint="--set tokenizer=FILE; kosmos tokenizer train makes one",
-        )
+    if missing := list(tokenizer_rules(run.data)):
+        findings.extend(missing)
         return None
     with _told(findings, "tokenizer"):
         return Tokenizer.load(run.data.tokenizer, num_cells=run.data.num_cells)
@@ -106,21 +101,15 @@ def _check_corpus(
     run: Run, stream: Stream, corpus: Corpus, expected: Expected, findings: Findings
 ) -> Iterator[Checked]:
     """The corpus and its held-out part."""
-    name = stream.source_name(corpus)
     if not corpus.path:
-        setting = f"{stream.setting(corpus)}.path"
-        findings.add(
-            "error",
-            name,
-            f"{setting}: expected a folder of document shards, found none",
-            hint=f"--set {setting}=FOLDER",
-        )
         return
+    name = stream.source_name(corpus)
     train = check_shards(corpus.path, findings, expected, where=name)
-    needed, rows = _rows_per_step(stream, corpus), train.facts.rows
+    needed, rows = rows_per_step(stream, corpus), train.facts.rows
     epochs = run.train.steps * needed / rows if rows else 0.0
     yield replace(train, rows_per_step=needed, epochs=epochs)
-    _check_size(stream, corpus, train, findings)
+    if train.is_whole and rows:
+        findings.extend(size_rules(stream, corpus, rows, where=name))
     _check_pictures(run, train, findings)
     _check_lengths(stream, train, findings)
     if not (corpus.heldout_path and train.is_whole):
@@ -128,25 +117,6 @@ def _check_corpus(
     heldout = check_shards(corpus.heldout_path, findings, expected, where=f"{name} heldout")
     yield heldout
     check_apart(train, heldout, findings)
-
-
-def _rows_per_step(stream: Stream, corpus: Corpus) -> float:
-    """Sequences of a corpus that one step takes."""
-    total = sum(source.weight for source in stream.sources)
-    return stream.sequences_per_step * corpus.weight / total
-
-
-def _check_size(stream: Stream, corpus: Corpus, train: Checked, findings: Findings) -> None:
-    """A corpus must fill its part of one step, or the step would hold some of it twice."""
-    needed, rows = math.ceil(_rows_per_step(stream, corpus)), train.facts.rows
-    if train.is_whole and 0 < rows < needed:
-        findings.add(
-            "error",
-            train.where,
-            f"expected at least {needed} rows, which one step takes, found {rows}",
-            hint=f"streams.{stream.name}.sequences_per_step takes fewer, a smaller "
-            "max_tokens makes more of them",
-        )
 
 
 def _check_pictures(run: Run, train: Checked, findings: Findings) -> None:

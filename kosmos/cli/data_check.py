@@ -80,6 +80,7 @@ def check(
     Example: kosmos data check corpora/grit --tokenizer sentencepiece.bpe.model
     """
     from kosmos.check.corpus import Expected
+    from kosmos.data.config import RowConfig
     from kosmos.findings import Findings
     from kosmos.text.tokenizer import Tokenizer
 
@@ -91,7 +92,7 @@ def check(
     if kind == "run":
         corpora += _check_run(target, settings, findings, sample=sample, seed=seed)
     else:
-        expected = Expected(max_tokens=max_tokens, sample=sample, seed=seed)
+        expected = Expected(rows=RowConfig(max_tokens=max_tokens), sample=sample, seed=seed)
         if tokenizer_file is not None:
             tokenizer = Tokenizer.load(tokenizer_file, num_cells=num_cells)
             expected = replace(expected, tokenizer=tokenizer)

@@ -1,15 +1,41 @@
-"""DataConfig: what a run reads. Stream: one kind of data, and its share of every optimizer step."""
+"""DataConfig: what a run reads. Stream: one kind of data, and its share of every optimizer step.
+
+RowConfig is what follows of both for the rows of one stream.
+"""
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
-from kosmos.document.layout import Layout
+from kosmos.config import check_numbers
+from kosmos.document.layout import TRAINING, Layout
 from kosmos.errors import ConfigError
 from kosmos.image.config import ImageConfig
 
 Packing: TypeAlias = Literal["single", "full-sentence", "isolated"]
+LongLines: TypeAlias = Literal["cut", "carry"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowConfig:
+    """How documents become rows."""
+
+    layout: Layout = TRAINING
+    """Layout of tokens, a stream's own fields put in."""
+    image: ImageConfig = field(default_factory=ImageConfig)
+    """Preprocessing, which moves boxes."""
+    packing: Packing = "single"
+    """How documents fill rows."""
+    max_tokens: int = 2048
+    """Longest row."""
+    long_lines: LongLines = "cut"
+    """What becomes of lines longer than a row."""
+
+    @property
+    def capacity(self) -> int:
+        """Tokens of documents that a row holds; ``<s>`` takes a place of full-sentence rows."""
+        return self.max_tokens - (self.packing == "full-sentence")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +59,12 @@ class Corpus:
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name:
             raise ConfigError(f"corpora: expected a name without '/', found {self.name!r}")
-        if not 0.0 < self.weight < float("inf"):
-            raise ConfigError(
-                f"corpora.{self.name}.weight: expected a positive number, found {self.weight}"
-            )
+        check_numbers(
+            self,
+            f"corpora.{self.name}",
+            positive=("weight",),
+            not_negative=("num_tokens", "stated_epochs"),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +89,11 @@ class Stream:
     """single: a document a row. full-sentence: lines fill rows, documents of a row see each other
     (papers). isolated: documents fill rows without seeing each other."""
     max_tokens: int = 2048
-    """Longest row; longer documents are cut (full-sentence) or refused."""
+    """Longest row; a longer document is cut and closed with ``</s>``, of full-sentence rows a
+    longer line is cut."""
+    long_lines: LongLines = "cut"
+    """full-sentence: what becomes of a line longer than a row. cut: its end is left out (release).
+    carry: it goes on in the next rows."""
     images_per_sequence: float = 0.0
     """Mean number of images; used by `kosmos plan`."""
     ground: bool = True
@@ -71,22 +103,21 @@ class Stream:
     heldout_path: str = ""
     """Folder of shards whose loss is measured and never trained on; empty: none."""
     max_unusable: float = 0.01
-    """Fraction of the documents that may be unusable (too long, unreadable image, ...) before the
-    run refuses to start; what was left out is listed beside the index."""
+    """Fraction of the documents that may be unusable (unreadable image, nothing to learn, ...), and
+    of the tokens that may be cut off long lines, before the run refuses to start; what was left out
+    is listed beside the index."""
 
     def __post_init__(self) -> None:
-        if self.sequences_per_step <= 0:
-            raise ConfigError(
-                f"streams.{self.name}.sequences_per_step: expected a positive number, "
-                f"found {self.sequences_per_step}"
-            )
+        check_numbers(
+            self,
+            f"streams.{self.name}",
+            positive=("sequences_per_step", "tokens_per_sequence"),
+            not_negative=("images_per_sequence",),
+            fractions=("max_unusable",),
+        )
         if self.max_tokens < 2:
             raise ConfigError(
                 f"streams.{self.name}.max_tokens: expected at least 2, found {self.max_tokens}"
-            )
-        if not 0.0 <= self.max_unusable <= 1.0:
-            raise ConfigError(
-                f"streams.{self.name}.max_unusable: expected [0, 1], found {self.max_unusable}"
             )
         names = [corpus.name for corpus in self.corpora]
         for name in names:
@@ -143,12 +174,23 @@ class DataConfig:
         check_names(self.streams)
         if not self.streams:
             raise ConfigError("streams: expected at least one, found none")
-        if self.micro_batch_tokens <= 0:
-            raise ConfigError(
-                "data.micro_batch_tokens: expected a positive number, "
-                f"found {self.micro_batch_tokens}"
-            )
+        check_numbers(
+            self,
+            "data",
+            positive=("micro_batch_tokens", "heldout_sequences"),
+            not_negative=("num_cells",),
+        )
         skipped_steps(self.skip_steps)
+
+    def rows(self, stream: Stream) -> RowConfig:
+        """How the documents of one of the streams become rows."""
+        return RowConfig(
+            layout=replace(self.layout, ground=stream.ground, line_tokens=stream.line_tokens),
+            image=self.image,
+            packing=stream.packing,
+            max_tokens=stream.max_tokens,
+            long_lines=stream.long_lines,
+        )
 
     def without_heldout(self) -> "DataConfig":
         """The same without what is held out."""
@@ -175,30 +217,6 @@ def check_names(streams: Sequence[Stream]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"streams: expected unique names, found {name!r} twice")
-
-
-def check_stream(stream: Stream) -> None:
-    """Fail unless the fields of a stream fit each other.
-
-    Not done while a stream is built: its fields are changed one at a time.
-
-    Raises:
-        ConfigError: Naming both sides.
-    """
-    if stream.corpora and (stream.path or stream.heldout_path):
-        field = "path" if stream.path else "heldout_path"
-        raise ConfigError(
-            f"streams.{stream.name}.{field}: expected none in a stream of corpora, found "
-            f"{stream.path or stream.heldout_path!r}",
-            hint=f"give each of streams.{stream.name}.corpora its own, or set "
-            f"streams.{stream.name}.corpora=[]",
-        )
-    if not stream.sources:
-        raise ConfigError(
-            f"streams.{stream.name}.corpora: expected one with a path, found none of "
-            f"{len(stream.corpora)}",
-            hint=f"--set streams.{stream.name}.corpora.{stream.corpora[0].name}.path=FOLDER",
-        )
 
 
 def skipped_steps(texts: Sequence[str]) -> tuple[range, ...]:

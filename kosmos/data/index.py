@@ -5,7 +5,8 @@ that the same data under the same settings is never indexed twice and never mist
 The folder ``index-<digest>``::
 
     index.json       what made it, how many of everything, how many documents under each reason
-                     for being left out, how many boxes, phrases and tokens of the others were
+                     for being left out, how many boxes, phrases and tokens of the others were, and
+                     how many documents were cut
     unusable.jsonl   {"document", "id", "reason", "message"} of each of those
     tokens.bin       uint32 little endian, one per token of the usable documents, in order:
                      bit 31 loss falls on it, bit 30 it is an image slot, bits 0-29 its id
@@ -22,11 +23,10 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from kosmos import config
-from kosmos.data.config import Packing
-from kosmos.document.layout import Layout
+from kosmos.data.config import RowConfig
+from kosmos.data.rules import Losses
 from kosmos.errors import DataError
 from kosmos.files import Json, read_json
-from kosmos.image.config import ImageConfig
 
 VERSION = 5
 ARRAYS = {
@@ -60,14 +60,8 @@ class IndexKey:
     """Digest of the SentencePiece model."""
     num_cells: int
     """Cells along each side of the location grid."""
-    layout: Layout
-    """Layout of tokens."""
-    image: ImageConfig
-    """Preprocessing, which moves boxes."""
-    packing: Packing
-    """How documents fill rows."""
-    max_tokens: int
-    """Longest row."""
+    rows: RowConfig
+    """How documents become rows."""
     version: int = VERSION
     """Of the format and of the rules."""
 
@@ -149,6 +143,18 @@ class Index:
         return {reason: int(number) for reason, number in reasons.items()}  # type: ignore[arg-type]
 
     @property
+    def losses(self) -> Losses:
+        """What of its documents stands in no row."""
+        num_cut = int(self.report["dropped"]["tokens"])  # type: ignore[arg-type, call-overload, index]
+        num_bos = self.num_rows if self.key.rows.packing == "full-sentence" else 0
+        return Losses(
+            num_documents=len(self._arrays["numbers"]) + sum(self.unusable.values()),
+            unusable=self.unusable,
+            num_tokens=self.num_positions + self.num_rows - num_bos + num_cut,
+            num_cut_tokens=num_cut,
+        )
+
+    @property
     def token_counts(self) -> Int64[np.ndarray, " vocab"]:
         """How often loss falls on each token of the vocabulary in the usable documents."""
         return self._arrays["token_counts"]
@@ -163,7 +169,7 @@ class Index:
         pieces, firsts = self._pieces(rows)
         lengths = self._arrays["piece_stops"][pieces] - self._arrays["piece_starts"][pieces]
         sums: Int64[np.ndarray, " n"] = np.add.reduceat(lengths, firsts)
-        return sums + (self.key.packing == "full-sentence")
+        return sums + (self.key.rows.packing == "full-sentence")
 
     def has_images(self, rows: Int64[np.ndarray, " n"]) -> bool:
         """Whether a picture stands in any of some rows; none is read."""
@@ -229,7 +235,7 @@ class Index:
         stops = self._arrays["piece_stops"][pieces].tolist()
         parts = [self._tokens[start:stop] for start, stop in zip(starts, stops, strict=True)]
         lengths = [len(part) for part in parts]
-        if self.key.packing == "full-sentence":
+        if self.key.rows.packing == "full-sentence":
             parts.insert(0, np.array([self._bos_id], dtype=np.uint32))
             lengths[0] += 1
         tokens = np.concatenate(parts)

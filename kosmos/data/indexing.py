@@ -7,24 +7,22 @@ whatever their number: those are not documents but files that are not what was w
 
 import logging
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
 
 from kosmos import config
-from kosmos.data.config import Stream
+from kosmos.data.config import RowConfig, Stream
 from kosmos.data.index import ARRAYS, ID_BITS, LOSS_BIT, SLOT_BIT, Index, IndexKey
 from kosmos.data.packing import Rows, pack
-from kosmos.data.usable import encode_usable, line_ends
+from kosmos.data.rules import Budget, cut_rules, unusable_rules
+from kosmos.data.usable import Usable, encode_usable
 from kosmos.document.encode import Encoded
-from kosmos.document.layout import Layout
 from kosmos.document.shards import ShardReader
 from kosmos.document.types import Document
-from kosmos.errors import DataError
 from kosmos.files import Json, atomic_folder, write_json, write_jsonl
-from kosmos.image.config import ImageConfig
+from kosmos.findings import raise_first_error
 from kosmos.logs import Progress
 from kosmos.text.tokenizer import Tokenizer
 
@@ -33,31 +31,19 @@ _CHUNK_TOKENS = 1 << 22
 _log = logging.getLogger(__name__)
 
 
-def index_key(
-    stream: Stream,
-    reader: ShardReader,
-    tokenizer: Tokenizer,
-    *,
-    layout: Layout,
-    image: ImageConfig,
-) -> IndexKey:
-    """What the index of a stream's data follows from.
+def index_key(reader: ShardReader, tokenizer: Tokenizer, rows: RowConfig) -> IndexKey:
+    """What the index of a folder of shards follows from.
 
     Args:
-        stream: How rows are laid out; its own layout fields go before those of ``layout``.
         reader: The shards.
         tokenizer: Words to ids.
-        layout: Layout of tokens.
-        image: Preprocessing of pictures.
+        rows: How documents become rows.
     """
     return IndexKey(
         shards=reader.digest,
         tokenizer=tokenizer.digest,
         num_cells=tokenizer.vocabulary.num_cells,
-        layout=replace(layout, ground=stream.ground, line_tokens=stream.line_tokens),
-        image=image,
-        packing=stream.packing,
-        max_tokens=stream.max_tokens,
+        rows=rows,
     )
 
 
@@ -72,7 +58,7 @@ def folder_of_index(cache_folder: Path, digest: str) -> Path:
 
 
 def open_index(
-    stream: Stream, reader: ShardReader, tokenizer: Tokenizer, key: IndexKey, cache_folder: Path
+    stream: Stream, reader: ShardReader, tokenizer: Tokenizer, rows: RowConfig, cache_folder: Path
 ) -> Index:
     """The index of a stream's data, from the cache or made now.
 
@@ -80,36 +66,25 @@ def open_index(
         stream: Name and error budget.
         reader: The shards.
         tokenizer: Words to ids.
-        key: From :func:`index_key` of these.
+        rows: How documents become rows.
         cache_folder: Where indices are kept.
 
     Raises:
-        DataError: If no document is usable or too many are not; they are listed in the cache
+        DataError: If no document is usable or too much of them is not; they are listed in the cache
             folder all the same.
     """
+    key = index_key(reader, tokenizer, rows)
     folder = index_folder(cache_folder, key)
     title = f"{stream.name} ({reader.folder})"
     if not folder.is_dir():
         with atomic_folder(folder) as scratch:
             _Builder(reader, tokenizer, key, scratch).build(title)
     index = Index(folder)
-    _check_budget(index, len(reader), stream, title)
+    listed = f"they are listed with their errors in {folder / 'unusable.jsonl'}"
+    budget = Budget(title, stream.max_unusable, f"streams.{stream.name}.")
+    raise_first_error(unusable_rules(index.losses, budget, listed=listed))
+    raise_first_error(cut_rules(index.losses, budget, rows), log=_log)
     return index
-
-
-def _check_budget(index: Index, num_documents: int, stream: Stream, title: str) -> None:
-    reasons = index.unusable
-    count = sum(reasons.values())
-    told = ", ".join(f"{number} {reason}" for reason, number in reasons.items())
-    hint = f"they are listed with their errors in {index.folder / 'unusable.jsonl'}"
-    if index.num_rows == 0:
-        raise DataError(f"{title}: expected documents to train on, found none ({told})", hint=hint)
-    if count > stream.max_unusable * num_documents:
-        raise DataError(
-            f"{title}: expected at most {stream.max_unusable:.1%} of {num_documents} documents "
-            f"unusable, found {count} ({told})",
-            hint=f"{hint}; streams.{stream.name}.max_unusable allows more",
-        )
 
 
 class _Builder:
@@ -126,10 +101,11 @@ class _Builder:
         self.reasons: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         self.num_images = 0
+        self.num_cut = 0
 
     def build(self, title: str) -> None:
         numbers, lengths, ids, ends, image_starts = [], [0], [], [], []
-        total = 0
+        total = num_cut_tokens = 0
         with (
             open(self.folder / "tokens.bin", "wb") as file,
             Progress(f"index {title}", total=len(self.reader), unit="documents") as progress,
@@ -137,14 +113,17 @@ class _Builder:
             for number in range(len(self.reader)):
                 progress.advance()
                 doc = self.reader[number]
-                encoded = self._encode(number, doc)
-                if encoded is None:
+                usable = self._encode(number, doc)
+                if usable is None:
                     continue
+                encoded = usable.encoded
+                self.num_cut += usable.num_cut_tokens > 0
+                num_cut_tokens += usable.num_cut_tokens
                 flags = encoded.loss_mask * LOSS_BIT | encoded.image_slots * SLOT_BIT
                 (encoded.token_ids.astype("<u4") | flags).tofile(file)
                 numbers.append(number)
                 ids.append(doc.id.encode("utf-8"))
-                ends.append(total + line_ends(encoded, self.tokenizer))
+                ends.append(total + usable.line_ends)
                 image_starts.append(total + self._image_starts(encoded))
                 total += len(encoded)
                 lengths.append(len(encoded))
@@ -152,38 +131,18 @@ class _Builder:
                 self.dropped["boxes"] += encoded.num_dropped_boxes
                 self.dropped["phrases"] += encoded.num_dropped_phrases
         offsets = np.cumsum(np.array(lengths, dtype=np.int64))
-        rows = pack(
-            offsets, _joined(ends), packing=self.key.packing, max_tokens=self.key.max_tokens
-        )
-        self._count_cut_tokens(offsets, rows, title)
+        made = self.key.rows
+        rows = pack(offsets, _joined(ends), packing=made.packing, max_tokens=made.max_tokens)
+        if made.packing == "full-sentence":  # rows bring their own <s>
+            num_cut_tokens += total - len(numbers) - int((rows.stops - rows.starts).sum())
+        self.dropped["tokens"] = num_cut_tokens
         images = _images_of_pieces(offsets, rows, _joined(image_starts))
         self._write(np.array(numbers, dtype=np.int64), offsets, ids, rows, images)
 
-    def _count_cut_tokens(
-        self, offsets: Int64[np.ndarray, " documents"], rows: Rows, title: str
-    ) -> None:
-        """Tokens that no row holds: the ends of lines longer than a row."""
-        total = int(offsets[-1])
-        if self.key.packing == "full-sentence":
-            total -= len(offsets) - 1  # rows bring their own <s>
-        self.dropped["tokens"] = cut = total - int((rows.stops - rows.starts).sum())
-        if cut:
-            _log.info(
-                "%s: %d of %d tokens (%.1f%%) left out, as ends of lines longer than a row of %d",
-                *(title, cut, total, 100 * cut / total, self.key.max_tokens),
-            )
-
-    def _encode(self, number: int, doc: Document) -> Encoded | None:
+    def _encode(self, number: int, doc: Document) -> Usable | None:
         """The document as tokens; None if it is unusable, which is put on the list."""
-        found = encode_usable(
-            doc,
-            self.tokenizer,
-            layout=self.key.layout,
-            image=self.key.image,
-            packing=self.key.packing,
-            max_tokens=self.key.max_tokens,
-        )
-        if isinstance(found, Encoded):
+        found = encode_usable(doc, self.tokenizer, self.key.rows)
+        if isinstance(found, Usable):
             return found
         self.reasons[found.reason] += 1
         self.unusable.append({"document": number, "id": doc.id, **found._asdict()})
@@ -191,7 +150,7 @@ class _Builder:
 
     def _image_starts(self, encoded: Encoded) -> Int64[np.ndarray, " images"]:
         slots: Int64[np.ndarray, " slots"] = np.flatnonzero(encoded.image_slots)
-        return slots[:: self.key.layout.num_image_tokens]
+        return slots[:: self.key.rows.layout.num_image_tokens]
 
     def _write(
         self,
@@ -216,7 +175,7 @@ class _Builder:
         for name in ARRAYS:
             np.save(self.folder / f"{name}.npy", arrays[name])
         num_rows = len(rows.offsets) - 1
-        starts_row = self.key.packing == "full-sentence"
+        starts_row = self.key.rows.packing == "full-sentence"
         write_jsonl(self.folder / "unusable.jsonl", self.unusable)
         write_json(
             self.folder / "index.json",
@@ -227,6 +186,7 @@ class _Builder:
                 "num_rows": num_rows,
                 "num_tokens": int((rows.stops - rows.starts).sum()) + num_rows * starts_row,
                 "num_images": self.num_images,
+                "num_cut": self.num_cut,
                 "unusable": dict(self.reasons),
                 "dropped": dict(self.dropped),
             },

@@ -7,7 +7,6 @@ processes, so neither their number nor a restart changes a batch.
 
 import dataclasses
 import logging
-import math
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
@@ -15,15 +14,16 @@ import numpy as np
 from jaxtyping import Float64
 
 from kosmos.data.batch import Batch
-from kosmos.data.config import Corpus, DataConfig, Stream, check_stream, skipped_steps
+from kosmos.data.config import Corpus, DataConfig, Stream, skipped_steps
 from kosmos.data.index import Index
-from kosmos.data.indexing import index_key, open_index
+from kosmos.data.indexing import open_index
 from kosmos.data.mixture import Sequences, StreamOrder
 from kosmos.data.order import MicroBatch, Order, cut
 from kosmos.data.prefetching import read_ahead
 from kosmos.data.reading import BatchReader, Source
+from kosmos.data.rules import path_rules, size_rules, stream_rules
 from kosmos.document.shards import ShardReader
-from kosmos.errors import ConfigError, DataError
+from kosmos.findings import raise_first_error
 from kosmos.text.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
@@ -58,11 +58,15 @@ class Loader:
         self._cache_folder = cache_folder
         streams = data.streams
         for stream in streams:
-            check_stream(stream)
-            _check_paths(stream)
+            raise_first_error(stream_rules(stream))
+            raise_first_error(path_rules(stream), log=_log)
         self._train = self._open_all(streams)
         for stream in streams:
-            _check_size(stream, self._train.sources[stream.name])
+            for corpus, source in zip(
+                stream.sources, self._train.sources[stream.name], strict=True
+            ):
+                where = f"{stream.setting(corpus)} ({source.reader.folder})"
+                raise_first_error(size_rules(stream, corpus, source.index.num_rows, where=where))
         self._heldout = self._open_all([_heldout_stream(s) for s in streams if _has_heldout(s)])
         self.order = Order(
             streams,
@@ -198,50 +202,8 @@ class Loader:
 
     def _open(self, stream: Stream, corpus: Corpus) -> Source:
         reader = ShardReader(corpus.path)
-        key = index_key(
-            stream, reader, self.tokenizer, layout=self.data.layout, image=self.data.image
-        )
-        return Source(reader, open_index(stream, reader, self.tokenizer, key, self._cache_folder))
-
-
-def _check_paths(stream: Stream) -> None:
-    """Fail if a source names no data; tell what is left out for that."""
-    missing = [corpus for corpus in stream.sources if not corpus.path]
-    if missing:
-        setting = f"{stream.setting(missing[0])}.path"
-        others = ", ".join(corpus.name for corpus in missing[1:])
-        hint = f"--set {setting}=FOLDER"
-        if stream.corpora:
-            hint += f"; or --set streams.{stream.name}.missing_corpora=drop leaves it out"
-        raise ConfigError(
-            f"{setting}: expected a folder of document shards, found none"
-            + (f" (nor for {others})" if others else ""),
-            hint=hint,
-        )
-    left_out = [corpus.name for corpus in stream.corpora if corpus not in stream.sources]
-    if left_out:
-        total = sum(corpus.weight for corpus in stream.sources)
-        shares = ", ".join(
-            f"{corpus.name} {corpus.weight / total:.1%}" for corpus in stream.sources
-        )
-        _log.warning(
-            "streams.%s: left out for want of a path: %s; of the others: %s",
-            *(stream.name, ", ".join(left_out), shares),
-        )
-
-
-def _check_size(stream: Stream, sources: Sequence[Source]) -> None:
-    """Fail if a source is shorter than its part of one step."""
-    total = sum(corpus.weight for corpus in stream.sources)
-    for corpus, source in zip(stream.sources, sources, strict=True):
-        needed = math.ceil(stream.sequences_per_step * corpus.weight / total)
-        if source.index.num_rows < needed:
-            raise DataError(
-                f"{stream.setting(corpus)} ({source.reader.folder}): expected at least {needed} "
-                f"sequences, which one step takes, found {source.index.num_rows}",
-                hint=f"a step would hold some twice; streams.{stream.name}.sequences_per_step "
-                f"takes fewer, a smaller max_tokens makes more of them",
-            )
+        rows = self.data.rows(stream)
+        return Source(reader, open_index(stream, reader, self.tokenizer, rows, self._cache_folder))
 
 
 def _has_heldout(stream: Stream) -> bool:

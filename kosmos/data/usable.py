@@ -1,28 +1,37 @@
-"""Whether a document can be trained on, and under which name it is left out if it cannot.
+"""Whether a document can be trained on, how much of it, and under which name it is left out.
 
 - *unreadable image*: a picture does not decode
 - *cannot be encoded*: boxes outside their image, markup that does not parse, location tokens that
   were written for another grid or another crop, no words
-- *too long*: more tokens than a row; in full-sentence rows a line with pictures, which is not cut
+- *too long*: what a row could hold of it teaches nothing, or it has a picture larger than a row
 - *nothing to learn*: loss falls on no token
+
+A document longer than a row is cut and closed with ``</s>``; of full-sentence rows that is a
+document with pictures in a line longer than a row, other lines are cut by the packing. Nothing is
+torn apart by it: a picture stays whole, and a phrase with its boxes.
 
 Indexing before a run and `kosmos data check` before that ask here, so that one finds what the
 other would refuse.
+
+Source: unilm's example of interleaved reading (a document that overflows while text is being added
+is cut and closed). Departure: there one that overflows at a picture is dropped; here it ends before
+the picture.
 """
 
+from dataclasses import replace
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Int64
 
-from kosmos.data.config import Packing
+from kosmos.data.config import RowConfig
 from kosmos.document.encode import Encoded, encode
-from kosmos.document.layout import Layout
 from kosmos.document.types import Document
 from kosmos.errors import DataError, ImageError, MarkupError
 from kosmos.image.codec import decode
 from kosmos.image.config import ImageConfig
 from kosmos.text.tokenizer import Tokenizer
+from kosmos.text.vocabulary import Vocabulary
 
 Reason: TypeAlias = Literal["unreadable image", "cannot be encoded", "too long", "nothing to learn"]
 
@@ -34,31 +43,33 @@ class Objection(NamedTuple):
     message: str
 
 
+class Usable(NamedTuple):
+    """What of a document can be trained on."""
+
+    encoded: Encoded
+    """Its tokens, as many as a row holds."""
+    line_ends: Int64[np.ndarray, " lines"]
+    """Places of them at which a full-sentence row may end, before the last."""
+    num_cut_tokens: int
+    """Tokens that were cut off."""
+
+
 def encode_usable(
-    doc: Document,
-    tokenizer: Tokenizer,
-    *,
-    layout: Layout,
-    image: ImageConfig,
-    packing: Packing,
-    max_tokens: int,
-    decode_images: bool = True,
-) -> Encoded | Objection:
+    doc: Document, tokenizer: Tokenizer, rows: RowConfig, *, decode_images: bool = True
+) -> Usable | Objection:
     """The document as tokens, or why it cannot be trained on.
 
     Args:
         doc: The document.
         tokenizer: Words to ids.
-        layout: Layout of tokens.
-        image: Preprocessing of pictures.
-        packing: How documents fill rows.
-        max_tokens: Longest row.
+        rows: How documents become rows.
         decode_images: Whether pictures are decoded, every pixel, or only their headers read.
     """
-    if layout.ground and (other := _other_places(doc, tokenizer.vocabulary.num_cells, image)):
+    layout, image, vocabulary = rows.layout, rows.image, tokenizer.vocabulary
+    if layout.ground and (other := _other_places(doc, vocabulary.num_cells, image)):
         return Objection("cannot be encoded", f"document {doc.id!r}: {other}")
     try:
-        encoded = encode(doc, tokenizer, layout=layout, image=image, complete=True)
+        whole = encode(doc, tokenizer, layout=layout, image=image, complete=True)
         for place, picture in enumerate(doc.images if decode_images else ()):
             where = f"document {doc.id!r}, image {place}"
             decode(picture.source, max_pixels=image.max_pixels, where=where)
@@ -66,13 +77,19 @@ def encode_usable(
         return Objection("unreadable image", str(error))
     except (DataError, MarkupError) as error:
         return Objection("cannot be encoded", str(error))
-    ends = line_ends(encoded, tokenizer)
-    longest = _longest(encoded, ends) if packing == "full-sentence" else len(encoded)
-    if longest > max_tokens:
-        return Objection("too long", f"expected at most {max_tokens} tokens, found {longest}")
-    if not encoded.loss_mask[1:].any():
-        return Objection("nothing to learn", "expected loss on some token, found it on none")
-    return encoded
+    found = _fit(whole, vocabulary, rows)
+    # behind a cut, </s> alone teaches nothing
+    learned = found.loss_mask[1:-1] if found is not whole else found.loss_mask[1:]
+    if learned.any():
+        ends = _line_ends(found, vocabulary, rows)
+        return Usable(found, ends, len(whole) - len(found))
+    if found is not whole:
+        return Objection(
+            "too long",
+            f"expected at most {rows.max_tokens} tokens, found {len(whole)} and nothing to learn "
+            "in the first",
+        )
+    return Objection("nothing to learn", "expected loss on some token, found it on none")
 
 
 def _other_places(doc: Document, num_cells: int, image: ImageConfig) -> str:
@@ -95,16 +112,83 @@ def _other_places(doc: Document, num_cells: int, image: ImageConfig) -> str:
     return ""
 
 
-def line_ends(encoded: Encoded, tokenizer: Tokenizer) -> Int64[np.ndarray, " lines"]:
-    """Past each ``</line>`` of a document."""
-    return np.flatnonzero(encoded.token_ids == tokenizer.vocabulary.line_end_id) + 1
+def _fit(encoded: Encoded, vocabulary: Vocabulary, rows: RowConfig) -> Encoded:
+    """The document, cut and closed where it would not fit a row."""
+    if rows.packing != "full-sentence":
+        if len(encoded) <= rows.capacity:
+            return encoded
+        return _closed(encoded, _break(encoded, vocabulary, 1, rows.capacity - 1), vocabulary)
+    start = 1
+    for stop in (*_line_ends(encoded, vocabulary, rows).tolist(), len(encoded)):
+        if stop - start > rows.capacity and encoded.image_slots[start:stop].any():
+            last = _break(encoded, vocabulary, start, start + rows.capacity - 1)
+            return _closed(encoded, last, vocabulary)
+        start = stop
+    return encoded
 
 
-def _longest(encoded: Encoded, ends: Int64[np.ndarray, " lines"]) -> int:
-    """Tokens of the longest line with pictures, with ``<s>``; other lines may be cut."""
-    if not encoded.images:
-        return 0
-    starts = np.concatenate([[1], ends])
-    lengths = np.diff(np.append(starts, len(encoded)))
-    slots = np.add.reduceat(np.append(encoded.image_slots, False), starts)
-    return 1 + int(lengths[slots > 0].max(initial=0))
+def _closed(encoded: Encoded, stop: int, vocabulary: Vocabulary) -> Encoded:
+    """The tokens before one, and ``</s>``."""
+    ids, slots = encoded.token_ids[:stop], encoded.image_slots[:stop]
+    num_images = int(((ids == vocabulary.image_end_id) & ~slots).sum())
+    return replace(
+        encoded,
+        token_ids=np.append(ids, vocabulary.eos_id),
+        image_slots=np.append(slots, False),
+        loss_mask=np.append(encoded.loss_mask[:stop], encoded.loss_mask[-1]),
+        images=encoded.images[:num_images],
+        image_sizes=encoded.image_sizes[:num_images],
+    )
+
+
+def _line_ends(
+    encoded: Encoded, vocabulary: Vocabulary, rows: RowConfig
+) -> Int64[np.ndarray, " lines"]:
+    """Past each ``</line>``; and where a line that is carried on is taken apart."""
+    ends: Int64[np.ndarray, " lines"]
+    ends = np.flatnonzero(encoded.token_ids == vocabulary.line_end_id) + 1
+    if rows.packing != "full-sentence" or rows.long_lines == "cut":
+        return ends
+    places, start = [], 1
+    for stop in (*ends.tolist(), len(encoded)):
+        while stop - start > rows.capacity:
+            place = _break(encoded, vocabulary, start, start + rows.capacity)
+            if place == start:  # a phrase longer than a row; a picture is for _fit to refuse
+                if encoded.image_slots[start : start + rows.capacity].any():
+                    break
+                place += rows.capacity
+            places.append(start := place)
+        places.append(start := stop)
+    return np.array(places[:-1], dtype=np.int64)
+
+
+def _break(encoded: Encoded, vocabulary: Vocabulary, start: int, stop: int) -> int:
+    """The last place up to one where tokens may be torn apart.
+
+    ::
+
+        <image> slots </image> | <grounding> a | <phrase> dog </phrase><object> .. </object> | .
+
+    Args:
+        encoded: The document.
+        vocabulary: Which id is which token.
+        start: A place where they may; nothing before it is looked at.
+        stop: Where they had better be.
+    """
+    ids = encoded.token_ids
+    closing = {vocabulary.image_id: vocabulary.image_end_id}
+    if vocabulary.num_cells:
+        closing[vocabulary.phrase_id] = vocabulary.phrase_end_id
+        closing[vocabulary.object_id] = vocabulary.object_end_id
+    marks = np.isin(ids[start:stop], [*closing, *closing.values()])
+    opened, awaited = stop, -1
+    for place in (start + np.flatnonzero(marks & ~encoded.image_slots[start:stop])).tolist():
+        if opened == stop:
+            opened, awaited = (place, closing[ids[place]]) if ids[place] in closing else (stop, -1)
+        elif ids[place] == awaited:
+            # boxes go with the phrase before them
+            goes_on = vocabulary.num_cells > 0 and ids[place + 1] == vocabulary.object_id
+            opened, awaited = (opened, vocabulary.object_end_id) if goes_on else (stop, -1)
+    while vocabulary.num_cells and opened > start and ids[opened - 1] == vocabulary.grounding_id:
+        opened -= 1
+    return opened

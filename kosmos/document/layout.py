@@ -8,6 +8,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from kosmos.config import check_numbers
 from kosmos.errors import ConfigError
 from kosmos.image.config import ImageConfig
 
@@ -35,11 +36,7 @@ class Layout:
     """Write boxes and <grounding>; False lays out a grounded caption as a plain one."""
 
     def __post_init__(self) -> None:
-        if self.num_image_tokens <= 0:
-            raise ConfigError(
-                "layout.num_image_tokens: expected a positive number, "
-                f"found {self.num_image_tokens}"
-            )
+        check_numbers(self, "layout", positive=("num_image_tokens",))
         if self.typed_control == "control" and self.spans == "splice":
             raise ConfigError(
                 "layout.typed_control: expected 'text' where spans='splice', found 'control'",

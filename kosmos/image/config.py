@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from kosmos.errors import ConfigError
+from kosmos.config import check_numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,13 +25,10 @@ class ImageConfig:
     """Pictures with more pixels are refused before they are decoded; Pillow's own limit doubled."""
 
     def __post_init__(self) -> None:
-        if self.size <= 0:
-            raise ConfigError(f"image.size: expected a positive number, found {self.size}")
-        if not 0.0 <= self.min_visible <= 1.0:
-            raise ConfigError(f"image.min_visible: expected [0, 1], found {self.min_visible}")
-        if self.max_pixels <= 0:
-            raise ConfigError(
-                f"image.max_pixels: expected a positive number, found {self.max_pixels}"
-            )
-        if min(self.std) <= 0.0:
-            raise ConfigError(f"image.std: expected positive numbers, found {self.std}")
+        check_numbers(
+            self,
+            "image",
+            positive=("size", "std", "max_pixels"),
+            not_negative=("mean",),
+            fractions=("min_visible",),
+        )

@@ -36,7 +36,7 @@ def indices_of(run: Run, cache_folder: Path) -> dict[str, Index]:
             if not corpus.path:
                 continue
             reader = ShardReader(corpus.path)
-            key = index_key(stream, reader, tokenizer, layout=run.data.layout, image=run.data.image)
+            key = index_key(reader, tokenizer, run.data.rows(stream))
             folder = index_folder(cache_folder, key)
             if folder.is_dir():
                 indices[stream.source_name(corpus)] = Index(folder)

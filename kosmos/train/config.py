@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from kosmos.data.config import DataConfig, check_stream
+from kosmos.data.config import DataConfig
+from kosmos.data.rules import stream_rules
 from kosmos.document.layout import AnswerConfig, Layout
 from kosmos.errors import ConfigError
+from kosmos.findings import raise_first_error
 from kosmos.image.config import ImageConfig
 from kosmos.model.config import ModelConfig
 from kosmos.model.lora import LoraConfig, target_layers
@@ -161,7 +163,7 @@ def check_run(run: Run, *, vocabulary_size: int | None = None) -> None:
     _check_adapter(run)
     _check_best(run)
     for stream in run.data.streams:
-        check_stream(stream)
+        raise_first_error(stream_rules(stream))
         if stream.max_tokens > model.decoder.max_tokens:
             raise ConfigError(
                 f"streams.{stream.name}.max_tokens: expected at most model.decoder.max_tokens="

@@ -103,7 +103,7 @@ def test_a_stream_shorter_than_a_step_is_an_error(run: Run) -> None:
     assert (
         "error",
         "captions",
-        "expected at least 31 rows, which one step takes, found 30",
+        "expected at least 31 sequences, which one step takes, found 30",
     ) in problems(set_stream(run, "captions", sequences_per_step=31))
 
 
@@ -118,7 +118,7 @@ def test_a_corpus_shorter_than_its_part_of_a_step_is_an_error(run: Run, tmp_path
     assert (
         "error",
         "captions/few",
-        "expected at least 3 rows, which one step takes, found 2",
+        "expected at least 3 sequences, which one step takes, found 2",
     ) in problems(mixed)
 
 
@@ -131,8 +131,16 @@ def test_lengths_other_than_stated_are_a_warning(run: Run) -> None:
 
 
 def test_documents_longer_than_the_context_are_an_error_above_the_budget(run: Run) -> None:
-    found = problems(set_stream(run, "captions", max_tokens=20))
-    assert ("error", "captions", "too long: expected at most 20 tokens") in found
+    # captions are cut as pages are; of these a row holds nothing but the picture
+    found = problems(set_stream(run, "captions", max_tokens=8))
+    assert ("error", "captions", "too long: expected at most 8 tokens") in found
+    finding = next(
+        told
+        for told in problems(set_stream(run, "captions", max_tokens=30))
+        if "max_tokens" not in told[2] and "left out" in told[2]
+    )
+    assert finding[:2] == ("warning", "captions")
+    assert "left out, as ends of documents longer than a row of 30" in finding[2]
 
 
 def test_heldout_documents_that_are_trained_on_are_an_error(run: Run) -> None:
@@ -221,4 +229,7 @@ def test_text_of_lines_longer_than_a_row_is_told(run: Run, tmp_path: Path) -> No
     long = [text_document(n) for n in range(20)]
     path = write_shards(tmp_path / "long", long)
     found = problems(set_stream(run, "text", path=str(path), max_tokens=12))
-    assert any("whose ends are cut" in what for _, _, what in found)
+    assert any(
+        severity == "error" and "left out, as ends of lines longer than a row of 12" in what
+        for severity, _, what in found
+    )

@@ -15,11 +15,10 @@ from kosmos.check.corpus import Expected
 from kosmos.check.rowcount import RowCount
 from kosmos.check.targets import Checked, check_apart, check_shards, check_source
 from kosmos.corpus.formats.table import make_config
-from kosmos.data.config import Packing
+from kosmos.data.config import LongLines, Packing, RowConfig
 from kosmos.data.index import Index
-from kosmos.data.indexing import index_key, open_index
-from kosmos.data.usable import encode_usable
-from kosmos.document.encode import Encoded
+from kosmos.data.indexing import open_index
+from kosmos.data.usable import Usable, encode_usable
 from kosmos.document.shards import ShardReader
 from kosmos.document.types import Document, Grounded, Image, Text
 from kosmos.errors import ConfigError
@@ -183,9 +182,8 @@ def test_boxes_that_training_refuses_have_its_message(
         Document([picture], id="no words"),
     ]
     folder = shards(tmp_path, docs)
-    with_tokenizer = check(
-        folder, tokenizer=tokenizer, layout=run.data.layout, image=run.data.image
-    )[1]
+    rows = RowConfig(layout=run.data.layout, image=run.data.image)
+    with_tokenizer = check(folder, tokenizer=tokenizer, rows=rows)[1]
     without = check(folder)[1]
     expected = {
         "cannot be encoded: expected x0 < x1 and y0 < y1",
@@ -215,32 +213,34 @@ def test_check_and_index_find_the_same_documents_unusable(
     checked, _ = check(
         folder,
         tokenizer=tokenizer,
-        layout=run.data.layout,
-        image=run.data.image,
-        packing=stream.packing,
-        max_tokens=stream.max_tokens,
+        rows=run.data.rows(stream),
     )
     reader = ShardReader(folder)
-    key = index_key(stream, reader, tokenizer, layout=run.data.layout, image=run.data.image)
     loose = replace(stream, max_unusable=1.0)
-    index = open_index(loose, reader, tokenizer, key, tmp_path / "index")
+    index = open_index(loose, reader, tokenizer, run.data.rows(loose), tmp_path / "index")
     assert checked.facts.unusable == index.unusable
     assert checked.facts.rows == index.num_rows
     assert checked.facts.tokens_per_row == pytest.approx(index.num_positions / index.num_rows)
 
 
 @pytest.mark.parametrize(
-    ("packing", "max_tokens"),
+    ("packing", "max_tokens", "long_lines"),
     [
-        ("single", 128),
-        ("isolated", 90),
-        ("isolated", 400),
-        ("full-sentence", 20),
-        ("full-sentence", 128),
+        ("single", 128, "cut"),
+        ("isolated", 90, "cut"),
+        ("isolated", 400, "cut"),
+        ("full-sentence", 20, "cut"),
+        ("full-sentence", 20, "carry"),
+        ("full-sentence", 128, "cut"),
     ],
 )
 def test_rows_are_counted_as_packing_makes_them(
-    packing: Packing, max_tokens: int, tmp_path: Path, run: Run, tokenizer: Tokenizer
+    packing: Packing,
+    max_tokens: int,
+    long_lines: LongLines,
+    tmp_path: Path,
+    run: Run,
+    tokenizer: Tokenizer,
 ) -> None:
     docs = [text_document(n) for n in range(60)] + [page_document(n) for n in range(4)]
     stream = replace(
@@ -249,28 +249,23 @@ def test_rows_are_counted_as_packing_makes_them(
         max_tokens=max_tokens,
         max_unusable=1.0,
         line_tokens=True,
+        long_lines=long_lines,
     )
+    cutting = (20, 90, 128) if packing != "full-sentence" else (20,) * (long_lines == "cut")
     reader = ShardReader(shards(tmp_path, docs))
-    key = index_key(stream, reader, tokenizer, layout=run.data.layout, image=run.data.image)
-    index: Index = open_index(stream, reader, tokenizer, key, tmp_path / "index")
-    rows = RowCount(packing, max_tokens)
+    config = run.data.rows(stream)
+    index: Index = open_index(stream, reader, tokenizer, config, tmp_path / "index")
+    rows = RowCount(config)
     for doc in docs:
-        found = encode_usable(
-            doc,
-            tokenizer,
-            layout=key.layout,
-            image=run.data.image,
-            packing=packing,
-            max_tokens=max_tokens,
-        )
-        if isinstance(found, Encoded):
-            rows.add(found, tokenizer)
+        found = encode_usable(doc, tokenizer, config)
+        if isinstance(found, Usable):
+            rows.add(found)
     assert rows.num_rows == index.num_rows
     assert rows.num_tokens == index.report["num_tokens"]
     dropped = index.report["dropped"]
     assert isinstance(dropped, dict)
     assert rows.num_cut_tokens == dropped["tokens"]
-    assert (rows.num_cut_tokens > 0) == (max_tokens == 20)
+    assert (rows.num_cut_tokens > 0) == (max_tokens in cutting)
 
 
 def test_repeated_documents_and_captions_are_told_apart(tmp_path: Path) -> None:

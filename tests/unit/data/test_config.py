@@ -3,8 +3,14 @@
 import pytest
 
 from kosmos.config import override
-from kosmos.data.config import Corpus, Stream, check_stream, skipped_steps
+from kosmos.data.config import Corpus, DataConfig, Stream, skipped_steps
+from kosmos.data.rules import stream_rules
+from kosmos.document.layout import Layout
 from kosmos.errors import ConfigError
+from kosmos.findings import raise_first_error
+from kosmos.image.config import ImageConfig
+
+NAN = float("nan")
 
 
 def stream(**fields: object) -> Stream:
@@ -18,7 +24,12 @@ def corpora(*names: str) -> tuple[Corpus, ...]:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("sequences_per_step", 0), ("max_tokens", 1), ("max_unusable", 1.5), ("max_unusable", -0.1)],
+    [
+        *(("sequences_per_step", 0), ("max_tokens", 1), ("max_unusable", 1.5)),
+        *(("max_unusable", -0.1), ("max_unusable", NAN)),
+        *(("tokens_per_sequence", value) for value in (-1.0, 0.0, NAN, float("inf"))),
+        *(("images_per_sequence", value) for value in (-1.0, NAN, float("inf"))),
+    ],
 )
 def test_impossible_streams_are_refused_by_name(field: str, value: float) -> None:
     with pytest.raises(ConfigError, match=rf"streams.some.{field}: expected"):
@@ -34,6 +45,22 @@ def test_two_corpora_of_one_name_are_refused() -> None:
 def test_a_corpus_has_a_weight(weight: float) -> None:
     with pytest.raises(ConfigError, match=r"corpora.web.weight: expected a positive number"):
         Corpus(name="web", weight=weight)
+
+
+@pytest.mark.parametrize("field", ["num_tokens", "stated_epochs"])
+@pytest.mark.parametrize("value", [-1.0, float("inf"), NAN])
+def test_what_a_paper_states_of_a_corpus_is_a_number(field: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=rf"corpora.web.{field}: expected 0 or more"):
+        Corpus(name="web", weight=1.0, **{field: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("heldout_sequences", 0), ("num_cells", -1), ("micro_batch_tokens", -1)],
+)
+def test_impossible_data_is_refused_by_name(field: str, value: int) -> None:
+    with pytest.raises(ConfigError, match=rf"data.{field}: expected"):
+        DataConfig(image=ImageConfig(), layout=Layout(), streams=(stream(),), **{field: value})  # type: ignore[arg-type]
 
 
 def test_a_corpus_has_a_name_that_can_be_written_behind_its_streams() -> None:
@@ -61,14 +88,14 @@ def test_corpora_without_a_path_are_left_out_by_one_setting() -> None:
 @pytest.mark.parametrize("field", ["path", "heldout_path"])
 def test_a_stream_has_a_path_or_corpora(field: str) -> None:
     with pytest.raises(ConfigError, match=rf"streams.some.{field}: expected none") as error:
-        check_stream(stream(corpora=corpora("a"), **{field: "folder"}))
+        raise_first_error(stream_rules(stream(corpora=corpora("a"), **{field: "folder"})))
     assert error.value.hint is not None
     assert "streams.some.corpora=[]" in error.value.hint
 
 
 def test_a_stream_whose_corpora_are_all_left_out_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"expected one with a path, found none of 2"):
-        check_stream(stream(corpora=corpora("a", "b"), missing_corpora="drop"))
+        raise_first_error(stream_rules(stream(corpora=corpora("a", "b"), missing_corpora="drop")))
 
 
 @pytest.mark.parametrize(

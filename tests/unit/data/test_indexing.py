@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kosmos.boxes import Box
-from kosmos.data.config import Stream
+from kosmos.data.config import Packing, Stream
 from kosmos.data.index import Index
 from kosmos.data.indexing import index_folder, index_key, open_index
+from kosmos.data.usable import Usable, encode_usable
 from kosmos.document.encode import encode
 from kosmos.document.shards import ShardReader
 from kosmos.document.types import Document, Grounded, Image, Text
@@ -22,8 +25,7 @@ from tests.tiny_run import caption_document, page_document, picture, text_docume
 
 def build(stream: Stream, run: Run, tokenizer: Tokenizer, cache_folder: Path) -> Index:
     reader = ShardReader(stream.path)
-    key = index_key(stream, reader, tokenizer, layout=run.data.layout, image=run.data.image)
-    return open_index(stream, reader, tokenizer, key, cache_folder)
+    return open_index(stream, reader, tokenizer, run.data.rows(stream), cache_folder)
 
 
 def stream_of(folder: Path, docs: list[Document], **fields: object) -> Stream:
@@ -108,7 +110,12 @@ def test_tokens_cut_off_lines_longer_than_a_row_are_counted_and_told(
 ) -> None:
     docs = [text_document(0, num_lines=2), Document([Text("a red star. " * 20)], id="long")]
     stream = stream_of(
-        tmp_path / "docs", docs, packing="full-sentence", line_tokens=True, max_tokens=40
+        tmp_path / "docs",
+        docs,
+        packing="full-sentence",
+        line_tokens=True,
+        max_tokens=40,
+        max_unusable=0.9,
     )
     with caplog.at_level("INFO", logger="kosmos.data.indexing"):
         index = build(stream, run, tokenizer, tmp_path / "index")
@@ -134,7 +141,7 @@ def test_unusable_documents_are_counted_under_a_reason_and_listed(
     assert isinstance(image, np.ndarray)
     bad = [
         Document([Image(_truncated_png(rng)), Text("a star.")], id="broken"),
-        Document([Image(picture(rng)), Text("a red star. " * 20)], id="long"),
+        Document([Text("a red star. " * 20, loss=False), Text("yes.")], id="long"),
         Document([Image(picture(rng)), Grounded("ring", [Box(0.5, 0.5, 0.2, 0.9)])], id="box"),
         Document([Text("a ring.", loss=False)], id="silent"),
     ]
@@ -205,18 +212,141 @@ def test_no_usable_document_is_an_error_whatever_the_budget(
         build(stream, run, tokenizer, tmp_path / "index")
 
 
-def test_a_text_too_long_for_full_sentence_rows_is_cut_but_a_line_with_pictures_is_refused(
+def test_a_line_too_long_for_full_sentence_rows_is_cut_and_with_a_picture_closed(
     tmp_path: Path, run: Run, tokenizer: Tokenizer
 ) -> None:
     rng = np.random.default_rng(0)
     long = Document([Text("a red circle " * 10)], id="text")
     seen = Document([Image(picture(rng)), Text("a red circle " * 10)], id="picture")
     stream = stream_of(
-        tmp_path / "docs", [long, seen], packing="full-sentence", max_tokens=20, max_unusable=0.5
+        tmp_path / "docs", [long, seen], packing="full-sentence", max_tokens=20, max_unusable=0.9
     )
     index = build(stream, run, tokenizer, tmp_path / "index")
-    assert index.unusable == {"too long": 1}
-    assert index.row_lengths.tolist() == [20]
+    assert index.unusable == {}
+    assert index.row_lengths.tolist() == [20, 20]
+    eos_id = tokenizer.vocabulary.eos_id
+    assert [int(index.row(row).token_ids[-1] == eos_id) for row in range(2)] == [0, 1]
+    assert index.report["num_cut"] == 1
+
+
+def page(num_words: int, *, name: str = "page") -> Document:
+    """Words, a picture, words, a picture, words, with a box at each of them."""
+    rng = np.random.default_rng(0)
+    parts: list[Text | Image | Grounded] = []
+    for _ in range(2):
+        parts += [
+            Text("a red circle " * num_words),
+            Image(picture(rng)),
+            Grounded("a star", [Box(0.1, 0.1, 0.9, 0.9)]),
+        ]
+    return Document([*parts, Text(" the end.")], id=name)
+
+
+@pytest.mark.parametrize("packing", ["single", "isolated", "full-sentence"])
+def test_pages_longer_than_the_context_are_cut_and_counted_and_the_run_starts(
+    tmp_path: Path,
+    run: Run,
+    tokenizer: Tokenizer,
+    packing: Packing,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # 20 pages, one of them longer, as of the pages of OBELICS that the fault was found with
+    docs = [page(2, name=f"page-{n}") for n in range(19)] + [page(12, name="long")]
+    lengths = [
+        len(encode(doc, tokenizer, layout=run.data.layout, image=run.data.image, complete=True))
+        for doc in docs
+    ]
+    assert lengths[0] <= 100 < lengths[-1]
+    max_unusable = 1.0 if packing == "full-sentence" else 0.01
+    stream = stream_of(
+        tmp_path / "docs", docs, packing=packing, max_tokens=100, max_unusable=max_unusable
+    )
+    with caplog.at_level("INFO", logger="kosmos.data.indexing"):
+        index = build(stream, run, tokenizer, tmp_path / "index")
+    assert index.unusable == {}
+    assert index.report["num_cut"] == 1
+    assert index.losses.num_cut_tokens > 0
+    assert index.losses.num_tokens == sum(lengths) - 20 * (packing == "full-sentence")
+    assert f"{index.losses.num_cut_tokens} of {index.losses.num_tokens} tokens" in caplog.text
+    (row,) = index.rows_of(19)
+    tokens = index.row(row).token_ids
+    assert tokens[-1] == tokenizer.vocabulary.eos_id
+    assert len(tokens) <= 100
+
+
+@settings(max_examples=40)
+@given(st.integers(8, 160), st.integers(1, 9), st.sampled_from(["single", "full-sentence"]))
+def test_what_is_cut_tears_no_picture_and_no_box_from_its_phrase(
+    run: Run, tokenizer: Tokenizer, max_tokens: int, num_words: int, packing: Packing
+) -> None:
+    rows = dataclasses.replace(
+        run.data.rows(run.data.streams[1]), packing=packing, max_tokens=max_tokens
+    )
+    doc, vocabulary = page(num_words), tokenizer.vocabulary
+    whole = encode(doc, tokenizer, layout=rows.layout, image=rows.image, complete=True)
+    found = encode_usable(doc, tokenizer, rows)
+    assert isinstance(found, Usable)
+    kept, slots = found.encoded.token_ids, found.encoded.image_slots
+    assert len(kept) <= max_tokens
+    assert kept[:-1].tolist() == whole.token_ids[: len(kept) - 1].tolist()
+    assert kept[-1] == vocabulary.eos_id
+    assert found.num_cut_tokens == len(whole) - len(kept)
+    assert slots.sum() == len(found.encoded.images) * rows.layout.num_image_tokens
+    for opening, closing in (
+        (vocabulary.image_id, vocabulary.image_end_id),
+        (vocabulary.phrase_id, vocabulary.phrase_end_id),
+        (vocabulary.phrase_id, vocabulary.object_end_id),
+    ):
+        assert (kept[~slots] == opening).sum() == (kept[~slots] == closing).sum()
+    assert kept[-2] != vocabulary.grounding_id
+
+
+@pytest.mark.parametrize("parts", ["words", "pictures"])
+def test_a_long_line_is_carried_into_the_next_rows_whole(
+    tmp_path: Path, run: Run, tokenizer: Tokenizer, parts: str
+) -> None:
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 500, 30).tolist()
+    if parts == "words":
+        docs = [Document([Text("star " * n)], id=f"{i}") for i, n in enumerate(lengths)]
+    else:
+        docs = [page(n, name=f"page-{n}") for n in (1, 7, 20)]
+    stream = stream_of(tmp_path / "docs", docs, packing="full-sentence", max_tokens=90)
+    with pytest.raises(DataError, match=r"at most 1.0% of the tokens .* longer than a row of 90"):
+        build(stream, run, tokenizer, tmp_path / "index")
+    carried = dataclasses.replace(stream, long_lines="carry")
+    index = build(carried, run, tokenizer, tmp_path / "index")
+    encoded = [
+        encode(doc, tokenizer, layout=run.data.layout, image=run.data.image, complete=True)
+        for doc in docs
+    ]
+    rows = [index.row(row) for row in range(index.num_rows)]
+    assert np.array_equal(
+        np.concatenate([row.token_ids[1:] for row in rows]),
+        np.concatenate([each.token_ids[1:] for each in encoded]),
+    )
+    assert index.losses.num_cut_tokens == 0
+    assert index.row_lengths.max() <= 90
+    for row in rows:  # each picture stands whole in the row that says it has it
+        assert row.image_slots.sum() == len(row.images) * run.data.layout.num_image_tokens
+    # a row is left open only where the next line, or picture, does not fit
+    assert parts == "pictures" or (index.row_lengths == 90).sum() >= sum(n // 89 for n in lengths)
+
+
+def test_a_picture_larger_than_a_row_is_no_line_to_carry(
+    tmp_path: Path, run: Run, tokenizer: Tokenizer
+) -> None:
+    rng = np.random.default_rng(0)
+    docs = [Document([Image(picture(rng)), Text("a star. " * 9)], id="large"), text_document(1)]
+    stream = stream_of(
+        tmp_path / "docs",
+        docs,
+        packing="full-sentence",
+        max_tokens=run.data.layout.num_image_tokens + 2,
+        max_unusable=0.5,
+        long_lines="carry",
+    )
+    assert build(stream, run, tokenizer, tmp_path / "index").unusable == {"too long": 1}
 
 
 def test_an_index_is_made_once_and_anew_when_anything_that_makes_it_changes(
@@ -242,7 +372,7 @@ def test_a_damaged_index_is_named_with_the_way_out(
 ) -> None:
     stream = stream_of(tmp_path / "docs", [caption_document(n) for n in range(3)])
     reader = ShardReader(stream.path)
-    key = index_key(stream, reader, tokenizer, layout=run.data.layout, image=run.data.image)
+    key = index_key(reader, tokenizer, run.data.rows(stream))
     build(stream, run, tokenizer, tmp_path)
     tokens = index_folder(tmp_path, key) / "tokens.bin"
     tokens.write_bytes(tokens.read_bytes()[:-4])
