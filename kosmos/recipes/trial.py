@@ -125,4 +125,6 @@ def _stream(
         packing=packing,
         max_tokens=round(tokens) if is_packed else 2048,
         line_tokens=is_packed,
+        # its rows are short, and 4.5% of the tokens of wikipedia are ends of longer paragraphs
+        long_lines="carry" if is_packed else "cut",
     )
