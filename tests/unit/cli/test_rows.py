@@ -168,9 +168,9 @@ def test_a_model_folder_is_tested(file: Path, run: Run, tmp_path: Path) -> None:
         data("leak-test", file, "--stream", "captions", *arguments)
 
 
-def test_documents_that_are_left_out_are_told(shards: list[object]) -> None:
+def test_what_is_left_out_is_told(shards: list[object]) -> None:
     result = data("show", *shards[:-6], "--max-tokens", 34, *shards[-4:])
-    assert "documents left out: too long" in result.stderr
+    assert "tokens (19.7%) left out, as ends of documents longer than a row of 34" in result.stderr
 
 
 @pytest.mark.parametrize(
