@@ -1,6 +1,7 @@
 """Bytes to pictures and back; every way in which bytes can fail to be a picture is an ImageError.
 
-- :func:`decode` gives an upright RGB picture, :func:`image_size` its size without decoding it
+- :func:`decode` gives an upright RGB picture, :func:`image_size` its size without decoding it,
+  :func:`orientation` how it is turned
 - :func:`image_format` names the file format of encoded bytes, :func:`read_encoded` reads them
 - :func:`encode_png`, :func:`encode_jpeg` write one
 - :data:`SUFFIXES`, :data:`UNREAD_SUFFIXES`: how names of picture files end
@@ -108,6 +109,16 @@ def image_size(source: Source, *, where: str = "") -> tuple[int, int]:
     with _opened(source, where) as (picture, _):
         sideways = _orientation(picture) in _SIDEWAYS
         return (picture.height, picture.width) if sideways else picture.size
+
+
+def orientation(source: Source, *, where: str = "") -> int:
+    """How EXIF turns a stored picture upright, 1 to 8; 1 if it does not.
+
+    Raises:
+        ImageError: If the source is missing or its header is not a picture's.
+    """
+    with _opened(source, where) as (picture, _):
+        return _orientation(picture)
 
 
 def image_format(data: bytes, *, where: str = "") -> str:

@@ -14,41 +14,39 @@ Rows of JSON Lines, with or without a caption that the phrases stand in::
 What four numbers mean is said by the row (``"boxes": "xyxy-pixels"``, or ``"convention"``), or by
 the setting ``boxes`` for all rows that do not; COCO's file says it by being one: a corner and a
 size, in pixels. Nothing is guessed, and a row that nobody speaks for is bad. Pixels are those of
-the ``width`` and ``height`` that the row states, or else of the picture as it is.
+the ``width`` and ``height`` that the row states (frame.py), or else of the picture as it is. A box
+that is none is bad, and costs no other one.
 
 With a caption, the row is one document, and its phrases must stand in it, the first of equals
 unless ``start`` says where. Without, every phrase is a document: its words, and its boxes behind
 them. COCO's boxes of one category in a picture are those of one phrase; crowds are left out.
 """
 
-import math
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kosmos.boxes import Box
 from kosmos.corpus.formats.config import BoxesConfig
+from kosmos.corpus.formats.frame import CONVENTIONS, OTHER_SIZE, Frame, whole_number
 from kosmos.corpus.formats.grit import Phrase, grounded_parts
-from kosmos.corpus.formats.pictures import PictureFolder, find_usable
-from kosmos.corpus.formats.records import Row, read_rows, read_whole, text_field
+from kosmos.corpus.formats.official import joined, read_lists
+from kosmos.corpus.formats.pictures import PictureFolder, usable
+from kosmos.corpus.formats.records import Row, read_rows, text_field
 from kosmos.corpus.formats.tally import Tally
 from kosmos.document.types import Document, Grounded, Image, Part
 from kosmos.errors import DataError
 from kosmos.files import Json
-from kosmos.image.codec import image_size
 from kosmos.remote import AnyPath
 
-CONVENTIONS = ("xyxy-pixels", "xywh-pixels", "xyxy-fractions", "xywh-fractions")
 _COCO = "xywh-pixels"
-_OVERHANG = 0.02
-"""Reaching so far out of the picture is a slip, and cut; further is another convention."""
 
 
 class _Thing(NamedTuple):
     """A phrase and where it is."""
 
     phrase: str
-    start: int | None
+    start: Json
     boxes: list[Box]
 
 
@@ -65,12 +63,15 @@ def read_boxes(source: AnyPath, config: BoxesConfig, tally: Tally) -> Iterator[D
             what = f"expected one of {', '.join(CONVENTIONS)}, found {convention!r}"
             tally.bad("nothing says what the numbers of a box mean", f"{row.where}: {what}")
             continue
-        picture = find_usable(folder, [name], config, tally, row.where)
+        picture = usable(folder.find(name), config, tally, row.where)
         if picture is None:
             continue
-        size = _size(row.fields) or image_size(picture.source, where=row.where)
-        found = _things(row, convention, size, tally)
-        documents = found if isinstance(found, str) else _documents(row, found)
+        frame = Frame.stated(row.fields, picture)
+        if frame is None:
+            tally.bad(OTHER_SIZE, row.where)
+            continue
+        things = _things(row, convention, frame, tally)
+        documents = _documents(row, things) if things else []
         if isinstance(documents, str):
             tally.bad(documents, row.where)
             continue
@@ -82,9 +83,8 @@ def read_boxes(source: AnyPath, config: BoxesConfig, tally: Tally) -> Iterator[D
 
 def _rows(source: AnyPath, config: BoxesConfig, tally: Tally) -> Iterator[Row]:
     if source.suffix == ".json":
-        yield from _coco_rows(source, config, tally)
-    else:
-        yield from read_rows(source, config, tally, suffixes=frozenset({".jsonl"}))
+        return _coco_rows(source, config, tally)
+    return read_rows(source, config, tally, suffixes=frozenset({".jsonl"}))
 
 
 def _coco_rows(source: AnyPath, config: BoxesConfig, tally: Tally) -> Iterator[Row]:
@@ -95,35 +95,32 @@ def _coco_rows(source: AnyPath, config: BoxesConfig, tally: Tally) -> Iterator[R
             f"boxes={config.boxes}",
             hint="--set boxes= leaves it to the file; other boxes go into JSON Lines",
         )
-    value: Any = read_whole(source)
-    try:
-        names = {row["id"]: str(row["name"]) for row in value["categories"]}
-        boxes_of: dict[int, dict[str, list[Json]]] = {}
-        for row in value["annotations"]:
-            if row.get("iscrowd"):
-                tally.leave_out("crowd", f"{source.name}: annotation {row.get('id')}")
-                continue
-            phrases = boxes_of.setdefault(row["image_id"], {})
-            phrases.setdefault(names[row["category_id"]], []).append(row["bbox"])
-        images = [(row["id"], row) for row in value["images"]]
-    except (KeyError, TypeError) as error:
-        raise DataError(
-            f"{source}: expected COCO's images, annotations and categories, found {error!r}"
-        ) from error
-    for image_id, image in images:
-        where = f"{source.name}: {image.get('file_name')}"
-        if image_id not in boxes_of:
+    images, annotations, categories = read_lists(
+        source, tally, "images", "annotations", "categories"
+    )
+    names = {
+        whole_number(row.fields.get("id")): text_field(row.fields, "name") for row in categories
+    }
+    for image, found in joined(images, annotations, tally, on=("id", "image_id")):
+        where = f"{source.name}: {image.fields.get('file_name')}"
+        boxes_of: dict[str, list[Json]] = {}
+        for row in found:
+            name = names.get(whole_number(row.fields.get("category_id")))
+            if row.fields.get("iscrowd"):
+                tally.leave_out("crowd", row.where)
+            elif name is None:
+                tally.bad("box of no category", row.where)
+            else:
+                boxes_of.setdefault(name, []).append(row.fields.get("bbox"))
+        if not boxes_of:
             tally.leave_out("picture without boxes", where)
             continue
-        objects: list[Json] = [
-            {"phrase": phrase, "boxes": boxes} for phrase, boxes in boxes_of[image_id].items()
-        ]
         fields: dict[str, Json] = {
-            "file": image.get("file_name"),
-            "width": image.get("width"),
-            "height": image.get("height"),
+            "file": image.fields.get("file_name"),
+            "width": image.fields.get("width"),
+            "height": image.fields.get("height"),
             "convention": _COCO,
-            "objects": objects,
+            "objects": [{"phrase": name, "boxes": boxes} for name, boxes in boxes_of.items()],
         }
         yield Row(where, fields)
 
@@ -134,61 +131,29 @@ def _convention(fields: dict[str, Json], config: BoxesConfig) -> str:
     return named if isinstance(named, str) else config.boxes
 
 
-def _size(fields: dict[str, Json]) -> tuple[int, int] | None:
-    """Width and height that a row states."""
-    width, height = fields.get("width"), fields.get("height")
-    if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
-        return width, height
-    return None
-
-
-def _things(row: Row, convention: str, size: tuple[int, int], tally: Tally) -> list[_Thing] | str:
-    """Phrases of a row and their boxes; or in few words what is wrong with it."""
+def _things(row: Row, convention: str, frame: Frame, tally: Tally) -> list[_Thing]:
+    """Phrases of a row with boxes that are of use."""
     objects = row.fields.get("objects", [row.fields])
     things = []
     for item in objects if isinstance(objects, list) else []:
         fields = item if isinstance(item, dict) else {}
-        phrase, start = text_field(fields, "phrase", "expression", "category"), fields.get("start")
-        if phrase is None:
-            return "object without a phrase"
-        boxes = []
-        for numbers in _numbers(fields):
-            box = _box(numbers, convention, size)
-            if box is None:
-                return "box that is not four numbers"
-            tally.see_box(box, size=size, phrase=phrase)
-            if not (box.x0 < box.x1 and box.y0 < box.y1):
-                return f"box without area, or reversed, read as {convention}"
-            if min(box.x0, box.y0) < -_OVERHANG or max(box.x1, box.y1) > 1 + _OVERHANG:
-                return f"box outside the picture, read as {convention}"
-            boxes.append(box.clipped())
-        if not boxes or any(box.area == 0.0 for box in boxes):
-            return "object without a box in the picture"
-        things.append(_Thing(phrase, start if isinstance(start, int) else None, boxes))
-    return things or "no objects"
+        phrase, given = text_field(fields, "phrase", "expression", "category"), _given(fields)
+        if phrase is None or not given:
+            tally.bad("object without a " + ("phrase" if phrase is None else "box"), row.where)
+        elif boxes := frame.boxes(given, convention, tally, phrase=phrase, where=row.where):
+            things.append(_Thing(phrase, fields.get("start"), boxes))
+    if not objects or not isinstance(objects, list):
+        tally.bad("no objects", row.where)
+    return things
 
 
-def _numbers(fields: dict[str, Json]) -> list[Json]:
+def _given(fields: dict[str, Json]) -> list[Json]:
     """The boxes of an object: one, or several in a list."""
     one = fields.get("box", fields.get("bbox", fields.get("bbox_xyxy")))
     if one is not None:
         return [one]
     several = fields.get("boxes")
     return several if isinstance(several, list) else []
-
-
-def _box(numbers: Json, convention: str, size: tuple[int, int]) -> Box | None:
-    """Four numbers as a box; None if they are none."""
-    values = numbers if isinstance(numbers, list) else []
-    four = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
-    if len(four) != 4 or len(values) != 4 or not all(map(math.isfinite, four)):
-        return None
-    x0, y0, x1, y1 = four
-    if convention.startswith("xywh"):
-        x1, y1 = x0 + x1, y0 + y1
-    if convention.endswith("fractions"):
-        return Box(x0, y0, x1, y1)
-    return Box.from_pixels(x0, y0, x1, y1, width=size[0], height=size[1])
 
 
 def _documents(row: Row, things: list[_Thing]) -> list[list[Part]] | str:
@@ -199,11 +164,13 @@ def _documents(row: Row, things: list[_Thing]) -> list[list[Part]] | str:
     if not isinstance(caption, str) or not caption.strip():
         return "no caption"
     boxes_of: dict[tuple[int, int], list[Box]] = {}
-    for thing in things:
-        start = caption.find(thing.phrase) if thing.start is None else thing.start
-        if start < 0 or not caption.startswith(thing.phrase, start):
+    for phrase, place, boxes in things:
+        start = caption.find(phrase) if place is None else whole_number(place)
+        if start is None:
+            return "start that is no whole number"
+        if start < 0 or not caption.startswith(phrase, start):
             return "phrase that does not stand in the caption"
-        boxes_of.setdefault((start, start + len(thing.phrase)), []).extend(thing.boxes)
+        boxes_of.setdefault((start, start + len(phrase)), []).extend(boxes)
     spans = sorted(boxes_of)
     if any(one[1] > other[0] for one, other in pairwise(spans)):
         return "phrases that overlap"

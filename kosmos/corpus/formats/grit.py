@@ -26,17 +26,18 @@ writes a phrase that does not close, or loses the inner one without saying so.
 Source: KOSMOS-2 (arXiv:2306.14824) section 2.1; unilm kosmos-2/unilm/data/vl/laion2b_obj_loader.py.
 """
 
-import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from kosmos.boxes import Box
 from kosmos.corpus.formats.config import GritCaptionsConfig, GritConfig
-from kosmos.corpus.formats.pictures import Missing, Picture, PictureFolder, check_picture
+from kosmos.corpus.formats.frame import OTHER_SIZE, TURNED, Frame, numbers, whole_number
+from kosmos.corpus.formats.pictures import Missing, Picture, PictureFolder, usable
 from kosmos.corpus.formats.records import (
     Row,
     read_rows,
     source_files,
+    text_field,
     undamaged,
 )
 from kosmos.corpus.formats.samples import read_samples, sample_fields
@@ -66,8 +67,6 @@ class GritSample(NamedTuple):
     id: str
     caption: str
     picture: Picture
-    size: tuple[int, int]
-    """Width and height in pixels."""
     phrases: list[Phrase]
     """What is left of its spans, in reading order."""
 
@@ -83,7 +82,7 @@ class _Row(NamedTuple):
 def read_grit(source: AnyPath, config: GritCaptionsConfig, tally: Tally) -> Iterator[Document]:
     """Grounded captions; a row without a usable phrase stays, as a plain caption."""
     for sample in grit_samples(source, config, tally):
-        phrases = sample.phrases
+        phrases = [span for span in sample.phrases if sample.caption[span.start : span.end].strip()]
         if not phrases:
             tally.change("no phrase with a box", sample.id)
         elif not _chance(config, "grounded", sample.id, config.grounded_share):
@@ -101,65 +100,55 @@ def grit_samples(source: AnyPath, config: GritConfig, tally: Tally) -> Iterator[
         if not isinstance(caption, str) or not caption.strip():
             tally.bad("no caption", where)
             continue
-        if isinstance(picture, Missing):
-            picture.count(tally, where)
+        found = usable(picture, config, tally, where)
+        if found is None:
             continue
-        decoded = check_picture(picture.source, config)
-        if isinstance(decoded, str):
-            tally.bad(decoded, where)
-            continue
-        phrases = grit_phrases(fields, caption, decoded.size, config, tally, where)
-        if phrases is not None:
-            row_id = str(fields.get("id", where))
-            yield GritSample(row_id, caption, picture, decoded.size, phrases)
+        phrases = _phrases(fields, caption, found, config, tally, where)
+        if isinstance(phrases, str):
+            tally.bad(phrases, where)
+        else:
+            number = whole_number(fields.get("id"))
+            row_id = text_field(fields, "id") if number is None else str(number)
+            yield GritSample(row_id or where, caption, found, phrases)
 
 
-def grit_phrases(
+def _phrases(
     fields: dict[str, Json],
     caption: str,
-    size: tuple[int, int],
+    picture: Picture,
     config: GritConfig,
     tally: Tally,
     where: str,
-) -> list[Phrase] | None:
-    """The phrases of a row that become targets, in reading order.
-
-    Args:
-        fields: The row.
-        caption: Its caption.
-        size: Width and height of the picture in pixels.
-        config: Mode, threshold and crop.
-        tally: Takes what is left out.
-        where: What the row is called.
-
-    Returns:
-        Phrases that do not overlap; None (counted) if the spans are not as the format says.
-    """
+) -> list[Phrase] | str:
+    """The phrases that become targets, in reading order; or in few words what is wrong."""
     column = "noun_chunks" if config.grit_mode == "phrase" else "ref_exps"
     tuples = fields.get(column)
     if not isinstance(tuples, list):
-        tally.bad(f"no {column}", where)
-        return None
-    transform = ImageTransform(config.image)
+        return f"no {column}"
+    frame = Frame.stated(fields, picture)
+    if frame is None:
+        return OTHER_SIZE
+    transform, (width, height) = ImageTransform(config.image), picture.size
     boxes_of: dict[tuple[int, int], list[Box]] = {}
     for item in tuples:
         parsed = _parse(item, len(caption))
         if parsed is None:
-            tally.bad("span that is not [start, end, x0, y0, x1, y1, score]", f"{where}: {item}")
-            return None
+            return "span that is not [start, end, x0, y0, x1, y1, score]"
         start, end, detected, score = parsed
-        tally.see_box(detected, size=size, phrase=caption[start:end])
-        box = detected.clipped()
+        tally.see_box(detected, size=frame.size, phrase=caption[start:end])
+        box = frame.upright(detected.clipped())
         if score < config.min_score:
             tally.change(f"box scored under {config.min_score}", where)
         elif detected.x0 > detected.x1 or detected.y0 > detected.y1:
             tally.change("box with reversed corners", where)
         elif not (box.x0 < box.x1 and box.y0 < box.y1):
             tally.change("box without area in the picture", where)
-        elif transform.box_in(box, width=size[0], height=size[1]) is None:
+        elif transform.box_in(box, width=width, height=height) is None:
             tally.change("box outside the center crop", where)
         else:
             boxes_of.setdefault((start, end), []).append(box)
+    if boxes_of and frame.orientation != 1:
+        tally.change(TURNED, where)
     spans = list(boxes_of)
     if config.grit_mode == "expression":
         spans = [span for span in spans if not any(_contains(other, span) for other in spans)]
@@ -219,7 +208,7 @@ def _picture(row: Row, folder: PictureFolder) -> Picture | Missing:
 
 
 def _tsv_row(row: TsvRow, config: GritConfig, tally: Tally) -> _Row | None:
-    fields: dict[str, Json] = {"caption": row.caption}
+    fields: dict[str, Json] = {"caption": row.caption, "width": row.width, "height": row.height}
     if row.objects is None:
         if not _chance(config, "unannotated", row.where, config.unannotated_share):
             tally.leave_out("row without a column of boxes, by the share that stays", row.where)
@@ -240,16 +229,12 @@ def _chance(config: GritConfig, name: str, row: str, share: float) -> bool:
 
 
 def _parse(item: Json, num_chars: int) -> tuple[int, int, Box, float] | None:
-    if not isinstance(item, list) or len(item) != 7:
-        return None
-    numbers = [float(v) for v in item if isinstance(v, int | float) and not isinstance(v, bool)]
-    if len(numbers) != 7 or not all(map(math.isfinite, numbers)):
-        return None
+    found = numbers(item, 7)
     # some copies store the whole tuple as floats
-    start, end = int(numbers[0]), int(numbers[1])
-    if [start, end] != numbers[:2] or not 0 <= start < end <= num_chars:
+    start, end = map(whole_number, found[:2]) if found else (None, None)
+    if found is None or start is None or end is None or not 0 <= start < end <= num_chars:
         return None
-    return start, end, Box(*numbers[2:6]), numbers[6]
+    return start, end, Box(*found[2:6]), found[6]
 
 
 def _contains(outer: tuple[int, int], inner: tuple[int, int]) -> bool:

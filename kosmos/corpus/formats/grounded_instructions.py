@@ -74,7 +74,7 @@ def _parts(
 
 def _locations(box: Box, sample: GritSample, config: GritInstructionsConfig) -> tuple[int, int]:
     """Where a box lies on the grid over the preprocessed picture."""
-    width, height = sample.size
+    width, height = sample.picture.size
     moved = ImageTransform(config.image).box_in(box, width=width, height=height)
-    assert moved is not None  # grit_phrases left out those that the crop hides
+    assert moved is not None  # grit left out those that the crop hides
     return box_to_locations(moved, config.num_cells)

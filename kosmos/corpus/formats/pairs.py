@@ -9,20 +9,19 @@
 With ``prompt`` in the config, every caption follows those words and alone carries loss.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Any
 
 import PIL.Image
 
 from kosmos.corpus.formats.config import CocoConfig, FolderConfig, PairsConfig
-from kosmos.corpus.formats.pictures import PictureFolder, check_picture, find_usable
+from kosmos.corpus.formats.official import joined, read_lists
+from kosmos.corpus.formats.pictures import PictureFolder, check_picture, usable
 from kosmos.corpus.formats.records import (
     Row,
     SourceFile,
     read_rows,
-    read_whole,
     source_files,
     text_field,
     undamaged,
@@ -30,7 +29,7 @@ from kosmos.corpus.formats.records import (
 from kosmos.corpus.formats.samples import Sample, read_samples, sample_fields
 from kosmos.corpus.formats.tally import Tally
 from kosmos.corpus.formats.tsv import TsvRow, read_tsv
-from kosmos.document.types import Document, Image, Text
+from kosmos.document.types import Document, Image, Part, Text
 from kosmos.errors import DataError
 from kosmos.files import Json
 from kosmos.remote import AnyPath
@@ -67,24 +66,16 @@ def read_coco(source: AnyPath, config: CocoConfig, tally: Tally) -> Iterator[Doc
     """A document per caption; all of a picture's go to the same side of a held-out split."""
     folder = PictureFolder(source, config, tally)
     counts: Counter[str] = Counter()  # captions of a picture may be rows apart
-    for name, captions in coco_captions(source, config, tally):
-        if not captions:
-            tally.leave_out("picture without captions", f"{source.name}: {name}")
-            continue
-        picture = find_usable(folder, [name], config, tally, f"{source.name}: {name}")
+    for where, name, captions in coco_captions(source, config, tally):
+        picture = usable(folder.find(name), config, tally, where)
         if picture is None:
             continue
         stem = PurePosixPath(name).stem
         for caption in captions:
-            where = f"{stem}#{counts[stem]}"
-            counts[stem] += 1
-            if not caption.strip():
-                tally.bad("no caption", where)
-                continue
             tally.keep()
-            meta: dict[str, Json] = {"source": picture.name}
-            words = _words(caption.strip(), config.prompt)
-            yield Document([Image(picture.source), *words], id=where, meta=meta)
+            parts: list[Part] = [Image(picture.source), *_words(caption, config.prompt)]
+            yield Document(parts, f"{stem}#{counts[stem]}", {"source": picture.name})
+            counts[stem] += 1
 
 
 def _sample_pair(sample: Sample, config: PairsConfig, tally: Tally) -> Document | None:
@@ -135,7 +126,7 @@ def _pair(
     return Document([Image(data), *_words(caption, config.prompt)], id=where, meta=meta)
 
 
-def _words(caption: str, prompt: str) -> list[Text]:
+def _words(caption: str, prompt: str) -> list[Part]:
     """A caption, behind the words that ask for it if there are any."""
     if not prompt:
         return [Text(caption)]
@@ -156,31 +147,37 @@ def _url(fields: dict[str, Json]) -> dict[str, Json]:
 
 def coco_captions(
     source: AnyPath, config: FolderConfig, tally: Tally
-) -> Iterator[tuple[str, list[str]]]:
-    """File names and captions of each picture of a COCO file.
+) -> Iterator[tuple[str, str, list[str]]]:
+    """Where it stands, file name and captions of each picture of a COCO file.
+
+    What is no text, or has no words, is bad and none of the captions.
 
     Raises:
         DataError: If a ``.json`` file is not the official layout.
     """
-    if source.suffix != ".json":
-        for row in read_rows(source, config, tally, suffixes=frozenset({".jsonl"})):
-            name, captions = text_field(row.fields, "file", "image"), row.fields.get("captions")
-            if captions is None and "caption" in row.fields:
-                captions = [row.fields["caption"] or ""]
-            if name is None or not isinstance(captions, list):
-                tally.bad("no file or captions", row.where)
-                continue
-            yield name, [str(caption) for caption in captions]
+    for row, name, given in _captions(source, config, tally):
+        if name is None:
+            tally.bad("no file", row.where)
+            continue
+        if not given:
+            tally.leave_out("picture without captions", row.where)
+        captions = [value.strip() for value in given if isinstance(value, str) and value.strip()]
+        for _ in range(len(given) - len(captions)):
+            tally.bad("no caption", row.where)
+        if captions:
+            yield row.where, name, captions
+
+
+def _captions(
+    source: AnyPath, config: FolderConfig, tally: Tally
+) -> Iterator[tuple[Row, str | None, list[Json]]]:
+    if source.suffix == ".json":
+        images, annotations = read_lists(source, tally, "images", "annotations")
+        for row, found in joined(images, annotations, tally, on=("id", "image_id")):
+            captions = [annotation.fields.get("caption") for annotation in found]
+            yield row, text_field(row.fields, "file_name"), captions
         return
-    value: Any = read_whole(source)
-    try:
-        names = {row["id"]: row["file_name"] for row in value["images"]}
-        captions_of: dict[int, list[str]] = defaultdict(list)
-        for row in value["annotations"]:
-            captions_of[row["image_id"]].append(row["caption"])
-    except (KeyError, TypeError) as error:
-        raise DataError(
-            f"{source}: expected COCO captions with images and annotations, found {error!r}"
-        ) from error
-    for image_id, name in names.items():
-        yield name, captions_of[image_id]
+    for row in read_rows(source, config, tally, suffixes=frozenset({".jsonl"})):
+        given = row.fields.get("captions", [row.fields.get("caption")])
+        name = text_field(row.fields, "file", "image")
+        yield row, name, given if isinstance(given, list) else [None]

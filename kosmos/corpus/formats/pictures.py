@@ -31,6 +31,8 @@ class Picture(NamedTuple):
     """Of its file, or what a container calls it."""
     source: Path | bytes
     """For :class:`~kosmos.document.types.Image`."""
+    size: tuple[int, int] = (0, 0)
+    """Width and height in pixels, upright; of one that was decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,18 +177,17 @@ def check_picture(source: bytes | Path, config: PictureConfig) -> str | PIL.Imag
     return picture
 
 
-def find_usable(
-    folder: PictureFolder, names: Sequence[str], config: FolderConfig, tally: Tally, where: str
+def usable(
+    picture: Picture | Missing, config: PictureConfig, tally: Tally, where: str
 ) -> Picture | None:
-    """The picture of any of some names if it decodes; None, counted, if there is no such."""
-    picture = folder.find(*names)
+    """The picture, if it decodes; None, and the record counted, if there is none of use."""
     if isinstance(picture, Missing):
         picture.count(tally, where)
         return None
-    if isinstance(problem := check_picture(picture.source, config), str):
-        tally.bad(problem, where)
+    if isinstance(decoded := check_picture(picture.source, config), str):
+        tally.bad(decoded, where)
         return None
-    return picture
+    return picture._replace(size=decoded.size)
 
 
 def judge_picture(source: bytes | Path, config: PagesConfig) -> str | None:

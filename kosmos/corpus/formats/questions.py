@@ -12,16 +12,18 @@ A picture is named by ``file`` (or ``image``), or by COCO's number in ``image_id
 answers the most frequent one is learned, the first of equals.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from kosmos.corpus.formats.config import FolderConfig
-from kosmos.corpus.formats.pictures import Picture, PictureFolder, find_usable
-from kosmos.corpus.formats.records import Row, read_rows, read_whole, text_field
+from kosmos.corpus.formats.frame import whole_number
+from kosmos.corpus.formats.official import joined, read_lists
+from kosmos.corpus.formats.pictures import Picture, PictureFolder, usable
+from kosmos.corpus.formats.records import Row, read_rows, text_field
 from kosmos.corpus.formats.tally import Tally
 from kosmos.document.types import Document, Image, Text
-from kosmos.errors import DataError
 from kosmos.files import Json
 from kosmos.remote import AnyPath
 from kosmos.text import prompts
@@ -70,55 +72,57 @@ def question_samples(
     source: AnyPath, config: FolderConfig, tally: Tally
 ) -> Iterator[QuestionSample]:
     """Questions with an answer and a picture."""
-    is_official = source.is_dir() and (source / "questions.json").is_file()
-    if is_official:
-        rows = _official_rows(source)
+    if source.is_dir() and (source / "questions.json").is_file():
+        rows = _official_rows(source, tally)
     else:
         rows = read_rows(source, config, tally, suffixes=frozenset({".jsonl"}))
     beside = source / "questions.json" if source.is_dir() else source
     folder = PictureFolder(beside, config, tally)
     for row in rows:
-        question, answers = text_field(row.fields, "question"), _answers(row.fields)
-        if question is None or not answers:
+        question, names = text_field(row.fields, "question"), _names(row.fields)
+        answers = _answers(row, tally)
+        if question is None or answers is None:
             tally.bad("no question or answers", row.where)
-            continue
-        picture = find_usable(folder, _names(row.fields), config, tally, row.where)
-        if picture is not None:
+        elif not names:
+            tally.bad("no file or number of a picture", row.where)
+        elif answers and (picture := usable(folder.find(*names), config, tally, row.where)):
             number = row.fields.get("question_id")
-            yield QuestionSample(
-                row.where if number is None else str(number), question, answers, picture
-            )
+            name = str(number) if isinstance(number, int | str) else row.where
+            yield QuestionSample(name, question, answers, picture)
 
 
-def _answers(fields: dict[str, Json]) -> list[str]:
-    """In a list, each a text or an object that holds one; or alone. Blank ones are answers too."""
-    given = fields.get("answers", fields.get("answer"))
-    values = given if isinstance(given, list) else [given]
-    said = [value.get("answer") if isinstance(value, dict) else value for value in values]
-    return [str(v) for v in said if isinstance(v, str | int | float) and not isinstance(v, bool)]
+def _answers(row: Row, tally: Tally) -> list[str] | None:
+    """In a list, each a text, a number or an object that holds one; or alone. None without any.
+
+    Blank ones are answers too, and what is neither text nor number is bad and none of them.
+    """
+    given = row.fields.get("answers", row.fields.get("answer"))
+    answers: list[str] = []
+    for value in given if isinstance(given, list) else [given]:
+        said = value.get("answer") if isinstance(value, dict) else value
+        if (isinstance(said, float) and math.isfinite(said)) or isinstance(said, int):
+            whole = whole_number(said)
+            said = None if isinstance(said, bool) else str(said if whole is None else whole)
+        if isinstance(said, str):
+            answers.append(said)
+        elif given is not None:
+            tally.bad("answer that is no text", row.where)
+    return answers if given else None
 
 
 def _names(fields: dict[str, Json]) -> list[str]:
-    name = text_field(fields, "file", "image")
-    return [name] if name else [form.format(fields.get("image_id")) for form in _IMAGE_NAMES]
+    """What the picture of a row may be called."""
+    if (name := text_field(fields, "file", "image")) is not None:
+        return [name]
+    number = whole_number(fields.get("image_id"))
+    given = text_field(fields, "image_id") if number is None else number
+    return [] if given is None else [form.format(given) for form in _IMAGE_NAMES]
 
 
-def _official_rows(source: AnyPath) -> Iterator[Row]:
+def _official_rows(source: AnyPath, tally: Tally) -> Iterator[Row]:
     """Questions joined with their answers."""
-    answers_of = {
-        str(row.get("question_id")): row.get("answers")
-        for row in _list(source / "annotations.json", "annotations")
-    }
-    for row in _list(source / "questions.json", "questions"):
-        question_id = str(row.get("question_id"))
-        fields: dict[str, Json] = {**row, "answers": answers_of.get(question_id)}
-        yield Row(f"question {question_id}", fields)
-
-
-def _list(path: AnyPath, name: str) -> list[dict[str, Json]]:
-    """The objects of a list in a JSON file."""
-    value = read_whole(path)
-    rows = value.get(name) if isinstance(value, dict) else None
-    if not isinstance(rows, list):
-        raise DataError(f"{path}: expected an object with a list {name!r}, found none")
-    return [row for row in rows if isinstance(row, dict)]
+    (questions,) = read_lists(source / "questions.json", tally, "questions")
+    (annotations,) = read_lists(source / "annotations.json", tally, "annotations")
+    for row, found in joined(questions, annotations, tally, on=("question_id", "question_id")):
+        fields = {**row.fields, "answers": found[0].fields.get("answers") if found else None}
+        yield Row(f"question {row.fields['question_id']}", fields)

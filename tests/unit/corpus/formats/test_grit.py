@@ -196,7 +196,8 @@ def published_row(shared_data: Path, tmp_path: Path) -> Path:
     picture = png(row["width"] // 8, row["height"] // 8)
     names = {"phrase": row["noun_chunks"], "expression_v1": row["ref_exps"]}
     path = tmp_path / "g.tsv"
-    path.write_text(tsv_line("0a", row["caption"], picture, repr(names)))
+    size = row["width"], row["height"]
+    path.write_text(tsv_line("0a", row["caption"], picture, repr(names), size=size))
     return path
 
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kosmos.boxes import Box
-from kosmos.corpus.formats.boxes import CONVENTIONS, _box
+from kosmos.corpus.formats.frame import CONVENTIONS, Frame
 from kosmos.corpus.formats.table import make_config
+from kosmos.corpus.formats.tally import Tally
 from kosmos.document.encode import encode
 from kosmos.document.layout import INFERENCE
 from kosmos.document.types import Document, Grounded, Image, Text
@@ -121,10 +122,10 @@ def test_every_convention_says_the_same_box(
     numbers = [box.x0, box.y0, box.x1, box.y1]
     if convention.startswith("xywh"):
         numbers[2:] = [box.x1 - box.x0, box.y1 - box.y0]
-    read_back = _box(
-        [n * s for n, s in zip(numbers, scale, strict=True)], convention, (width, height)
-    )
-    assert read_back is not None
+    given = [n * s for n, s in zip(numbers, scale, strict=True)]
+    tally = Tally()
+    (read_back,) = Frame((width, height)).boxes([given], convention, tally, phrase="it", where="a")
+    assert not tally.losses
     corners = (read_back.x0, read_back.y0, read_back.x1, read_back.y1)
     assert corners == pytest.approx((box.x0, box.y0, box.x1, box.y1), abs=1e-9)
 
@@ -245,7 +246,7 @@ def test_a_detection_file_of_coco_says_its_convention_by_being_one(tmp_path: Pat
     with pytest.raises(DataError, match="expected boxes=xywh-pixels"):
         read("boxes", source, boxes="xyxy-pixels")
     source.write_text('{"images": []}')
-    with pytest.raises(DataError, match="expected COCO's images, annotations and categories"):
+    with pytest.raises(DataError, match="lists images, annotations and categories"):
         read("boxes", source)
 
 
