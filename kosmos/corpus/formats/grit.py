@@ -83,6 +83,8 @@ def read_grit(source: AnyPath, config: GritCaptionsConfig, tally: Tally) -> Iter
     """Grounded captions; a row without a usable phrase stays, as a plain caption."""
     for sample in grit_samples(source, config, tally):
         phrases = [span for span in sample.phrases if sample.caption[span.start : span.end].strip()]
+        for _ in range(len(sample.phrases) - len(phrases)):
+            tally.change("phrase without words", sample.id)
         if not phrases:
             tally.change("no phrase with a box", sample.id)
         elif not _chance(config, "grounded", sample.id, config.grounded_share):

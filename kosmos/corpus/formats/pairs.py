@@ -11,6 +11,7 @@ With ``prompt`` in the config, every caption follows those words and alone carri
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import PurePosixPath
 
 import PIL.Image
@@ -84,7 +85,8 @@ def _sample_pair(sample: Sample, config: PairsConfig, tally: Tally) -> Document 
         return None
     caption = text_field(fields, "caption")
     if caption is None and ".txt" in sample.members:
-        caption = sample.members[".txt"].decode("utf-8", errors="replace").strip()
+        with suppress(UnicodeDecodeError):
+            caption = sample.members[".txt"].decode("utf-8").strip()
     meta = {"source": sample.key, **_url(fields)}
     return _pair(sample.picture, caption, sample.where, meta, config, tally)
 
