@@ -1,17 +1,17 @@
-"""Decode steps of fixed shape, so that a GPU can record one and replay it.
+"""CUDA graphs of decode steps, over a static cache: what a GPU can record and replay.
 
 At batch one a step is some hundred small kernels, and starting them takes longer than running them.
 A CUDA graph starts them all at once, but replays the same kernels on the same memory: the number of
-tokens, the length of the cache and every address must stay. So a step of fixed shape always looks
+tokens, the length of the cache and every address must stay. So a step of static shape always looks
 at the whole cache, with a mask for what is not there yet, and writes to slots that a tensor names.
 Rows that are done stay in it as padding. On a CPU nothing is gained by that; there
 :class:`~kosmos.generate.rollout.Rollout` lets the shapes follow the work.
 
-- :class:`GraphedStep`: one shape, its cache and, on a GPU, its graph
-- :class:`GraphedSteps`: the shapes used lately
+- :class:`GraphedStep`: one shape, its :class:`StaticCache` and, on a GPU, its graph
+- :class:`GraphedSteps`: the shapes used lately, each lent to one reader at a time
 """
 
-from collections import OrderedDict
+from weakref import WeakSet
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -25,16 +25,16 @@ _CAPACITY_STEP = 256
 """Caches are a multiple of so many slots long, so that prompts of like length share a graph."""
 
 _MOST_KEPT = 4
-"""Shapes whose caches and graphs are kept."""
+"""Steps whose caches and graphs are kept while nobody uses them."""
 
 _MOST_CACHE_BYTES = 8 * 2**30
-"""Largest cache that is given a fixed shape."""
+"""Most bytes of static caches in use at a time."""
 
 _WARM_UPS = 3
 """Steps before recording, in which libraries allocate what they need (PyTorch's advice)."""
 
 
-class FixedCache(KVCache):
+class StaticCache(KVCache):
     """A cache that reads prompts as any other, and then is written where a tensor says."""
 
     def __init__(
@@ -52,6 +52,11 @@ class FixedCache(KVCache):
         self.values.zero_()
         self.slots: Tensor | None = None
         """Where the tokens of a step go; None while prompts are read."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory it takes."""
+        return self.keys.nbytes + self.values.nbytes
 
     def restart(self) -> None:
         """Forget everything; the next pass reads prompts."""
@@ -91,7 +96,7 @@ class GraphedStep:
     def __init__(self, model: Kosmos, *, rows: int, width: int, capacity: int) -> None:
         device = model.device
         self._model = model
-        self.cache = FixedCache(
+        self.cache = StaticCache(
             model.config.decoder, batch=rows, capacity=capacity, dtype=model.dtype, device=device
         )
         self._token_ids = torch.zeros((rows, width), dtype=torch.long, device=device)
@@ -100,6 +105,11 @@ class GraphedStep:
         self._slots = torch.arange(width, device=device)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._hidden: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Rows, new tokens of a row, slots of a row."""
+        return (*self._token_ids.shape, self.cache.capacity)
 
     @property
     def width(self) -> int:
@@ -158,7 +168,7 @@ class GraphedStep:
 
 
 class GraphedSteps:
-    """Steps by shape, the least recently used let go.
+    """Steps by shape, lent to one reader at a time.
 
     Args:
         model: In evaluation mode; its weights stay where they are.
@@ -166,10 +176,12 @@ class GraphedSteps:
 
     def __init__(self, model: Kosmos) -> None:
         self._model = model
-        self._kept: OrderedDict[tuple[int, int, int], GraphedStep] = OrderedDict()
+        self._free: list[GraphedStep] = []  # the least recently used first
+        # a reader that died with what it was lent is forgotten
+        self._lent: WeakSet[GraphedStep] = WeakSet()
 
     def take(self, *, rows: int, width: int, prompt: int, room: int) -> GraphedStep | None:
-        """A step whose cache is empty.
+        """A step whose cache is empty, and nobody else's until it is given back.
 
         Args:
             rows: Rows of the cache.
@@ -178,21 +190,28 @@ class GraphedSteps:
             room: Most steps.
 
         Returns:
-            None where the cache would be larger than 8 GiB; steps whose shapes follow the work
-            are the better choice then, as they take what is used only.
+            None where the cache, with those lent already, would be larger than 8 GiB; steps whose
+            shapes follow the work are the better choice then, as they take what is used only.
         """
         width = 1 << (width - 1).bit_length()
         capacity = -(-(prompt + room * width) // _CAPACITY_STEP) * _CAPACITY_STEP
         decoder = self._model.config.decoder
         num_bytes = 2 * decoder.num_layers * rows * capacity * decoder.width
-        if num_bytes * self._model.dtype.itemsize > _MOST_CACHE_BYTES:
+        num_bytes *= self._model.dtype.itemsize
+        if num_bytes + sum(step.cache.num_bytes for step in self._lent) > _MOST_CACHE_BYTES:
             return None
-        key = (rows, width, capacity)
-        step = self._kept.pop(key, None) or GraphedStep(
-            self._model, rows=rows, width=width, capacity=capacity
-        )
-        self._kept[key] = step
-        while len(self._kept) > _MOST_KEPT:
-            self._kept.popitem(last=False)
-        step.cache.restart()
+        shape = (rows, width, capacity)
+        step = next((step for step in self._free if step.shape == shape), None)
+        if step is None:
+            step = GraphedStep(self._model, rows=rows, width=width, capacity=capacity)
+        else:
+            self._free.remove(step)
+            step.cache.restart()
+        self._lent.add(step)
         return step
+
+    def give_back(self, step: GraphedStep) -> None:
+        """Lend a step to whoever wants one of its shape next."""
+        self._lent.discard(step)
+        self._free.append(step)
+        del self._free[:-_MOST_KEPT]

@@ -63,8 +63,8 @@ class Reader:
         self.transform = ImageTransform(loaded.image)
         self.image_cache = ImageCache(self.model, self.transform, max_bytes=image_cache_bytes)
         """Pictures seen so far, with counts of what was encoded and what was found."""
-        self.fixed = GraphedSteps(self.model) if self.model.device.type == "cuda" else None
-        """Where steps of fixed shape come from; None where shapes follow the work."""
+        self.graphed = GraphedSteps(self.model) if self.model.device.type == "cuda" else None
+        """Where steps of static shape come from; None where shapes follow the work."""
         if pack:
             self.pack()
 

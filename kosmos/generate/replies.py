@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 
 import torch
 
@@ -96,12 +97,13 @@ def pieces(reader: Reader, asked: Named[Generate]) -> Iterator[Piece]:
         decoding.stop,
     )
     rules = Constraints.of(decoding, reader.tokenizer.vocabulary)
-    for (draft,) in grow_replies(rollout, starts, decoding, rules):
-        if draft.error is not None:
-            raise draft.error
-        piece = stream.grow(draft)
-        if piece.text or piece.grounded:
-            yield piece
+    with closing(rollout):  # also when nobody asks for the rest
+        for (draft,) in grow_replies(rollout, starts, decoding, rules):
+            if draft.error is not None:
+                raise draft.error
+            piece = stream.grow(draft)
+            if piece.text or piece.grounded:
+                yield piece
     reader.expect(ONE_ROW * len(draft.token_ids))
     yield stream.finish(draft)
 
@@ -142,9 +144,10 @@ def _search(
     decoding, num_replies = request.decoding, request.num_replies
     rules = Constraints.of(decoding, reader.tokenizer.vocabulary)
     rollout, starts = _begin(reader, groups, named)
-    if decoding.num_beams > 1:
-        return [best[:num_replies] for best in rank_beams(rollout, starts, decoding, rules)]
-    drafts = choose_replies(rollout, starts, decoding, rules)
+    with closing(rollout):
+        if decoding.num_beams > 1:
+            return [best[:num_replies] for best in rank_beams(rollout, starts, decoding, rules)]
+        drafts = choose_replies(rollout, starts, decoding, rules)
     return [
         sorted(drafts[first : first + num_replies], key=lambda draft: -draft.logprob)
         for first in range(0, len(drafts), num_replies)
@@ -166,7 +169,7 @@ def _begin(
         room=max(limits) - 1,
         fan=max(decoding.num_beams, num_replies),
         score_prompts=use_beams and decoding.score_prompt,
-        fixed=reader.fixed,
+        graphed=reader.graphed,
     )
     starts = []
     for (asked, prompt), limit, log_prob in zip(

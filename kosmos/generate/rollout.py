@@ -1,7 +1,7 @@
 """Prompts read once and continued token by token: the only caller of the cached model.
 
-- :class:`Rows`: what a search needs of a model
-- :class:`Rollout`: that, over a :class:`~kosmos.model.kosmos.Kosmos`
+- :class:`Rollout`: prompts read, and what grows behind them
+- :func:`read_trees`: one pass over prompts alone
 - :func:`token_log_probs`: log-probabilities of given tokens, without holding all logits
 
 A branch is one sequence being continued. Prompts that share a beginning are branches of one row of
@@ -17,16 +17,18 @@ forked after ``a``, then the fork ``c`` dropped, its slot remains and is seen by
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from kosmos.errors import CheckpointError
 from kosmos.generate.constraints import Ahead
-from kosmos.generate.cuda_graph import GraphedSteps
-from kosmos.generate.tree import Prompt, grow, read_trees
+from kosmos.generate.cuda_graph import GraphedStep, GraphedSteps
+from kosmos.generate.tree import Prompt, Tree, grow, stack_trees
 from kosmos.model.cache import KVCache
 from kosmos.model.kosmos import Kosmos
 
@@ -35,36 +37,6 @@ _CHUNK_TOKENS = 256
 
 _ROOM_TOKENS = 128
 """Most slots behind a prompt that are allocated before they are needed."""
-
-
-@runtime_checkable  # so that shape checks in tests can look at it
-class Rows(Protocol):
-    """Rows that grow by one token at a time, and the log-probabilities of the next one."""
-
-    log_probs: Float[Tensor, "rows vocab"]
-    """Of the token after each prompt, float32."""
-
-    def step(
-        self,
-        rows: Sequence[int],
-        token_ids: Sequence[int],
-        *,
-        ahead: Sequence[Sequence[Ahead]] = (),
-    ) -> Float[Tensor, "rows vocab"]:
-        """Make row ``i`` the old row ``rows[i]`` continued with ``token_ids[i]``.
-
-        Rows not named leave; a row named twice is continued twice.
-
-        Args:
-            rows: Old rows.
-            token_ids: A token for each.
-            ahead: For each new row tokens that it may go on with, none or some, so that they may
-                be read at once; what is returned does not depend on it.
-
-        Returns:
-            Log-probabilities of the next token of each new row.
-        """
-        ...
 
 
 class _Read(NamedTuple):
@@ -89,7 +61,7 @@ class _Node(NamedTuple):
 
 
 class Rollout:
-    """:class:`Rows` over a model with a cache; a row of the protocol is a branch here.
+    """:class:`~kosmos.generate.search.Rows` of a model with a cache; its rows are branches here.
 
     Args:
         model: In evaluation mode.
@@ -97,7 +69,8 @@ class Rollout:
         room: Most tokens that will be stepped over.
         fan: Most branches that each prompt will become.
         score_prompts: Also add up the log-probabilities of the prompts.
-        fixed: Where to take steps of fixed shape from; None: shapes follow the work.
+        graphed: Where to take steps of static shape from, to be given back by :meth:`close`;
+            None: shapes follow the work.
 
     Raises:
         CheckpointError: If a logit is not finite, naming the step and the prompt.
@@ -115,7 +88,7 @@ class Rollout:
         room: int,
         fan: int = 1,
         score_prompts: bool = False,
-        fixed: GraphedSteps | None = None,
+        graphed: GraphedSteps | None = None,
     ) -> None:
         self._model = model
         prompts = [prompt for group in groups for prompt in group]
@@ -125,12 +98,13 @@ class Rollout:
         trees = [grow(group) for group in groups]
         longest = max(len(tree) for tree in trees)
         width = fan * max(len(group) for group in groups)
-        self._fixed = None
-        if fixed is not None:
-            self._fixed = fixed.take(rows=len(trees), width=width, prompt=longest, room=room)
+        self._graphed = graphed
+        self._static: GraphedStep | None = None
+        if graphed is not None:
+            self._static = graphed.take(rows=len(trees), width=width, prompt=longest, room=room)
         self._cache = (
-            self._fixed.cache
-            if self._fixed
+            self._static.cache
+            if self._static
             else KVCache(
                 model.config.decoder,
                 batch=len(trees),
@@ -144,7 +118,7 @@ class Rollout:
         self._depths = [len(prompt.encoded) for prompt in prompts]  # tokens of each branch
         self._waiting: list[list[_Read]] = [[] for _ in prompts]  # read before they were chosen
         self._seen: Tensor | None = None  # bool [branches length]; None: a branch is a whole row
-        if len(prompts) > len(groups) or self._fixed:
+        if len(prompts) > len(groups) or self._static:
             self._seen = torch.zeros(
                 (len(prompts), self._cache.length), dtype=torch.bool, device=model.device
             )
@@ -158,6 +132,12 @@ class Rollout:
                 states = reading.states(index)[:-1]
                 self.prompt_log_probs[index] = float(token_log_probs(model, states, targets).sum())
 
+    def close(self) -> None:
+        """Let others have what was taken; nothing can be read any more."""
+        if self._graphed is not None and self._static is not None:
+            self._graphed.give_back(self._static)
+        self._graphed = self._static = None
+
     def step(
         self,
         rows: Sequence[int],
@@ -165,10 +145,10 @@ class Rollout:
         *,
         ahead: Sequence[Sequence[Ahead]] = (),
     ) -> Float[Tensor, "rows vocab"]:
-        """As :class:`Rows` says."""
+        """As :class:`~kosmos.generate.search.Rows` says."""
         self._branch(rows)
         self._forget_unused()
-        if self._fixed is not None or not ahead:
+        if self._static is not None or not ahead:
             ahead = [()] * len(rows)
         return self._read(token_ids, ahead)
 
@@ -177,10 +157,10 @@ class Rollout:
     ) -> Float[Tensor, "looks vocab"]:
         """What :meth:`step` would return, while all rows stay what they are.
 
-        A row may be named any number of times, or not at all. Not with steps of fixed shape,
+        A row may be named any number of times, or not at all. Not with steps of static shape,
         whose width is that of a step.
         """
-        assert self._fixed is None
+        assert self._static is None
         before = (self._origin, self._depths, self._rows, self._seen, self._waiting, self._step)
         length = self._cache.length
         self._branch(rows)
@@ -241,8 +221,8 @@ class Rollout:
                 nodes.append(_Node(token.token_id, branch, parent))
         rows = [self._rows[node.branch] for node in nodes]
         columns, width = _columns(rows)
-        if self._fixed is not None:
-            width = self._fixed.width
+        if self._static is not None:
+            width = self._static.width
         past, device = self._cache.length, self._model.device
         shape = (self._cache.batch, width)
         ids = torch.full(shape, self._model.config.decoder.pad_id, device=device)
@@ -272,7 +252,7 @@ class Rollout:
 
     def _states(self, ids: Tensor, positions: Tensor, visible: Tensor) -> Tensor:
         """Hidden states of the new tokens of all rows, padding included."""
-        if self._fixed is None:
+        if self._static is None:
             self._cache.reserve(ids.shape[1])
             states: Tensor = self._model(
                 ids, positions=positions, visible=visible, cache=self._cache
@@ -280,7 +260,7 @@ class Rollout:
             return states
         whole = visible.new_zeros((*ids.shape, self._cache.capacity))
         whole[:, :, : visible.shape[2]] = visible
-        return self._fixed(ids, positions=positions, visible=whole)
+        return self._static(ids, positions=positions, visible=whole)
 
     def _branch(self, rows: Sequence[int]) -> None:
         """Make branch ``i`` what branch ``rows[i]`` was."""
@@ -304,7 +284,7 @@ class Rollout:
     def _forget_unused(self) -> None:
         """Let go of rows of the cache without a branch."""
         used = sorted(set(self._rows))
-        if len(used) < self._cache.batch and self._fixed is None:
+        if len(used) < self._cache.batch and self._static is None:
             self._cache.keep(torch.tensor(used, device=self._model.device))
             places = {row: place for place, row in enumerate(used)}
             self._rows = [places[row] for row in self._rows]
@@ -322,6 +302,41 @@ class Rollout:
             f"at step {self._step} (0 is the first token of the reply)",
             hint="the weights hold such numbers, or overflow in a 16-bit dtype: try float32",
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What reading a batch of trees left."""
+
+    hidden: Float[Tensor, "rows slots width"]
+    """Hidden state behind each token; meaningless at padding."""
+    rows: list[int]
+    """Row of each sequence, tree after tree."""
+    paths: list[Int64[np.ndarray, " _tokens"]]
+    """Slots of each sequence in its row."""
+
+    def states(self, index: int) -> Float[Tensor, "tokens width"]:
+        """Hidden states along one sequence."""
+        path = torch.from_numpy(self.paths[index]).to(self.hidden.device)
+        return self.hidden[self.rows[index], path]
+
+    def ends(self) -> Float[Tensor, "sequences width"]:
+        """Hidden state behind each sequence."""
+        lasts = [int(path[-1]) for path in self.paths]
+        return self.hidden[self.rows, lasts]
+
+
+def read_trees(model: Kosmos, trees: Sequence[Tree], *, cache: KVCache | None = None) -> Reading:
+    """Read a batch of trees in one pass.
+
+    Args:
+        model: In evaluation mode.
+        trees: At least one.
+        cache: Empty, with a row for each tree and space for the longest.
+    """
+    batch = stack_trees(trees, pad_id=model.config.decoder.pad_id, device=model.device)
+    hidden = model(**batch.inputs, cache=cache)
+    return Reading(hidden=hidden, rows=batch.rows, paths=batch.paths)
 
 
 def token_log_probs(

@@ -26,8 +26,8 @@ from kosmos.generate.continuation import encode_continuation
 from kosmos.generate.reading import SEVERAL_ROWS, Reader
 from kosmos.generate.reply import CandidateScore, Failure
 from kosmos.generate.request import BAD_REQUEST, Named, Score, as_document
-from kosmos.generate.rollout import token_log_probs
-from kosmos.generate.tree import Prompt, Reading, common_length, grow, read_trees, symbols
+from kosmos.generate.rollout import Reading, read_trees, token_log_probs
+from kosmos.generate.tree import Prompt, common_length, grow, symbols
 from kosmos.model.kosmos import Kosmos
 
 _WINDOW_REQUESTS = 64

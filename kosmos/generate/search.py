@@ -3,8 +3,8 @@
 - :func:`choose_replies`: greedy, or sampled; :func:`grow_replies` tells them token by token
 - :func:`rank_beams`: beam search as Hugging Face's, and with the release's two options
 
-All see a model only as :class:`~kosmos.generate.rollout.Rows`, and a row only by itself: what a
-row answers does not depend on its batch, and a row that is done leaves it.
+All see a model only as :class:`Rows`, and a row only by itself: what a row answers
+does not depend on its batch, and a row that is done leaves it.
 
 A stop string ends a reply as ``</s>`` does, but before ``min_new_tokens`` too; the tokens that
 complete it count. So it is in Hugging Face (pinned by a parity test) but for this: there a string
@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,12 +29,41 @@ from torch import Tensor
 
 from kosmos.errors import ConfigError
 from kosmos.generate.config import Decoding
-from kosmos.generate.constraints import Constraint, Constraints, Place, StopStrings
-from kosmos.generate.rollout import Rows
+from kosmos.generate.constraints import Ahead, Constraint, Constraints, Place, StopStrings
 from kosmos.generate.sampling import choose
 
 _BLOCK_TOKENS = 64
 """Tokens whose maximum stands for them while the best of many are sought."""
+
+
+@runtime_checkable  # so that shape checks in tests can look at it
+class Rows(Protocol):
+    """Rows that grow by one token at a time, and the log-probabilities of the next one."""
+
+    log_probs: Float[Tensor, "rows vocab"]
+    """Of the token after each prompt, float32."""
+
+    def step(
+        self,
+        rows: Sequence[int],
+        token_ids: Sequence[int],
+        *,
+        ahead: Sequence[Sequence[Ahead]] = (),
+    ) -> Float[Tensor, "rows vocab"]:
+        """Make row ``i`` the old row ``rows[i]`` continued with ``token_ids[i]``.
+
+        Rows not named leave; a row named twice is continued twice.
+
+        Args:
+            rows: Old rows.
+            token_ids: A token for each.
+            ahead: For each new row tokens that it may go on with, none or some, so that they may
+                be read at once; what is returned does not depend on it.
+
+        Returns:
+            Log-probabilities of the next token of each new row.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ their soft tokens tell.
 
 - :class:`Prompt`: a sequence, its images encoded
 - :class:`Tree`, :func:`grow`: sequences as a tree
-- :func:`read_trees`: one pass of the model over a batch of trees
+- :func:`stack_trees`: trees as one pass of the model reads them
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,6 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from kosmos.document.encode import Encoded
-from kosmos.model.cache import KVCache
-from kosmos.model.kosmos import Kosmos
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,63 +174,49 @@ def common_length(rows: Sequence[Int64[np.ndarray, " _tokens"]]) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """What reading a batch of trees left."""
+class TreeBatch:
+    """Trees, a row each, as one pass of a model reads them."""
 
-    hidden: Float[Tensor, "rows slots width"]
-    """Hidden state behind each token; meaningless at padding."""
+    inputs: dict[str, Tensor]
+    """What :meth:`kosmos.model.kosmos.Kosmos.forward` takes, by its names."""
     rows: list[int]
     """Row of each sequence, tree after tree."""
     paths: list[Int64[np.ndarray, " _tokens"]]
     """Slots of each sequence in its row."""
 
-    def states(self, index: int) -> Float[Tensor, "tokens width"]:
-        """Hidden states along one sequence."""
-        path = torch.from_numpy(self.paths[index]).to(self.hidden.device)
-        return self.hidden[self.rows[index], path]
 
-    def ends(self) -> Float[Tensor, "sequences width"]:
-        """Hidden state behind each sequence."""
-        lasts = [int(path[-1]) for path in self.paths]
-        return self.hidden[self.rows, lasts]
-
-
-def read_trees(model: Kosmos, trees: Sequence[Tree], *, cache: KVCache | None = None) -> Reading:
-    """Read a batch of trees, a row each, in one pass.
+def stack_trees(trees: Sequence[Tree], *, pad_id: int, device: torch.device) -> TreeBatch:
+    """Put trees side by side.
 
     Rows of one sequence each are padded on the left, so that they end together, and keep the plain
     causal path; otherwise rows are padded on the right and a mask says what each token sees.
 
     Args:
-        model: In evaluation mode.
         trees: At least one.
-        cache: Empty, with a row for each tree and space for the longest.
+        pad_id: Stands where a row has no token.
+        device: The model's.
     """
-    device = model.device
     longest = max(len(tree) for tree in trees)
     is_plain = all(tree.is_chain for tree in trees)
     starts = [longest - len(tree) if is_plain else 0 for tree in trees]
     shape = (len(trees), longest)
-    token_ids = torch.full(shape, model.config.decoder.pad_id)
+    token_ids = torch.full(shape, pad_id)
     slots, valid = (torch.zeros(shape, dtype=torch.bool) for _ in range(2))
     for row, (tree, start) in enumerate(zip(trees, starts, strict=True)):
         part = slice(start, start + len(tree))
         token_ids[row, part] = torch.from_numpy(tree.token_ids)
         slots[row, part] = torch.from_numpy(tree.image_slots)
         valid[row, part] = True
+    inputs = {"token_ids": token_ids}
     soft = [tree.soft_tokens for tree in trees if tree.soft_tokens is not None]
-    positions, visible = (None, None) if is_plain else _relations(trees, longest)
-    hidden = model(
-        token_ids.to(device),
-        image_slots=slots.to(device) if soft else None,
-        image_embeddings=torch.cat(soft) if soft else None,
-        positions=None if positions is None else positions.to(device),
-        valid=None if bool(valid.all()) else valid.to(device),
-        visible=None if visible is None else visible.to(device),
-        cache=cache,
-    )
-    return Reading(
-        hidden=hidden,
+    if soft:
+        inputs |= {"image_slots": slots, "image_embeddings": torch.cat(soft)}
+    if not bool(valid.all()):
+        inputs["valid"] = valid
+    if not is_plain:
+        inputs["positions"], inputs["visible"] = _relations(trees, longest)
+    return TreeBatch(
+        inputs={name: tensor.to(device) for name, tensor in inputs.items()},
         rows=[row for row, tree in enumerate(trees) for _ in tree.paths],
         paths=[
             path + start for tree, start in zip(trees, starts, strict=True) for path in tree.paths

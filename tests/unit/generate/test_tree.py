@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from kosmos.document.encode import Encoded
 from kosmos.generate.generator import Generator
-from kosmos.generate.tree import Prompt, grow, read_trees
+from kosmos.generate.rollout import read_trees
+from kosmos.generate.tree import Prompt, grow
 from kosmos.model.cache import KVCache
 from tests.unit.generate.random_models import make_generator, make_model
 
