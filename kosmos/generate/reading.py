@@ -33,8 +33,18 @@ _PACKING = 30
 is done, so that no caller waits twice as long as one who knew what was to come."""
 
 
+EXTRAPOLATED_TOKENS = 65_536
+"""Most tokens of prompt and reply where positions are relative (xPos), which is made for reading
+more than was trained on. It is a bound on memory: keys and values of so many take 24 GiB at full
+size in float32."""
+
+
 class Reader:
     """A model with what it needs to read documents.
+
+    How much it reads at once depends on its positions. Sinusoidal ones end where training ended, at
+    ``max_tokens``; xPos goes on to :data:`EXTRAPOLATED_TOKENS`, and the first document that does so
+    is told in the log.
 
     Args:
         loaded: What a model folder holds.
@@ -60,6 +70,12 @@ class Reader:
         self.tokenizer = loaded.tokenizer
         self.image = loaded.image
         self.layout = loaded.layout
+        decoder = loaded.model.config.decoder
+        self.context = decoder.max_tokens
+        """Most tokens of a prompt and its reply."""
+        if decoder.positions == "xpos":
+            self.context = max(self.context, EXTRAPOLATED_TOKENS)
+        self._has_told_length = False
         self.transform = ImageTransform(loaded.image)
         self.image_cache = ImageCache(self.model, self.transform, max_bytes=image_cache_bytes)
         """Pictures seen so far, with counts of what was encoded and what was found."""
@@ -128,13 +144,19 @@ class Reader:
         Raises:
             DataError: If there is no space.
         """
-        context = self.model.config.decoder.max_tokens
-        context = context if most is None else min(context, most)
+        context = self.context if most is None else min(self.context, most)
         if num_tokens >= context:
             raise DataError(
                 f"{name}: expected fewer tokens than the context of {context}, "
                 f"found {num_tokens} tokens",
                 hint="shorten the text or show fewer images; each takes "
                 f"{self.layout.num_image_tokens + 2} tokens",
+            )
+        trained = self.model.config.decoder.max_tokens
+        if num_tokens > trained and not self._has_told_length:
+            self._has_told_length = True
+            _log.warning(
+                "%s has %d tokens, more than the %d the model was trained on; xPos extrapolates",
+                *(name, num_tokens, trained),
             )
         return context - num_tokens

@@ -17,6 +17,10 @@ from kosmos.generate.tree import Prompt, common_length
 _LEAST_SHARED_TOKENS = 32
 """A shorter beginning is not worth a mask, without which attention has its fastest kernel."""
 
+_MOST_MASK_CELLS = 2**28
+"""Rows times the square of their length, where who sees whom may have to be said by a mask: 1 GiB
+of float32. 64 prompts of 2,048 tokens have as many; longer ones are read fewer at a time."""
+
 
 def read_together(prompts: Mapping[str, Prompt], *, most: int) -> Iterator[list[dict[str, Prompt]]]:
     """Batches of prompts, those that share a row in one group.
@@ -45,11 +49,14 @@ def shared_groups(rows: Sequence[Encoded], *, most: int) -> list[list[int]]:
     keyed = [_keyed(row, numbers) for row in rows]
     order = sorted(range(len(rows)), key=lambda index: keyed[index].tolist())
     groups: list[list[int]] = []
+    num_nodes = 0  # of the tree of the last group
     for place, index in enumerate(order):
         alike = common_length([keyed[order[place - 1]], keyed[index]]) if place else 0
         least = max(_LEAST_SHARED_TOKENS, len(rows[index]) // 2)
-        if alike < least or len(groups[-1]) == most:
+        num_nodes += len(rows[index]) - alike
+        if alike < least or len(groups[-1]) == most or num_nodes**2 > _MOST_MASK_CELLS:
             groups.append([])
+            num_nodes = len(rows[index])
         groups[-1].append(index)
     return groups
 
@@ -68,7 +75,12 @@ def batches(
     for group in sorted(groups, key=lambda group: (len(group), max(lengths[i] for i in group))):
         # rows of unequal numbers of branches would be filled up to the largest
         is_new = not found or len(found[-1][0]) != len(group)
-        if is_new or sum(map(len, found[-1])) + len(group) > most:
+        longest = max(lengths[index] for index in group)
+        if (
+            is_new
+            or sum(map(len, found[-1])) + len(group) > most
+            or (len(found[-1]) + 1) * longest**2 > _MOST_MASK_CELLS
+        ):
             found.append([])
         found[-1].append(group)
     return found
