@@ -88,10 +88,11 @@ def leak_test(
     from kosmos.check.leaks.leaktest import leak_test as run_test
     from kosmos.check.leaks.leaktest import num_changes
     from kosmos.logs import Progress
+    from kosmos.weights.loaded import find_device
 
-    reports = []
+    reports, place = [], find_device(device)
     with choice.opened() as opened:
-        model = _model(opened, model_folder).to(device)
+        model = _model(opened, model_folder).to(place)
         for chosen in choice.batches(opened, beside=True):
             total = num_changes(model, chosen.batch)
             with Progress(f"leak-test {chosen.name}", total=total, unit="changes") as progress:

@@ -204,20 +204,26 @@ def find_device(name: str) -> torch.device:
     """A device by its name; ``auto`` is the GPU if there is one, as in training.
 
     Raises:
-        ConfigError: If torch has none of that name here.
+        ConfigError: If there is none of that name here, or it does not work.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        # what follows the first sentence is torch's list of all that it could do elsewhere
-        why = str(error).splitlines()[0].partition(". ")[0]
+    there = ["cpu"]
+    # one kind of accelerator is there at most: cuda, mps, xpu
+    if torch.accelerator.is_available():
+        kind = torch.accelerator.current_accelerator()
+        there += [f"{kind}:{index}" for index in range(torch.accelerator.device_count())]
+    if name not in there and f"{name}:0" not in there:
         raise ConfigError(
-            f"device: expected one that torch has here, found {name!r}: {why}",
-            hint="'auto' takes the GPU if there is one, and 'cpu' always works",
-        ) from error
+            f"device: expected one that is here, {', '.join(map(repr, there))}, found {name!r}"
+        )
+    device = torch.device(name)
+    try:
+        torch.empty(0, device=device)
+    except RuntimeError as error:
+        # what follows the first sentence is torch's advice to those who write kernels
+        why = str(error).splitlines()[0].partition(". ")[0]
+        raise ConfigError(f"device {name!r}: expected one that works, found: {why}") from error
     return device
 
 

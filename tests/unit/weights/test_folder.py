@@ -134,14 +134,8 @@ def test_half_precision_is_kept_and_widened(tmp_path):
     ("option", "message"),
     [
         ({"dtype": "int8"}, "dtype: expected one of"),
-        ({"device": "abacus"}, "device: expected one that torch has"),
-        ({"device": "cuda:99"}, "device: expected one that torch has"),
-        pytest.param(
-            {"device": "mps"},
-            # and not one more of the 7,000 characters that torch says
-            r"found 'mps': Could not run .* arguments from the 'MPS' backend$",
-            marks=pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is one"),
-        ),
+        ({"device": "abacus"}, "device: expected one that is here, 'cpu'.*, found 'abacus'$"),
+        ({"device": "cuda:99"}, "device: expected one that is here, 'cpu'.*, found 'cuda:99'$"),
     ],
 )
 def test_unknown_device_or_type_is_refused(saved, option, message):
@@ -150,11 +144,41 @@ def test_unknown_device_or_type_is_refused(saved, option, message):
     assert re.search(message, caught.value.message)
 
 
-def test_auto_is_the_gpu_if_there_is_one(monkeypatch):
-    assert find_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+@pytest.mark.parametrize(
+    "name", ["mps", "cuda", "cuda:9", "cuda:x", "CUDA", "cpu:3", "meta", "hpu", "xla", "fpga", ""]
+)
+def test_a_device_that_is_not_here_is_told_beside_those_that_are(name, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    with pytest.raises(ConfigError) as caught:
+        find_device(name)
+    assert str(caught.value) == f"device: expected one that is here, 'cpu', found {name!r}"
+
+
+def test_accelerators_are_found_by_their_kind_and_number(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch, "empty", lambda *_, device: device)
+    for name in ("cpu", "cuda", "cuda:0", "cuda:1"):
+        assert find_device(name) == torch.device(name)
     assert find_device("auto") == torch.device("cuda")
+    with pytest.raises(ConfigError, match="'cpu', 'cuda:0', 'cuda:1', found 'cuda:2'"):
+        find_device("cuda:2")
+
+
+def test_a_device_that_does_not_work_is_told_in_one_sentence(monkeypatch):
+    def fail(*_, device):
+        raise RuntimeError("CUDA error: out of memory. Compile with TORCH_USE_CUDA_DSA\nmore")
+
+    monkeypatch.setattr(torch, "empty", fail)
+    with pytest.raises(ConfigError, match=r"found: CUDA error: out of memory$"):
+        find_device("cpu")
+
+
+def test_auto_is_the_cpu_without_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert find_device("auto") == torch.device("cpu")
 
 
 @pytest.mark.gpu
