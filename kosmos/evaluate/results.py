@@ -54,6 +54,9 @@ class TaskResult:
     """Its version."""
     num_examples: int
     """Examples asked."""
+    num_failed: int = 0
+    """Examples that could not be answered, such as one whose picture is torn; they count as wrong
+    answers."""
     shots: int
     """Demonstrations before each."""
     dataset: str
@@ -122,6 +125,7 @@ def score_task(
         task=task.name,
         version=task.version,
         num_examples=len(examples),
+        num_failed=sum(bool(prediction.failure) for prediction in predictions),
         shots=shots,
         dataset=dataset,
         dataset_digest=dataset_digest,

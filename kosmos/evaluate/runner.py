@@ -11,26 +11,34 @@ that the replies depend on; an OUT whose header says otherwise is refused, never
 """
 
 import hashlib
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from kosmos import config as configs
 from kosmos.document.shards import ShardReader
 from kosmos.document.types import Document, Image, Text
-from kosmos.errors import ConfigError, DataError
+from kosmos.errors import ConfigError, DataError, ImageError
 from kosmos.evaluate.results import Results, TaskResult, score_task
 from kosmos.evaluate.task import CandidateScore, Example, FoundPhrase, Prediction, Task
 from kosmos.files import Json, atomic_file, read_jsonl, write_json
 from kosmos.generate.config import Decoding
 from kosmos.generate.reply import CandidateScore as EngineScore
-from kosmos.generate.reply import Reply
+from kosmos.generate.reply import Failure, Reply
+from kosmos.generate.request import Answer, Generate, Score
 from kosmos.image.codec import decode, encode_jpeg, encode_png
 from kosmos.lines import Lines
 from kosmos.logs import Progress
 from kosmos.runtime import generator
+
+if TYPE_CHECKING:
+    # its file imports torch
+    from kosmos.generate.generator import Generator
+
+_log = logging.getLogger(__name__)
 
 NUM_PICTURES = 64
 """Pictures of each task that are kept for the report."""
@@ -39,19 +47,6 @@ SMALL_SIDE_PX = 160
 POOL = 32
 """With demonstrations: examples they are drawn from, which are then not asked."""
 MAX_PICTURE_PIXELS = 178_956_970
-
-
-@runtime_checkable
-class Engine(Protocol):
-    """What answers; :class:`~kosmos.generate.generator.Generator` does."""
-
-    def generate(
-        self, docs: Sequence[Document], *, decoding: Decoding, batch_size: int
-    ) -> list[Reply]:
-        """A reply to each document."""
-
-    def score_many(self, asks: Sequence[tuple[Document, Sequence[str]]]) -> list[list[EngineScore]]:
-        """How likely each candidate is behind its document."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +77,7 @@ class Plan:
     """Recorded in the results."""
 
 
-def evaluate(engine: Engine, tasks: Sequence[Task], plan: Plan) -> Results:
+def evaluate(engine: "Generator", tasks: Sequence[Task], plan: Plan) -> Results:
     """Run tasks one after the other.
 
     Raises:
@@ -143,7 +138,7 @@ def _dataset(task: Task, data: Path) -> ShardReader:
     )
 
 
-def _run_task(engine: Engine, task: Task, reader: ShardReader, plan: Plan) -> TaskResult:
+def _run_task(engine: "Generator", task: Task, reader: ShardReader, plan: Plan) -> TaskResult:
     first = POOL if plan.shots else 0
     count = len(reader) - first
     if plan.limit is not None:
@@ -170,6 +165,10 @@ def _run_task(engine: Engine, task: Task, reader: ShardReader, plan: Plan) -> Ta
                     _keep_picture(plan.out, task, example, number=len(predictions))
                     predictions.append(answer)
                 progress.advance(len(batch))
+    failed = [answer.failure for answer in predictions if answer.failure]
+    if failed:
+        told = "%s: %d of %d examples could not be answered and count as wrong; the first: %s"
+        _log.warning(told, task.name, len(failed), count, failed[0])
     return score_task(
         task,
         examples,
@@ -195,27 +194,20 @@ def _shots(example: Example, pool: Sequence[Example], plan: Plan) -> list[Exampl
 
 
 def _ask(
-    engine: Engine,
+    engine: "Generator",
     task: Task,
     batch: Sequence[Example],
     prompts: Sequence[Document],
     plan: Plan,
 ) -> list[Prediction]:
     decoding = _decoding(task, plan)
-    if decoding is not None:
-        replies = engine.generate(prompts, decoding=decoding, batch_size=plan.batch_size)
-        return [_prediction(reply) for reply in replies]
-    predictions = []
-    given = [task.candidates(example) for example in batch]
-    scored = engine.score_many(list(zip(prompts, given, strict=True)))
-    for candidates, scores in zip(given, scored, strict=True):
-        rows = tuple(
-            CandidateScore(candidate, score.logprob, score.num_tokens)
-            for candidate, score in zip(candidates, scores, strict=True)
-        )
-        best = max(rows, key=lambda row: row.logprob)
-        predictions.append(Prediction(text=best.candidate, logprob=best.logprob, scores=rows))
-    return predictions
+    given = [[] if decoding else task.candidates(example) for example in batch]
+    requests = [
+        Generate(doc=doc, decoding=decoding) if decoding else Score(doc=doc, candidates=candidates)
+        for doc, candidates in zip(prompts, given, strict=True)
+    ]
+    found = dict(engine.answer(requests, batch_size=plan.batch_size))
+    return [_prediction(found[str(i)], candidates) for i, candidates in enumerate(given)]
 
 
 def _decoding(task: Task, plan: Plan) -> Decoding | None:
@@ -224,16 +216,27 @@ def _decoding(task: Task, plan: Plan) -> Decoding | None:
     return configs.replace(task.decoding, {"num_beams": plan.num_beams})
 
 
-def _prediction(reply: Reply) -> Prediction:
-    return Prediction(
-        text=reply.text,
-        markup=reply.markup,
-        phrases=tuple(FoundPhrase(span.text, tuple(span.boxes)) for span in reply.grounded),
-        dropped=tuple(reply.dropped),
-        logprob=reply.logprob,
-        num_tokens=len(reply.token_ids),
-        finish=reply.finish,
+def _prediction(answer: Answer | Failure, candidates: Sequence[str]) -> Prediction:
+    if isinstance(answer, Failure):
+        return Prediction(failure=str(answer.error))
+    reply = answer[0]
+    if isinstance(reply, Reply):
+        return Prediction(
+            text=reply.text,
+            markup=reply.markup,
+            phrases=tuple(FoundPhrase(span.text, tuple(span.boxes)) for span in reply.grounded),
+            dropped=tuple(reply.dropped),
+            logprob=reply.logprob,
+            num_tokens=len(reply.token_ids),
+            finish=reply.finish,
+        )
+    rows = tuple(
+        CandidateScore(candidate, score.logprob, score.num_tokens)
+        for candidate, score in zip(candidates, answer, strict=True)
+        if isinstance(score, EngineScore)
     )
+    best = max(rows, key=lambda row: row.logprob)
+    return Prediction(text=best.candidate, logprob=best.logprob, scores=rows)
 
 
 # --- what is on disk
@@ -313,7 +316,10 @@ def _keep_picture(out: Path, task: Task, example: Example, *, number: int) -> No
         return
     if kept_picture(out, task, example.id) is not None:
         return
-    image = decode(example.doc.images[-1].source, max_pixels=MAX_PICTURE_PIXELS).copy()
+    try:
+        image = decode(example.doc.images[-1].source, max_pixels=MAX_PICTURE_PIXELS).copy()
+    except ImageError:
+        return  # the row says that it could not be answered, and why
     # drawings of the microcosm stay as they are; photos get small
     is_small = max(image.size) <= SMALL_SIDE_PX
     image.thumbnail((PICTURE_SIDE_PX, PICTURE_SIDE_PX))

@@ -126,6 +126,8 @@ class Prediction:
     """Why the reply ended."""
     scores: tuple[CandidateScore, ...] = ()
     """Of each candidate, where candidates were scored."""
+    failure: str = ""
+    """Why there is no answer, which counts as a wrong one; empty where there is one."""
 
 
 Values: TypeAlias = Mapping[str, float]

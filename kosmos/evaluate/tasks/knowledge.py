@@ -83,8 +83,9 @@ class _Choice:
         del examples
 
         def score(example: Example, prediction: Prediction) -> Values:
-            best = max(prediction.scores, key=lambda item: item.logprob)
-            return {"accuracy": float(best.candidate == example.text(self.gold))}
+            best = max(prediction.scores, key=lambda item: item.logprob, default=None)
+            is_right = best is not None and best.candidate == example.text(self.gold)
+            return {"accuracy": float(is_right)}
 
         return score
 

@@ -1,6 +1,6 @@
 """Small test sets, and an engine that answers them from their gold."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,10 @@ from kosmos.document.types import Document, Image
 from kosmos.evaluate.task import Example, Prediction, Task
 from kosmos.files import Json
 from kosmos.generate.config import Decoding
+from kosmos.generate.generator import Generator
 from kosmos.generate.reply import CandidateScore as EngineScore
-from kosmos.generate.reply import GroundedSpan, Reply
+from kosmos.generate.reply import Failure, GroundedSpan, Reply
+from kosmos.generate.request import Answer, Generate, Request, Score
 
 COLORS = ["red", "green", "blue", "white"]
 SHAPES = ["circle", "cross", "star"]
@@ -79,7 +81,7 @@ def examples_of(task: Task, folder: Path) -> list[Example]:
     return [Example(doc.id, doc) for doc in ShardReader(folder / task.dataset)]
 
 
-class Oracle:
+class Oracle(Generator):
     """Answers every prompt as ``answer`` says, given the task and the example."""
 
     def __init__(
@@ -93,17 +95,19 @@ class Oracle:
         self.fail_after: int | None = None
         self.decodings: list[Decoding] = []
 
-    def generate(
-        self, docs: Sequence[Document], *, decoding: Decoding, batch_size: int
-    ) -> list[Reply]:
-        assert len(docs) <= batch_size
-        self.decodings.append(decoding)
-        return [self._reply(doc) for doc in docs]
+    def answer(
+        self, requests: Iterable[Request], *, batch_size: int = 16, batch_tokens: int = 2048
+    ) -> Iterator[tuple[str, Answer | Failure]]:
+        asked = list(requests)
+        assert len(asked) <= batch_size
+        for place, request in enumerate(asked):
+            if isinstance(request, Score):
+                yield str(place), self._scores(request.doc, request.candidates)
+            elif isinstance(request, Generate):
+                self.decodings.append(request.decoding)
+                yield str(place), [self._reply(request.doc)]
 
-    def score_many(self, asks: Sequence[tuple[Document, Sequence[str]]]) -> list[list[EngineScore]]:
-        return [self._scores(doc, candidates) for doc, candidates in asks]
-
-    def _scores(self, doc: Document, candidates: Sequence[str]) -> list[EngineScore]:
+    def _scores(self, doc: Document, candidates: Sequence[str | Document]) -> list[EngineScore]:
         self._note(doc)
         scores = {s.candidate: s for s in self.answers[doc.id].scores}
         return [

@@ -1,6 +1,7 @@
 """Runs keep what was said, go on where they stopped, and know what chance would give."""
 
 import json
+import logging
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,17 @@ import pytest
 from click.testing import CliRunner
 
 from kosmos.cli.main import cli
+from kosmos.document.shards import ShardReader, ShardWriter
+from kosmos.document.types import Document, Image
 from kosmos.errors import ConfigError, DataError
 from kosmos.evaluate.report import read_results, write_report
 from kosmos.evaluate.results import Measured, score_task
 from kosmos.evaluate.runner import POOL, Plan, evaluate, kept_picture, read_predictions
 from kosmos.evaluate.suite import TASKS
 from kosmos.evaluate.task import CandidateScore, Example, FoundPhrase, Prediction, Task
+from kosmos.generate.reply import Failure
 from tests.unit.evaluate.fakes import WRONG_BOX, Oracle, examples_of, perfect, write_sets
+from tests.unit.generate.random_models import make_generator, make_model, small_tokenizer
 
 ALL = list(TASKS.values())
 CAPTIONING, VQA, REFERRING = TASKS["captioning"], TASKS["vqa"], TASKS["referring"]
@@ -252,3 +257,52 @@ def test_pictures_are_kept_small_and_once(sets: Path, plan: Plan) -> None:
     assert len(kept) == 24
     assert kept_picture(plan.out, VQA, "vqa-0") in kept
     assert kept_picture(plan.out, CAPTIONING, "captions-0") is None
+
+
+class Torn(Oracle):
+    """Cannot answer some examples."""
+
+    def answer(self, requests, *, batch_size=16, batch_tokens=2048):
+        asked = list(requests)
+        for place, answer in super().answer(asked, batch_size=batch_size):
+            name = asked[int(place)].doc.id
+            error = DataError(f"document {name!r}: expected a whole picture, found a torn one")
+            is_torn = name.endswith(("-3", "-7"))
+            yield place, Failure(name=name, error=error) if is_torn else answer
+
+
+def test_examples_that_cannot_be_answered_are_counted_and_the_others_answered(
+    sets: Path, plan: Plan, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="kosmos.evaluate.runner"):
+        results = evaluate(Torn(ALL, sets, perfect), ALL, plan)
+    for task, result in zip(ALL, results.tasks, strict=True):
+        assert (result.num_examples, result.num_failed) == (24, 2)
+        assert f"{task.name}: 2 of 24 examples could not be answered" in caplog.text
+        if task.metrics[0].kind == "share":
+            assert result.metrics["accuracy"].value == pytest.approx(22 / 24)
+    # and they are not asked again
+    again = Torn(ALL, sets, perfect)
+    assert [r.metrics for r in evaluate(again, ALL, plan).tasks] == [
+        r.metrics for r in results.tasks
+    ]
+    assert again.asked == []
+    (row,) = [p for e, p in read_predictions(plan.out / "predictions/vqa.jsonl") if e.id == "vqa-3"]
+    assert row.failure == "document 'vqa-3': expected a whole picture, found a torn one"
+
+
+def test_a_picture_that_is_torn_in_its_shard_does_not_end_an_evaluation(
+    tmp_path: Path, plan: Plan
+) -> None:
+    whole = write_sets(tmp_path / "whole", 6)
+    for name in ("vqa", "captions"):
+        with ShardWriter(tmp_path / "sets" / name) as writer:
+            for index, doc in enumerate(ShardReader(whole / name)):
+                torn = [Image(doc.images[0].source[:60])] if index == 2 else doc.images
+                writer.write(Document(torn, id=doc.id, meta=doc.meta))
+    tokenizer = small_tokenizer()
+    engine = make_generator(tokenizer, make_model(tokenizer.vocabulary.size, seed=1))
+    data = tmp_path / "sets"
+    results = evaluate(engine, [VQA, CAPTIONING], replace(plan, data=data, batch_size=4))
+    assert [(r.num_examples, r.num_failed) for r in results.tasks] == [(6, 1), (6, 1)]
+    write_report(plan.out)
