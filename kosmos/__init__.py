@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from kosmos.config import replace
     from kosmos.document.types import Document, Grounded, Image, Text
     from kosmos.errors import KosmosError
+    from kosmos.generate.engine import Engine
     from kosmos.generate.generator import Generator, load
-    from kosmos.generate.reply import CandidateScore, Reply
+    from kosmos.generate.reply import CandidateScore, Failure, Reply
+    from kosmos.generate.request import Generate, Locate, Score
     from kosmos.text.markup import parse_markup
     from kosmos.train.config import Run
 
@@ -30,14 +32,19 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Box": "kosmos.boxes",
+    "CandidateScore": "kosmos.generate.reply",
     "Document": "kosmos.document.types",
+    "Engine": "kosmos.generate.engine",
+    "Failure": "kosmos.generate.reply",
+    "Generate": "kosmos.generate.request",
     "Generator": "kosmos.generate.generator",
     "Grounded": "kosmos.document.types",
     "Image": "kosmos.document.types",
     "KosmosError": "kosmos.errors",
+    "Locate": "kosmos.generate.request",
     "Reply": "kosmos.generate.reply",
     "Run": "kosmos.train.config",
-    "CandidateScore": "kosmos.generate.reply",
+    "Score": "kosmos.generate.request",
     "Text": "kosmos.document.types",
     "load": "kosmos.generate.generator",
     "parse_markup": "kosmos.text.markup",
@@ -48,12 +55,17 @@ __all__ = [
     "Box",
     "CandidateScore",
     "Document",
+    "Engine",
+    "Failure",
+    "Generate",
     "Generator",
     "Grounded",
     "Image",
     "KosmosError",
+    "Locate",
     "Reply",
     "Run",
+    "Score",
     "Text",
     "load",
     "parse_markup",

@@ -57,7 +57,7 @@ def _entry(name: str, home: str, *, level: int = 2) -> Iterator[str]:
         yield f"```python\n{name}(\n{_constructor(fields)}\n)\n```"
     yield to_markdown(docstring(node))
     inherited = [ast.unparse(base) for base in node.bases if ast.unparse(base) in kosmos.__all__]
-    also = f" It also has the fields of {inherited[0]}." if inherited else ""
+    also = f" It also has all that {inherited[0]} has." if inherited else ""
     yield f"In `{home}`.{also}"
     if name == "Run":
         yield "Its fields are listed under [Config fields](config.md#run)."

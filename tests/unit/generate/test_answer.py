@@ -335,7 +335,7 @@ def test_a_model_that_is_broken_is_no_failure_of_a_request(tokenizer):
 def test_batches_have_at_least_one(generator):
     for options in ({"batch_size": 0}, {"batch_tokens": 0}):
         with pytest.raises(ConfigError, match="expected at least 1, found 0"):
-            generator.answer([], **options)
+            list(generator.answer([], **options))
 
 
 def test_a_picture_whose_name_is_not_utf8_is_answered(generator, tmp_path):

@@ -78,6 +78,14 @@ def test_a_streamed_reply_keeps_to_its_constraint(generator):
     assert last.reply == generator.generate("a dog is", constraint=choices)
 
 
+def test_what_stands_behind_the_last_string_in_its_token_is_not_told(generator):
+    # "▁dog" is one token
+    options = {"constraint": Choices(generator.tokenizer, ["a dog left"]), "stop_after": ("do",)}
+    pieces = list(generator.stream("it is", **options))
+    assert pieces[-1].reply == generator.generate("it is", **options)
+    assert "".join(piece.text for piece in pieces) == pieces[-1].reply.text == "a do"
+
+
 @pytest.mark.parametrize("early_stopping", [True, False, "never"])
 def test_the_best_of_the_beams_is_the_reply(generator, docs, early_stopping):
     options = {"num_beams": 5, "early_stopping": early_stopping, "max_new_tokens": 8}
