@@ -57,11 +57,14 @@ def encode_continuation(
 
 def _joined(doc: Document, candidate: Document) -> Document:
     """One document in which prompt and candidate are not tokenized as one run of words."""
-    parts = list(doc.parts)
-    if parts and _run(parts[-1]) == _run(candidate.parts[0]):
+    parts, said = list(doc.parts), list(candidate.parts)
+    if parts:
+        # the candidate goes on with what is being said; another's turn would end it
+        said = [replace(p, role=parts[-1].role) if p.role == "text" else p for p in said]
+    if parts and _run(parts[-1]) == _run(said[0]):
         # flags end a run; with all of them flipped, the runs of the prompt stay what they are
         parts = [p if isinstance(p, Image) else replace(p, loss=not p.loss) for p in parts]
-    return Document([*parts, *candidate.parts], id=doc.id)
+    return Document([*parts, *said], id=doc.id)
 
 
 def _run(part: Part) -> tuple[str, bool] | None:

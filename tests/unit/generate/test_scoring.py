@@ -58,7 +58,7 @@ def test_a_space_before_a_candidate_means_nothing(generator, prompt):
 def test_images_of_a_candidate_are_shown_and_not_counted(generator, prompt, pictures):
     parts = [Text("yes "), Image(pictures[2]), Text("a star")]
     (score,) = generator.score(prompt, [Document(parts)])
-    asked = [Text("yes ", role="assistant"), Image(pictures[2]), Text("a star")]
+    asked = [Text("yes "), Image(pictures[2]), Text("a star")]
     total, count = brute_force(generator, prompt, Document([*prompt.parts, *asked]))
     assert (score.num_tokens, score.logprob) == (count, pytest.approx(total, abs=TOLERANCE))
     assert count == len(generator.tokenizer.encode("yes")) + len(
@@ -67,8 +67,9 @@ def test_images_of_a_candidate_are_shown_and_not_counted(generator, prompt, pict
 
 
 @pytest.mark.parametrize("loss", [True, False])
-def test_boxes_of_a_candidate_lie_in_the_image_of_the_prompt(generator, pictures, loss):
-    prompt = Document([Image(pictures[0]), Text("<grounding>An image of", loss=loss)])
+@pytest.mark.parametrize("role", ["text", "user", "assistant"])
+def test_boxes_of_a_candidate_lie_in_the_image_of_the_prompt(generator, pictures, loss, role):
+    prompt = Document([Image(pictures[0]), Text("<grounding>An image of", role=role, loss=loss)])
     answer = Document([Grounded("a dog", [Box(0.0, 0.0, 0.4, 0.4)])])
     markup = "<phrase>a dog</phrase><object><patch_index_0000><patch_index_0005></object>"
     by_parts, by_markup = generator.score(prompt, [answer, markup])
