@@ -24,7 +24,7 @@ CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 
 OTHER_SIZE = "size that is not the picture's"
 TURNED = "boxes turned upright with their picture"
-_OVERHANG = 0.02
+OVERHANG = 0.02
 """Reaching so far out of the picture is a slip, and cut; further is another convention."""
 _SIDEWAYS = (5, 6, 7, 8)
 _HUGE = 1e300
@@ -94,7 +94,7 @@ class Frame(NamedTuple):
         *,
         phrase: str,
         where: str,
-        overhang: float = _OVERHANG,
+        overhang: float = OVERHANG,
     ) -> list[Box]:
         """The boxes that are of use, upright and within the picture.
 

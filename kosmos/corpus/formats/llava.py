@@ -1,4 +1,4 @@
-"""Conversations about pictures, as LLaVA publishes them, into documents.
+"""Conversations about pictures, as LLaVA and ms-swift have them, into documents.
 
 The layouts of a row, as a JSON list, JSON Lines or Parquet::
 
@@ -11,9 +11,10 @@ The layouts of a row, as a JSON list, JSON Lines or Parquet::
     two files       {"question_id": 7, "image": "a.jpg", "text": ...}   the question
                     {"question_id": 7, "text": ...}                     its answer
 
-``image`` is a name, several in a list, or missing in conversations about nothing to be seen; a
-table may hold the bytes. A picture stands where ``<image>`` does, or first where nothing says so.
-Every answer of a conversation carries loss, and nothing that is asked does.
+``image`` (or ``images``) is a name, several in a list, or missing in conversations about nothing to
+be seen; a table may hold the bytes. A picture stands where ``<image>`` does, or first where nothing
+says so. Every answer of a conversation carries loss, and nothing that is asked does. Boxes may be
+written among the words (written_boxes.py).
 
 Source: LLaVA (arXiv:2304.08485), LLaVA-Instruct-150K; KOSMOS-2 (arXiv:2306.14824) tunes on it, with
 the pictures of RefCOCO's, RefCOCO+'s and RefCOCOg's test sets left out (``exclude_images``).
@@ -23,10 +24,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from kosmos.corpus.formats.config import FolderConfig
-from kosmos.corpus.formats.pictures import Missing, Picture, PictureFolder, check_picture
+from kosmos.corpus.formats.pictures import Missing, Picture, PictureFolder, usable
 from kosmos.corpus.formats.records import Row, read_rows, text_field
 from kosmos.corpus.formats.tally import Tally
-from kosmos.document.types import Document, Image, Part, Role, Text
+from kosmos.corpus.formats.written_boxes import UnusableError, WrittenBoxes
+from kosmos.document.types import Document, Image, Part, Role
 from kosmos.files import Json
 from kosmos.remote import AnyPath
 
@@ -53,25 +55,22 @@ def read_llava(source: AnyPath, config: FolderConfig, tally: Tally) -> Iterator[
         if isinstance(turns, str):
             tally.bad(turns, row.where)
             continue
-        pictures = _pictures(row, folder)
-        if isinstance(pictures, Missing):
-            pictures.count(tally, row.where)
-            continue
-        found = (check_picture(picture.source, config) for picture in pictures)
-        problem = next((p for p in found if isinstance(p, str)), None)
-        if problem is not None:
-            tally.bad(problem, row.where)
+        pictures = _pictures(row, folder, config, tally)
+        if pictures is None:
             continue
         while turns[-1].role != "assistant":
             turns.pop()
             tally.change("question without an answer at the end", row.where)
-        parts = _parts(turns, pictures)
-        if parts is None:
-            tally.bad("as many <image> as pictures expected, found others", row.where)
+        written = WrittenBoxes(row.fields, pictures, tally, row.where)
+        try:
+            parts = _parts(turns, pictures, written)
+        except UnusableError as error:
+            tally.bad(str(error), row.where)
             continue
-        tally.keep()
-        origin = pictures[0].name if pictures else row.where
-        yield Document(parts, id=row.where, meta={"source": origin})
+        if any(part.role == "assistant" for part in parts):
+            tally.keep()
+            origin = pictures[0].name if pictures else row.where
+            yield Document(parts, id=row.where, meta={"source": origin})
 
 
 def _joined(rows: Iterator[Row], tally: Tally) -> Iterator[Row]:
@@ -121,35 +120,60 @@ def _turns(fields: dict[str, Json]) -> list[_Turn] | str:
     return turns
 
 
-def _names(row: Row) -> list[str]:
+def _pictures(
+    row: Row, folder: PictureFolder, config: FolderConfig, tally: Tally
+) -> list[Picture] | None:
+    """The pictures of a row in order, if any; None, counted, if one is of no use."""
     value = row.fields.get("image", row.fields.get("images"))
     values = value if isinstance(value, list) else [value]
-    return [name for name in values if isinstance(name, str) and name]
-
-
-def _pictures(row: Row, folder: PictureFolder) -> list[Picture] | Missing:
-    """The pictures of a row in order, none where it has none; or the first that is of no use."""
+    names = [name for name in values if isinstance(name, str) and name]
     held = [data for column in row.files.values() for data in column if data]
-    if held and not any(name in folder.excluded for name in _names(row)):
-        return [Picture(f"{row.where}/{number}", data) for number, data in enumerate(held)]
-    found = [folder.find(name, name.rpartition("/")[2]) for name in _names(row)]
-    missing = next((picture for picture in found if isinstance(picture, Missing)), None)
-    return missing or [picture for picture in found if isinstance(picture, Picture)]
+    found: list[Picture | Missing] = [
+        Picture(f"{row.where}/{number}", data) for number, data in enumerate(held)
+    ]
+    if not held or any(name in folder.excluded for name in names):
+        found = [folder.find(name, name.rpartition("/")[2]) for name in names]
+    pictures: list[Picture] = []
+    for each in found:
+        picture = usable(each, config, tally, row.where)
+        if picture is None:
+            return None
+        pictures.append(picture)
+    return pictures
 
 
-def _parts(turns: Sequence[_Turn], pictures: Sequence[Picture]) -> list[Part] | None:
-    """Turns with pictures in their places; None if there are not as many of both."""
+def _parts(
+    turns: Sequence[_Turn], pictures: Sequence[Picture], written: WrittenBoxes
+) -> list[Part]:
+    """Turns with pictures in their places.
+
+    A question and its answer go if nothing is left of one of them.
+
+    Raises:
+        UnusableError: If there are not as many pictures as places, or boxes that belong to nothing.
+    """
     num_places = sum(turn.text.count(_PLACE) for turn in turns)
-    parts: list[Part] = []
-    waiting = list(pictures)
-    if num_places == 0:
-        parts += [Image(picture.source, role="user") for picture in waiting]
-    elif num_places != len(waiting):
-        return None
-    for role, text in turns:
-        for number, words in enumerate(text.split(_PLACE)):
-            if number:
-                parts.append(Image(waiting.pop(0).source, role=role))
+    if num_places not in (0, len(pictures)):
+        raise UnusableError("as many <image> as pictures expected, found others")
+    first = [Image(picture.source, role="user") for picture in pictures if num_places == 0]
+    num_seen = len(first)
+    spoken: list[list[Part]] = [[*first]]
+    lost: set[int] = set()
+    for number, (role, text) in enumerate(turns, start=1):
+        spoken.append([])
+        for place, words in enumerate(text.split(_PLACE)):
+            if place:
+                spoken[-1].append(Image(pictures[num_seen].source, role=role))
+                num_seen += 1
             if words.strip():
-                parts.append(Text(words.strip(), role=role, loss=role == "assistant"))
-    return parts
+                parts = written.parts(words.strip(), role, num_seen - 1)
+                spoken[-1] += parts or []
+                if parts is None:
+                    lost |= {number, number - 1 if role == "assistant" else number + 1}
+    written.finish()
+    return [
+        part
+        for number, parts in enumerate(spoken)
+        for part in parts
+        if number not in lost or isinstance(part, Image)
+    ]
