@@ -13,19 +13,24 @@ Source: KOSMOS-1 (arXiv:2302.14045) section 3.1; unilm kosmos-2/torchscale, the 
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from kosmos.corpus.formats.config import PagesConfig
-from kosmos.corpus.formats.pictures import Missing, Picture, judge_picture
+from kosmos.corpus.formats.pictures import Missing, Picture, PictureFolder, judge_picture
+from kosmos.corpus.formats.records import Row, read_rows
 from kosmos.corpus.formats.tally import Tally
 from kosmos.document.types import Document, Image, Part, Text
+from kosmos.remote import AnyPath
 from kosmos.runtime import generator
 
-_TAG = re.compile(r"<(?:!--.*?--|[A-Za-z/!][^<>]*)>", re.DOTALL)
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_TAG = re.compile(r"<[A-Za-z/!][^<>]*>")
 # a sentence ends with its last mark and what closes a quotation or a bracket behind it
-_SENTENCE_END = re.compile(r"[.!?\u2026]+[\"'\u201d\u2019)\]]*(?=\s)|[\u3002\uff01\uff1f]+")
+_SENTENCE_END = re.compile(
+    r"(?<![.!?\u2026])[.!?\u2026]++[\"'\u201d\u2019)\]]*+(?=\s)|[\u3002\uff01\uff1f]+"
+)
 
 
 Piece: TypeAlias = str | Picture | Missing
@@ -42,6 +47,39 @@ class Page:
     """Sentences or stretches of text, and pictures."""
     separator: str = " "
     """What stood between two texts."""
+
+
+def read_pages(
+    source: AnyPath,
+    config: PagesConfig,
+    tally: Tally,
+    lay: Callable[[Row, PictureFolder], tuple[str, list[Piece]] | str],
+    *,
+    separator: str,
+    needs: Collection[str] = (),
+) -> Iterator[Document]:
+    """The documents of rows that are pages.
+
+    Args:
+        source: JSON Lines or Parquet, or a folder of them.
+        config: The rules.
+        tally: Takes what is left out or bad.
+        lay: Gives URL and pieces of a row, or in few words why there are none.
+        separator: What stood between two texts.
+        needs: Columns that a table must have.
+    """
+    folder = PictureFolder(source, config, tally)
+    suffixes = frozenset({".jsonl", ".parquet"})
+    for row in read_rows(source, config, tally, suffixes=suffixes, needs=needs):
+        found = lay(row, folder)
+        if isinstance(found, str):
+            tally.bad(found, row.where)
+            continue
+        url, pieces = found
+        page = Page(row.where, url or row.where, pieces, separator)
+        doc = page_document(page, config, tally)
+        if doc is not None:
+            yield doc
 
 
 def page_document(page: Page, config: PagesConfig, tally: Tally) -> Document | None:
@@ -75,7 +113,7 @@ def _usable(page: Page, config: PagesConfig, tally: Tally) -> Iterator[str | Pic
     has_tags = False
     for piece in page.pieces:
         if isinstance(piece, str):
-            text = _TAG.sub(" ", piece) if config.strip_tags else piece
+            text = _without_tags(piece) if config.strip_tags else piece
             has_tags = has_tags or text != piece
             if text.strip():
                 yield text.strip()
@@ -95,6 +133,12 @@ def _usable(page: Page, config: PagesConfig, tally: Tally) -> Iterator[str | Pic
                 break
     if has_tags:
         tally.change("HTML tags in the text", page.where)
+
+
+def _without_tags(text: str) -> str:
+    # behind the last end of a comment none is looked for, or each beginning would look to the end
+    before, end, behind = text.rpartition("-->")
+    return _TAG.sub(" ", _COMMENT.sub(" ", before + end) + behind)
 
 
 def _within_edges(pieces: list[str | Picture], config: PagesConfig) -> list[str | Picture]:

@@ -13,12 +13,14 @@ tars, those that are there are used; pages left without any are left out, and co
 Source: Multimodal C4 (arXiv:2304.06939).
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 
 from kosmos.corpus.formats.config import PagesConfig
-from kosmos.corpus.formats.interleaved import Page, Piece, page_document
+from kosmos.corpus.formats.frame import whole_number
+from kosmos.corpus.formats.interleaved import Piece, read_pages
 from kosmos.corpus.formats.pictures import PictureFolder
-from kosmos.corpus.formats.records import Row, read_rows, text_field
+from kosmos.corpus.formats.records import Row, text_field
 from kosmos.corpus.formats.tally import Tally
 from kosmos.document.types import Document
 from kosmos.remote import AnyPath
@@ -26,41 +28,29 @@ from kosmos.remote import AnyPath
 
 def read_mmc4(source: AnyPath, config: PagesConfig, tally: Tally) -> Iterator[Document]:
     """Pages with at least one picture that is there."""
-    folder = PictureFolder(source, config, tally)
-    for row in read_rows(source, config, tally, suffixes=frozenset({".jsonl", ".parquet"})):
-        sentences = row.fields.get("text_list")
-        if not isinstance(sentences, list) or not all(isinstance(s, str) for s in sentences):
-            tally.bad("no text_list", row.where)
-            continue
-        places = _places(row, len(sentences), tally)
-        if places is None:
-            continue
-        pieces: list[Piece] = []
-        for index, sentence in enumerate(sentences):
-            names = [name for place, name in places if place == index]
-            pieces += [folder.find(name) for name in names]
-            pieces.append(str(sentence))
-        url = text_field(row.fields, "url") or row.where
-        doc = page_document(Page(row.where, url, pieces), config, tally)
-        if doc is not None:
-            yield doc
+    return read_pages(source, config, tally, _page, separator=" ")
 
 
-def _places(row: Row, num_sentences: int, tally: Tally) -> list[tuple[int, str]] | None:
-    """Sentence and name of each picture; None (counted) if malformed."""
-    infos = row.fields.get("image_info")
+def _page(row: Row, folder: PictureFolder) -> tuple[str, list[Piece]] | str:
+    """URL and pieces of a page; or in few words why there are none."""
+    sentences, infos = row.fields.get("text_list"), row.fields.get("image_info")
+    if not isinstance(sentences, list):
+        return "no text_list"
     if not isinstance(infos, list):
-        tally.bad("no image_info", row.where)
-        return None
-    places: list[tuple[int, str]] = []
+        return "no image_info"
+    names_at: dict[int, list[str]] = defaultdict(list)
     for info in infos:
-        name = info.get("image_name") if isinstance(info, dict) else None
-        index = info.get("matched_text_index") if isinstance(info, dict) else None
-        if not isinstance(name, str) or not isinstance(index, int | float):
-            tally.bad("image_info without name or sentence", row.where)
-            return None
-        if not 0 <= int(index) < num_sentences:
-            tally.bad("picture matched to no sentence", row.where)
-            return None
-        places.append((int(index), name))
-    return places
+        fields = info if isinstance(info, dict) else {}
+        name, index = fields.get("image_name"), whole_number(fields.get("matched_text_index"))
+        if not isinstance(name, str) or index is None:
+            return "image_info without name or sentence"
+        if not 0 <= index < len(sentences):
+            return "picture matched to no sentence"
+        names_at[index].append(name)
+    pieces: list[Piece] = []
+    for index, sentence in enumerate(sentences):
+        if not isinstance(sentence, str):
+            return "no text_list"
+        pieces += [folder.find(name) for name in names_at[index]]
+        pieces.append(sentence)
+    return text_field(row.fields, "url") or "", pieces

@@ -13,42 +13,27 @@ MD5 or SHA-1) or by its file name there; or in the row, where ``images`` holds b
 Source: OBELICS (arXiv:2306.16527), HuggingFaceM4/OBELICS.
 """
 
-import json
 from collections.abc import Iterator
 
 from kosmos.corpus.formats.config import PagesConfig
-from kosmos.corpus.formats.interleaved import Page, Piece, page_document
+from kosmos.corpus.formats.interleaved import Piece, read_pages
 from kosmos.corpus.formats.pictures import Picture, PictureFolder
-from kosmos.corpus.formats.records import Row, read_rows, text_field
+from kosmos.corpus.formats.records import Row, text_field
 from kosmos.corpus.formats.tally import Tally
 from kosmos.document.types import Document
-from kosmos.files import Json
+from kosmos.errors import DataError
+from kosmos.files import parse_json
 from kosmos.remote import AnyPath
-
-_SUFFIXES = frozenset({".parquet", ".jsonl"})
 
 
 def read_obelics(source: AnyPath, config: PagesConfig, tally: Tally) -> Iterator[Document]:
     """Pages with at least one picture that is there."""
-    folder = PictureFolder(source, config, tally)
     needs = ("images", "texts")
-    for row in read_rows(source, config, tally, suffixes=_SUFFIXES, needs=needs):
-        pieces = _pieces(row, folder)
-        if isinstance(pieces, str):
-            tally.bad(pieces, row.where)
-            continue
-        url = _url(row.fields)
-        if url is None:
-            tally.bad("general_metadata that is no JSON object", row.where)
-            continue
-        page = Page(row.where, url or row.where, pieces, separator="\n\n")
-        doc = page_document(page, config, tally)
-        if doc is not None:
-            yield doc
+    return read_pages(source, config, tally, _page, separator="\n\n", needs=needs)
 
 
-def _pieces(row: Row, folder: PictureFolder) -> list[Piece] | str:
-    """The page in order; or in few words why there is none."""
+def _page(row: Row, folder: PictureFolder) -> tuple[str, list[Piece]] | str:
+    """URL and pieces of a page; or in few words why there are none."""
     texts = row.fields.get("texts")
     data = row.files.get("images")
     pictures = data if data is not None else row.fields.get("images")
@@ -68,17 +53,12 @@ def _pieces(row: Row, folder: PictureFolder) -> list[Piece] | str:
             pieces.append(text)
         elif text is not None or picture is not None:
             return "picture that is no URL, or text that is none"
-    return pieces
-
-
-def _url(fields: dict[str, Json]) -> str | None:
-    """The page's URL, empty if it does not say; None if what should say it is not JSON."""
-    value = fields.get("general_metadata")
-    if value is None:
-        return ""
-    if isinstance(value, str):
+    told = row.fields.get("general_metadata")
+    if isinstance(told, str):
         try:
-            value = json.loads(value)
-        except ValueError:
-            return None
-    return (text_field(value, "url") or "") if isinstance(value, dict) else None
+            told = parse_json(told, where=row.where)
+        except DataError:
+            told = False
+    if not isinstance(told, dict | None):
+        return "general_metadata that is no JSON object"
+    return text_field(told or {}, "url") or "", pieces
