@@ -121,7 +121,7 @@ def compare(out: Path, name: str, run: Run) -> bool:
     if not (out / first / "run.json").exists():
         one = ("--set", "train.steps=1", "--set", "train.warmup_steps=1")
         _kosmos(out, "train", file.name, "--out", first, *one)
-    plan = ["plan", file.name, "--index", f"{first}/index", "--measure", "--json"]
+    plan = ["plan", file.name, "--index", f"{first}", "--measure", "--json"]
     before = json.loads(_kosmos(out, *plan))
     _kosmos(out, "train", file.name, "--out", folder)
     after = json.loads(_kosmos(out, *plan))

@@ -21,6 +21,7 @@ from curves import Curve, read_curves, save_curves
 
 from kosmos.config import from_json
 from kosmos.data.config import Corpus, Stream
+from kosmos.data.indexing import recorded_folder
 from kosmos.data.loader import Loader
 from kosmos.files import read_json, write_json
 from kosmos.text.tokenizer import Tokenizer
@@ -184,7 +185,7 @@ def strong_unigrams(out: Path) -> dict[str, float]:
     """
     run = read_trial(out)
     tokenizer = Tokenizer.load(run.data.tokenizer, num_cells=run.data.num_cells)
-    loader = Loader(run.data, tokenizer, seed=run.seed, cache_folder=out / "run" / "index")
+    loader = Loader(run.data, tokenizer, seed=run.seed, cache_folder=recorded_folder(out / "run"))
     counts = {stream.name: loader.token_counts(stream.name) for stream in run.data.streams}
     everything = 1.0 + sum(counts.values())
     everything = everything / everything.sum()

@@ -7,7 +7,7 @@ from typing import Any
 
 from kosmos import config
 from kosmos.card.curves import Curves, read_run
-from kosmos.data.indexing import folder_of_index
+from kosmos.data.indexing import folder_of_index, recorded_folder
 from kosmos.errors import DataError
 from kosmos.files import read_json, sha256_file
 from kosmos.train.config import Run
@@ -92,7 +92,7 @@ def read_facts(folder: Path, *, recipe: Run | None, index_folder: Path | None) -
     Args:
         folder: The run's.
         recipe: What it came from; None: not known.
-        index_folder: Where the indices of its data are; None: where its last session had them.
+        index_folder: Where the indices of its data are; None: where its record says.
 
     Raises:
         DataError: If there is no run.
@@ -104,8 +104,7 @@ def read_facts(folder: Path, *, recipe: Run | None, index_folder: Path | None) -
         list(read_records(folder / name, is_whole, damaged=damaged[name]))
         for name, is_whole in ((SESSIONS, is_session), (EVENTS, is_event))
     )
-    if index_folder is None:
-        index_folder = Path(sessions[-1]["index"]) if sessions else folder / "index"
+    index_folder = index_folder or recorded_folder(folder)
     return Facts(
         folder=folder,
         run=run,

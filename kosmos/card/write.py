@@ -29,7 +29,7 @@ def write_card(
     Args:
         folder: The run's.
         recipe: What it came from, to say what is different; None: not known.
-        index_folder: Where the indices of its data are; None: where its last session had them.
+        index_folder: Where the indices of its data are; None: where its record says.
 
     Returns:
         The page.

@@ -26,7 +26,7 @@ _NUM_NAMED = 3
     "--index",
     "index_folder",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Folder of the run's indices, if not RUN/index.",
+    help="Folder of the run's indices, if they were moved.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each sample.")
 def ledger(

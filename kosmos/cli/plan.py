@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     "--index",
     "index_folder",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Folder of indices (OUT/index of a run) to take lengths and micro-batches from.",
+    help="Folder of a run, or of indices, to take lengths and micro-batches from.",
 )
 @click.option(
     "--processes",
@@ -64,8 +64,11 @@ def command(
     run = make_run(recipe, assignments)
     measured, shapes = None, None
     if index_folder is not None:
+        from kosmos.data.indexing import recorded_folder
         from kosmos.plan.measure import indices_of, measured_lengths, measured_shapes
 
+        if (index_folder / "run.json").is_file():
+            index_folder = recorded_folder(index_folder)
         indices = indices_of(run, index_folder)
         measured, shapes = measured_lengths(indices), measured_shapes(run, indices)
     result = plan(run, measured, shapes=shapes, num_processes=processes)

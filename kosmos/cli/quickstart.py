@@ -45,7 +45,7 @@ def command(out: Path, assignments: tuple[str, ...], as_json: bool) -> None:
         from kosmos.cli.training import train_and_tell
 
         with _timed(name, times_s):
-            trained = train_and_tell(run, out=out / name, resume=True)
+            trained = train_and_tell(run, out=out / name, resume=True, cache_folder=out / "index")
     _take_model(trained, out / "model")
     with _timed("evaluate", times_s):
         results, page = _evaluate(plan, out)

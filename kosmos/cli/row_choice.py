@@ -1,7 +1,6 @@
 """Which rows of which data: the options that ``kosmos data show`` and ``leak-test`` share."""
 
 import functools
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -117,10 +116,9 @@ class RowChoice:
 
     @contextmanager
     def opened(self) -> Iterator[Opened]:
-        """The data, its index in the folder that was named, in the run's own, or made for now."""
+        """The data, its index in the folder that was named, the run's or that of all runs."""
         run, index = self._run()
-        with tempfile.TemporaryDirectory(prefix="kosmos-index-") as scratch:
-            yield _open(run, self.index or index or Path(scratch))
+        yield _open(run, self.index or index)
 
     def batches(self, opened: Opened, *, beside: bool) -> "list[Chosen]":
         """What was chosen; ``beside`` as of :meth:`Opened.rows`."""
@@ -130,6 +128,7 @@ class RowChoice:
 
     def _run(self) -> "tuple[Run, Path | None]":
         """The run, and where its indices are if it has been trained."""
+        from kosmos.data.indexing import recorded_folder
         from kosmos.recipes.table import ALIASES, RECIPES, make_run
 
         if self.step is not None and self.rows:
@@ -150,7 +149,7 @@ class RowChoice:
                 )
             is_file = record.is_file() and not is_recipe
             run = make_run(str(record) if is_file else self.source, self.assignments)
-            kept = record.parent / "index" if is_file else None
+            kept = recorded_folder(path) if path.is_dir() else None
         names = [stream.name for stream in run.data.streams]
         if self.stream is not None and self.stream.partition("/")[0] not in names:
             raise ConfigError(
@@ -160,7 +159,7 @@ class RowChoice:
             wanted = self.stream.partition("/")[0]
             streams = tuple(s for s in run.data.streams if s.name == wanted)
             run = replace(run, data=replace(run.data, streams=streams))
-        return run, kept if kept is not None and kept.is_dir() else None
+        return run, kept
 
 
 def row_options(function: Callable[..., object]) -> Callable[..., object]:
@@ -283,7 +282,7 @@ def _run_of_folder(source: str, choice: FolderChoice, assignments: tuple[str, ..
     )
 
 
-def _open(run: "Run", index: Path) -> Opened:
+def _open(run: "Run", index: Path | None) -> Opened:
     from kosmos.data.loader import Loader
     from kosmos.text.tokenizer import Tokenizer
 

@@ -4,9 +4,9 @@ It is made offline and keyed by everything that made it (shards, tokenizer, layo
 that the same data under the same settings is never indexed twice and never mistaken for another.
 The folder ``index-<digest>``::
 
-    index.json       what made it, how many of everything, how many documents under each reason
-                     for being left out, how many boxes, phrases and tokens of the others were, and
-                     how many documents were cut
+    index.json       of what, what made it, how many of everything, how many documents under each
+                     reason for being left out, how many boxes, phrases and tokens of the others
+                     were, and how many documents were cut
     unusable.jsonl   {"document", "id", "reason", "message"} of each of those
     tokens.bin       uint32 little endian, one per token of the usable documents, in order:
                      bit 31 loss falls on it, bit 30 it is an image slot, bits 0-29 its id

@@ -3,6 +3,13 @@
 A document that cannot be used is left out under a named reason (see usable.py) and listed with its
 error. More of them than the stream allows is an error before the first step. Damaged shards are one
 whatever their number: those are not documents but files that are not what was written.
+
+Indices are kept for all runs of a user, so that nothing is tokenized twice::
+
+    ~/.cache/openkosmos/indices/       or the folder that KOSMOS_CACHE names, and indices/ in it
+        index-<digest>/                whole or not there; `of` in its index.json says of what
+
+Any of them may be deleted, all at once too: who wants one that is gone makes it again.
 """
 
 import logging
@@ -19,10 +26,13 @@ from kosmos.data.packing import Rows, pack
 from kosmos.data.rules import Budget, cut_rules, unusable_rules
 from kosmos.data.usable import Usable, encode_usable
 from kosmos.document.encode import Encoded
+from kosmos.document.mirror import cache_folder
 from kosmos.document.shards import ShardReader
 from kosmos.document.types import Document
-from kosmos.files import Json, atomic_folder, write_json, write_jsonl
+from kosmos.errors import writing
+from kosmos.files import Json, atomic_folder, read_json, write_json, write_jsonl
 from kosmos.findings import raise_first_error
+from kosmos.locks import locked
 from kosmos.logs import Progress
 from kosmos.text.tokenizer import Tokenizer
 
@@ -47,38 +57,58 @@ def index_key(reader: ShardReader, tokenizer: Tokenizer, rows: RowConfig) -> Ind
     )
 
 
-def index_folder(cache_folder: Path, key: IndexKey) -> Path:
-    """Where an index is kept."""
-    return folder_of_index(cache_folder, config.digest(key))
+def shared_folder() -> Path:
+    """Where indices are kept for all runs of a user, unless a run is told otherwise."""
+    return cache_folder() / "indices"
 
 
-def folder_of_index(cache_folder: Path, digest: str) -> Path:
+def recorded_folder(folder: Path) -> Path:
+    """Where the indices of a run are, as its folder remembers.
+
+    Args:
+        folder: The run's; its ``run.json`` is there.
+    """
+    record = read_json(folder / "run.json")
+    named = record.get("indices") if isinstance(record, dict) else None
+    places = [Path(str(named))] if named else []
+    # the run may be of another machine, or of a time when it kept its own
+    found = [place for place in (*places, folder / "index") if place.is_dir()]
+    return found[0] if found else shared_folder()
+
+
+def folder_of_index(indices: Path, digest: str) -> Path:
     """Where the index of a digest is kept."""
-    return cache_folder / f"index-{digest[:32]}"
+    return indices / f"index-{digest[:32]}"
 
 
 def open_index(
-    stream: Stream, reader: ShardReader, tokenizer: Tokenizer, rows: RowConfig, cache_folder: Path
+    stream: Stream, reader: ShardReader, tokenizer: Tokenizer, rows: RowConfig, indices: Path
 ) -> Index:
-    """The index of a stream's data, from the cache or made now.
+    """The index of a stream's data: the one that is there, or made now.
+
+    Of several processes that want one that is not there, one makes it and the others wait.
 
     Args:
         stream: Name and error budget.
         reader: The shards.
         tokenizer: Words to ids.
         rows: How documents become rows.
-        cache_folder: Where indices are kept.
+        indices: Where indices are kept.
 
     Raises:
-        DataError: If no document is usable or too much of them is not; they are listed in the cache
-            folder all the same.
+        DataError: If no document is usable or too much of them is not; they are listed beside the
+            index all the same.
     """
     key = index_key(reader, tokenizer, rows)
-    folder = index_folder(cache_folder, key)
+    folder = folder_of_index(indices, config.digest(key))
     title = f"{stream.name} ({reader.folder})"
     if not folder.is_dir():
-        with atomic_folder(folder) as scratch:
-            _Builder(reader, tokenizer, key, scratch).build(title)
+        with writing(folder, hint="KOSMOS_CACHE names another folder for indices"):
+            indices.mkdir(parents=True, exist_ok=True)
+        with locked(folder, wait=True):
+            if not folder.is_dir():  # another process may have made it meanwhile
+                with atomic_folder(folder) as scratch:
+                    _Builder(reader, tokenizer, key, scratch).build(title)
     index = Index(folder)
     listed = f"they are listed with their errors in {folder / 'unusable.jsonl'}"
     budget = Budget(title, stream.max_unusable, f"streams.{stream.name}.")
@@ -180,6 +210,7 @@ class _Builder:
         write_json(
             self.folder / "index.json",
             {
+                "of": str(self.reader.folder),
                 "made_by": config.to_json(self.key),
                 "bos_id": self.tokenizer.vocabulary.bos_id,
                 "num_documents": len(numbers),

@@ -18,7 +18,7 @@ import numpy as np
 from kosmos import config
 from kosmos.data.config import DataConfig, skipped_steps
 from kosmos.data.index import Index
-from kosmos.data.indexing import folder_of_index
+from kosmos.data.indexing import folder_of_index, recorded_folder
 from kosmos.data.mixture import data_step, optimizer_step
 from kosmos.data.order import Order
 from kosmos.errors import DataError
@@ -135,15 +135,16 @@ def recorded_order(folder: Path, index_folder: Path | None = None) -> tuple[int,
 
     Args:
         folder: The run's.
-        index_folder: Where the indices are; None: ``index`` in the run's folder.
+        index_folder: Where the indices are; None: where its record says.
 
     Raises:
         DataError: If there is no run, or not its indices.
     """
-    path, index_folder = folder / "run.json", index_folder or folder / "index"
+    path = folder / "run.json"
     record: Any = read_json(path)
     if not isinstance(record, dict) or not {"run", "data"} <= record.keys():
         raise DataError(f"{path}: expected the record of a run, found something else")
+    index_folder = index_folder or recorded_folder(folder)
     run = record["run"]
     data = config.from_json(DataConfig, run["data"], where=str(path))
     indices = {}
@@ -157,7 +158,7 @@ def recorded_order(folder: Path, index_folder: Path | None = None) -> tuple[int,
                 raise DataError(
                     f"{of_index}: expected the index of stream {stream.name!r}, found nothing "
                     "there",
-                    hint="--index names the folder of indices; kosmos train makes them again",
+                    hint="--index names their folder; kosmos data show RUN makes them again",
                 )
         indices[stream.name] = [Index(of_index) for of_index in folders]
     order = Order(

@@ -16,7 +16,7 @@ from jaxtyping import Float64
 from kosmos.data.batch import Batch
 from kosmos.data.config import Corpus, DataConfig, Stream, skipped_steps
 from kosmos.data.index import Index
-from kosmos.data.indexing import open_index
+from kosmos.data.indexing import open_index, shared_folder
 from kosmos.data.mixture import Sequences, StreamOrder
 from kosmos.data.order import MicroBatch, Order, cut
 from kosmos.data.prefetching import read_ahead
@@ -38,7 +38,7 @@ class Loader:
         data: What is read and how it is laid out.
         tokenizer: Words to ids.
         seed: The order follows from it.
-        cache_folder: Where indices are kept.
+        cache_folder: Where indices are kept; None: where those of all runs of the user are.
 
     Raises:
         ConfigError: If a stream contradicts itself or names no data.
@@ -51,11 +51,11 @@ class Loader:
         tokenizer: Tokenizer,
         *,
         seed: int,
-        cache_folder: Path,
+        cache_folder: Path | None = None,
     ) -> None:
         self.data = data
         self.tokenizer = tokenizer
-        self._cache_folder = cache_folder
+        self.cache_folder = shared_folder() if cache_folder is None else cache_folder.absolute()
         streams = data.streams
         for stream in streams:
             raise_first_error(stream_rules(stream))
@@ -203,7 +203,7 @@ class Loader:
     def _open(self, stream: Stream, corpus: Corpus) -> Source:
         reader = ShardReader(corpus.path)
         rows = self.data.rows(stream)
-        return Source(reader, open_index(stream, reader, self.tokenizer, rows, self._cache_folder))
+        return Source(reader, open_index(stream, reader, self.tokenizer, rows, self.cache_folder))
 
 
 def _has_heldout(stream: Stream) -> bool:

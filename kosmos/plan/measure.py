@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from kosmos.config import digest
 from kosmos.data.config import skipped_steps
 from kosmos.data.index import Index
-from kosmos.data.indexing import index_folder, index_key
+from kosmos.data.indexing import folder_of_index, index_key
 from kosmos.data.order import MicroBatch, Order
 from kosmos.document.shards import ShardReader
 from kosmos.errors import DataError
@@ -37,13 +38,13 @@ def indices_of(run: Run, cache_folder: Path) -> dict[str, Index]:
                 continue
             reader = ShardReader(corpus.path)
             key = index_key(reader, tokenizer, run.data.rows(stream))
-            folder = index_folder(cache_folder, key)
+            folder = folder_of_index(cache_folder, digest(key))
             if folder.is_dir():
                 indices[stream.source_name(corpus)] = Index(folder)
     if not indices:
         raise DataError(
             f"{cache_folder}: expected the index of one of the run's streams, found none",
-            hint="kosmos train makes them in OUT/index",
+            hint="kosmos train makes them; --index RUN finds those of a run",
         )
     return indices
 

@@ -101,20 +101,18 @@ class Monitor:
             )
 
 
-def note_start(folder: Path, processes: Processes, *, step: int, index_folder: Path) -> None:
+def note_start(folder: Path, processes: Processes, *, step: int) -> None:
     """Note in sessions.jsonl that a run is starting.
 
     Args:
         folder: Run folder.
         processes: All that train it.
         step: Steps that are done.
-        index_folder: Where the indices of its data are.
     """
     device = processes.device
     note_session(
         folder,
         step=step,
-        index_folder=index_folder,
         num_processes=processes.size,
         num_threads=torch.get_num_threads(),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else None,

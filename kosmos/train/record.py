@@ -1,14 +1,15 @@
 """The run folder: what it remembers of its run, whether another run is the same, and who holds it.
 
-``run.json`` holds the resolved run, its digest, the package version and the digests of everything
-it read; `kosmos train run.json` repeats it. A run is resumed only as the same run: fields that
-change no weight (how often to save, where a folder lies) may differ, data must be the same bytes.
+``run.json`` holds the resolved run, its digest, the package version, the digests of everything it
+read and where the indices of its data are; `kosmos train run.json` repeats it. A run is resumed as
+the same run alone: fields that change no weight (how often to save, where a folder lies) may
+differ, data must be the same bytes.
 
 ``sessions.jsonl`` says when, where and by which command it was started, a line for each start::
 
     {"began": "2026-11-21T19:28:33Z", "step": 0, "command": ["kosmos", "train", "microcosm", ...],
-     "index": "runs/micro/index", "processes": 2, "threads": 1, "device": "NVIDIA H100 80GB HBM3",
-     "processor": "AMD EPYC", "system": "Linux x86_64", "versions": {"openkosmos": "0.1.0", ...}}
+     "processes": 2, "threads": 1, "device": "NVIDIA H100 80GB HBM3", "processor": "AMD EPYC",
+     "system": "Linux x86_64", "versions": {"openkosmos": "0.1.0", ...}}
 
 ``step`` counts the steps that were done before. ``device`` is null where training is on the
 processor. Nothing there moves a weight, except that another number of threads or processes sums in
@@ -50,7 +51,7 @@ _MAY_DIFFER = re.compile(
     r"|run\.train\.(loader_workers|background_checkpoints|spike_factor|peak_flops)"
     r"|run\.data\.streams\..*\.(path|heldout_path|missing_corpora|max_unusable)"
     r"|run\.data\.streams\..*\.(tokens_per_sequence|images_per_sequence|num_tokens|stated_epochs)"
-    r"|digest|version|data\..*\.path"
+    r"|digest|version|indices|data\..*\.path"
 )
 
 
@@ -62,6 +63,7 @@ def run_record(run: Run, loader: Loader) -> dict[str, Json]:
         "version": _versions().get("openkosmos", "not installed"),
         "tokenizer": loader.tokenizer.digest,
         "start": _start_digests(run),
+        "indices": str(loader.cache_folder),
         "data": {
             stream.source_name(corpus): {
                 "path": corpus.path,
@@ -195,7 +197,6 @@ def note_session(
     folder: Path,
     *,
     step: int,
-    index_folder: Path,
     num_processes: int,
     num_threads: int,
     device: str | None,
@@ -205,7 +206,6 @@ def note_session(
     Args:
         folder: Run folder.
         step: Steps that are done.
-        index_folder: Where the indices of its data are.
         num_processes: That train together.
         num_threads: Of each.
         device: Name of the GPU; None: none.
@@ -214,7 +214,6 @@ def note_session(
         "began": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "step": step,
         "command": [*_command(num_processes)],
-        "index": str(index_folder),
         "processes": num_processes,
         "threads": num_threads,
         "device": device,
@@ -228,7 +227,7 @@ def note_session(
 
 def is_session(record: dict[str, Any]) -> bool:
     """Whether a record of sessions.jsonl has what every reader of it asks for."""
-    words = (record.get(name) for name in ("began", "index", "processor", "system"))
+    words = (record.get(name) for name in ("began", "processor", "system"))
     counts = (record.get(name) for name in ("step", "processes", "threads"))
     command, versions = record.get("command"), record.get("versions")
     return (

@@ -10,7 +10,6 @@
         sessions.jsonl    when, where and by which command it was started
         tensorboard/      metrics and held-out losses for TensorBoard
         checkpoints/      the latest few, see checkpoint.py
-        index/            rows of the data, unless kept elsewhere
         model/            the trained model, when the last step is done
         adapter/          what LoRA learned, of a run with an adapter
 
@@ -75,7 +74,7 @@ def train(
         run: What to train.
         out: Run folder.
         resume: Go on from the last checkpoint in ``out``; from the start if there is none.
-        cache_folder: Where indices of the data are kept; None: ``out/index``.
+        cache_folder: Where indices of the data are kept; None: where those of all runs are.
         on_step: Called with every training record.
 
     Returns:
@@ -88,7 +87,6 @@ def train(
         DataError: If data is missing, damaged or too much of it unusable, or a loss is not finite.
     """
     out = Path(out)
-    indices = cache_folder or out / "index"
     check_start_folder(run)
     if not run.data.tokenizer:
         raise ConfigError(
@@ -104,10 +102,10 @@ def train(
                 hint="--resume goes on with it; or choose another folder",
             )
         with processes.one_before_the_others("indices"):  # which the first may have to make
-            loader = Loader(run.data, tokenizer, seed=run.seed, cache_folder=indices)
+            loader = Loader(run.data, tokenizer, seed=run.seed, cache_folder=cache_folder)
         with run_lock(out, processes):
             training = _Training(run, loader, out, processes, on_step)
-            return training.run_all(index_folder=indices)
+            return training.run_all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +146,11 @@ class _Training:
         self._began_s = 0.0
         self._skipped_in_a_row = 0
 
-    def run_all(self, *, index_folder: Path) -> Path:
+    def run_all(self) -> Path:
         """Build or restore, train to the end, save the model."""
         self._prepare()
         if self.processes.is_first:
-            note_start(self.out, self.processes, step=self.done.step, index_folder=index_folder)
+            note_start(self.out, self.processes, step=self.done.step)
         with self._logs() as (metrics, events), stop_requests() as stop:
             try:
                 self._loop(metrics, events, stop)

@@ -70,7 +70,12 @@ def trial(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Trial:
     sets = [word for name, value in SHRUNK.items() for word in ("--set", f"{name}={value}")]
     done = subprocess.run(
         [*script, "--limit", "60", "--heldout-fraction", "0.25", *sets],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+            "KOSMOS_CACHE": str(out / "cache"),
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -105,7 +110,7 @@ def test_every_stream_has_a_loss_in_every_step_and_held_out(trial: Trial) -> Non
 
 @pytest.mark.slow
 def test_no_document_of_the_real_sources_is_unusable(trial: Trial) -> None:
-    reports = [read_json(path) for path in (trial.out / "run" / "index").glob("*/index.json")]
+    reports = [read_json(path) for path in (trial.out / "cache" / "indices").glob("*/index.json")]
     assert len(reports) == 2 * len(NAMES)
     for report in reports:
         assert isinstance(report, dict)

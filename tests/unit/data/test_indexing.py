@@ -1,6 +1,9 @@
 """kosmos.data.indexing and kosmos.data.index."""
 
 import dataclasses
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kosmos.boxes import Box
+from kosmos.config import digest, to_json
 from kosmos.data.config import Packing, Stream
 from kosmos.data.index import Index
-from kosmos.data.indexing import index_folder, index_key, open_index
+from kosmos.data.indexing import folder_of_index, index_key, open_index, recorded_folder
+from kosmos.data.loader import Loader
 from kosmos.data.usable import Usable, encode_usable
 from kosmos.document.encode import encode
 from kosmos.document.shards import ShardReader
 from kosmos.document.types import Document, Grounded, Image, Text
 from kosmos.errors import DataError
-from kosmos.files import read_jsonl
+from kosmos.files import read_jsonl, write_json
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run
 from tests.tiny_run import caption_document, page_document, picture, text_document, write_shards
@@ -367,6 +372,82 @@ def test_an_index_is_made_once_and_anew_when_anything_that_makes_it_changes(
     assert build(more, run, tokenizer, tmp_path / "index").digest != first.digest
 
 
+def test_what_no_run_names_a_place_for_is_kept_for_all_runs(
+    tmp_path: Path, run: Run, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KOSMOS_CACHE", str(tmp_path / "cache"))
+    first = Loader(run.data, tokenizer, seed=1)
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cache/indices/*/tokens.bin")}
+    assert len(made) == 4  # three streams and what one of them holds out
+    assert Path(first.cache_folder) == tmp_path / "cache" / "indices"
+    other = dataclasses.replace(run.data, micro_batch_tokens=64)
+    assert Loader(other, tokenizer, seed=2).indices["text"].folder == first.indices["text"].folder
+    again = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cache/indices/*/tokens.bin")}
+    assert again == made
+    # a person who cleans up sees what it is of
+    assert first.indices["text"].report["of"] == run.data.streams[0].path
+    shutil.rmtree(tmp_path / "cache")
+    assert Loader(run.data, tokenizer, seed=1).indices["text"].num_rows > 0
+
+
+OPENING = """
+import sys
+from pathlib import Path
+from kosmos.config import from_json
+from kosmos.data.loader import Loader
+from kosmos.files import read_json
+from kosmos.text.tokenizer import Tokenizer
+from kosmos.train.config import Run
+
+run = from_json(Run, read_json(Path(sys.argv[1])))
+tokenizer = Tokenizer.load(run.data.tokenizer, num_cells=run.data.num_cells)
+sys.stdin.readline()
+indices = Loader(run.data, tokenizer, seed=0, cache_folder=Path(sys.argv[2])).indices
+print(*((index.folder / "tokens.bin").stat().st_ino for index in indices.values()))
+"""
+
+
+def test_processes_that_want_one_index_at_once_make_it_once(tmp_path: Path, run: Run) -> None:
+    file = tmp_path / "run.json"
+    write_json(file, to_json(run))
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPENING, str(file), str(tmp_path / "index")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for process in processes:  # all have imported what they need when the first one begins
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    told = {process.communicate()[0] for process in processes}
+    assert len(told) == 1
+    assert told != {""}
+    names = sorted(path.name for path in (tmp_path / "index").iterdir())
+    assert len(names) == 4
+    assert all(name.startswith("index-") for name in names)
+
+
+def test_a_run_folder_knows_where_its_indices_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KOSMOS_CACHE", str(tmp_path / "cache"))
+    folder, kept = tmp_path / "run", tmp_path / "kept"
+    folder.mkdir()
+    write_json(folder / "run.json", {"indices": str(kept)})
+    # the folder that it names is gone, or of another machine
+    assert recorded_folder(folder) == tmp_path / "cache" / "indices"
+    (folder / "index").mkdir()  # as runs left them that had their own
+    assert recorded_folder(folder) == folder / "index"
+    kept.mkdir()
+    assert recorded_folder(folder) == kept
+    write_json(folder / "run.json", {})
+    assert recorded_folder(folder) == folder / "index"
+
+
 def test_a_damaged_index_is_named_with_the_way_out(
     tmp_path: Path, run: Run, tokenizer: Tokenizer
 ) -> None:
@@ -374,7 +455,7 @@ def test_a_damaged_index_is_named_with_the_way_out(
     reader = ShardReader(stream.path)
     key = index_key(reader, tokenizer, run.data.rows(stream))
     build(stream, run, tokenizer, tmp_path)
-    tokens = index_folder(tmp_path, key) / "tokens.bin"
+    tokens = folder_of_index(tmp_path, digest(key)) / "tokens.bin"
     tokens.write_bytes(tokens.read_bytes()[:-4])
     with pytest.raises(DataError, match=r"tokens.bin: expected a file of an index"):
         build(stream, run, tokenizer, tmp_path)

@@ -120,11 +120,11 @@ def test_a_sample_is_counted_as_metrics_count(ledger: Ledger) -> None:
 
 
 def test_the_order_of_a_run_is_read_from_its_record_and_its_indices_alone(
-    run: Run, loader: Loader, cache_folder: Path, tmp_path: Path
+    run: Run, loader: Loader, tmp_path: Path
 ) -> None:
     elsewhere = replace(run, {"data": loader.data, "tokenizer": "gone"})
     write_json(tmp_path / "run.json", run_record(elsewhere, loader))
-    num_steps, order = recorded_order(tmp_path, cache_folder)
+    num_steps, order = recorded_order(tmp_path)  # which says where they are
     assert num_steps == run.train.steps
     for step in (0, 7):
         expected, found = loader.order.step(step), order.step(step)
@@ -137,6 +137,6 @@ def test_the_order_of_a_run_is_read_from_its_record_and_its_indices_alone(
 
 def test_a_run_folder_without_its_indices_is_told(run: Run, loader: Loader, tmp_path: Path) -> None:
     record = run_record(replace(run, {"data": loader.data}), loader)
-    write_json(tmp_path / "run.json", record)
+    write_json(tmp_path / "run.json", record | {"indices": "gone"})
     with pytest.raises(DataError, match=r"expected the index of stream 'text'"):
         recorded_order(tmp_path)

@@ -140,7 +140,6 @@ def note(folder: Path, *, num_processes: int = 1, step: int = 0) -> list[str]:
     note_session(
         folder,
         step=step,
-        index_folder=folder / "index",
         num_processes=num_processes,
         num_threads=3,
         device=None,
@@ -156,7 +155,6 @@ def test_each_start_is_a_line_with_what_it_ran_on(tmp_path: Path) -> None:
     first, second = read_jsonl(tmp_path / "sessions.jsonl")
     assert (first["step"], second["step"]) == (0, 40)
     assert (first["processes"], first["threads"], first["device"]) == (1, 3, None)
-    assert first["index"] == str(tmp_path / "index")
     assert first["processor"]
     assert torch.__version__.startswith(first["versions"]["torch"])
     assert first["began"] <= second["began"]
