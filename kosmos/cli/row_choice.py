@@ -149,7 +149,8 @@ class RowChoice:
                 )
             is_file = record.is_file() and not is_recipe
             run = make_run(str(record) if is_file else self.source, self.assignments)
-            kept = recorded_folder(path) if path.is_dir() else None
+            is_kept = is_file and record.name == "run.json"
+            kept = recorded_folder(record.parent) if is_kept else None
         names = [stream.name for stream in run.data.streams]
         if self.stream is not None and self.stream.partition("/")[0] not in names:
             raise ConfigError(
