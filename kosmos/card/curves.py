@@ -75,7 +75,8 @@ def read_run(metrics: Path) -> Curves:
         curves.flops += int(record.get("flops") or 0)
         for name in QUANTITIES:
             value = record.get(name)
-            if isinstance(value, int | float):
+            # shares above 1 are of runs that did not know better
+            if value is not None and not (name == "utilisation" and value > 1):
                 points = curves.quantities.setdefault(name, [])
                 points.append((float(record["step"]), float(value)))
     return curves

@@ -19,6 +19,8 @@ from kosmos.train.record import note_session
 from kosmos.train.step import Objective, StepResult
 from kosmos.train.utilisation import peak_flops_per_s
 
+_MAX_PEAKS = 4
+"""How often the peak is measured: at the start, and where steps exceed it."""
 _log = logging.getLogger(__name__)
 
 
@@ -34,11 +36,10 @@ class Monitor:
     def __init__(self, config: TrainConfig, objective: Objective, processes: Processes) -> None:
         self._objective = objective
         self._processes = processes
+        self._config = config
         self._spikes = SpikeWatch(config.spike_factor)
-        processes.wait()  # together, since they may share what they measure
-        mine = peak_flops_per_s(processes.device, config.precision, stated=config.peak_flops)
-        num_unknown, peak = processes.sum([mine is None, mine or 0.0])
-        self._peak_flops_per_s = None if num_unknown else peak
+        self._peak_flops_per_s = self._peak()
+        self._num_peaks = 1
 
     def measure(self, result: StepResult, *, step_s: float, data_wait_s: float) -> dict[str, Json]:
         """What a step's record says of how fast it was.
@@ -53,9 +54,6 @@ class Monitor:
         if device.type == "cuda":
             memory = torch.cuda.max_memory_allocated(device)
         step_s, data_wait_s, most = self._processes.largest([step_s, data_wait_s, memory])
-        utilisation = None
-        if self._peak_flops_per_s is not None:
-            utilisation = round(result.flops / step_s / self._peak_flops_per_s, 4)
         return {
             "num_tokens": result.num_tokens,
             "num_loss_tokens": result.num_loss_tokens,
@@ -64,11 +62,40 @@ class Monitor:
             "step_s": round(step_s, 4),
             "tokens_per_s": round(result.num_tokens / step_s, 1),
             "flops": result.flops,
-            "utilisation": utilisation,
+            "utilisation": self._utilisation(result.flops / step_s),
             "memory_bytes": int(most),
             "data_wait_s": round(data_wait_s, 4),
             "data_wait_share": round(data_wait_s / step_s, 4),
         }
+
+    def _peak(self) -> float | None:
+        """What all devices could do at best, in operations a second; None if nobody knows."""
+        self._processes.wait()  # together, since they may share what they measure
+        device, config = self._processes.device, self._config
+        mine = peak_flops_per_s(device, config.precision, stated=config.peak_flops)
+        num_unknown, peak = self._processes.sum([mine is None, mine or 0.0])
+        return None if num_unknown else peak
+
+    def _utilisation(self, flops_per_s: float) -> float | None:
+        """Share of the peak; None if that is not known.
+
+        Nothing does more than it could do at best: a rate above the peak shows that the peak was
+        measured while something else kept the device busy, or that somebody stated too little.
+        """
+        peak = self._peak_flops_per_s
+        if peak is not None and flops_per_s > peak and self._num_peaks < _MAX_PEAKS:
+            # all processes know the same rates, and so measure together
+            peak = self._peak_flops_per_s = max(peak, self._peak() or 0.0)
+            self._num_peaks += 1
+            if flops_per_s > peak and self._num_peaks == _MAX_PEAKS and self._processes.is_first:
+                _log.warning(
+                    "the utilisation of steps that do more than %.3g operations a second is not "
+                    "known: that is the most this device was %s to do",
+                    *(peak, "said" if self._config.peak_flops else "seen"),
+                )
+        if peak is None or flops_per_s > peak:
+            return None
+        return round(flops_per_s / peak, 4)
 
     def note_spikes(
         self,

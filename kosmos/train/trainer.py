@@ -52,6 +52,7 @@ from kosmos.train.record import check_same_data, check_same_run, run_lock, run_r
 from kosmos.train.start import check_start_folder
 from kosmos.train.step import StepResult, training_step
 from kosmos.train.stopping import stop_requests
+from kosmos.train.threads import watch_threads
 
 _log = logging.getLogger(__name__)
 
@@ -185,6 +186,7 @@ class _Training:
             check_same_data(saved["made_by"], run, num_done=steps[-1], where=where)
         assembly = assemble(run, self.loader, processes, is_resumed=bool(steps))
         self.model, self.objective, self.optimizer = assembly
+        self.threads = watch_threads(processes.device, processes.size)
         self.monitor = Monitor(run.train, self.objective, processes)
         self.heldout = Heldout(run, self.loader, self.objective)
         if steps:
@@ -275,6 +277,7 @@ class _Training:
             processes=self.processes,
         )
         now_s = time.monotonic()
+        self.threads.after((now_s - began_s - data_wait_s) / max(1, result.flops))
         self._judge(result, batches, step, events)
         self.done = _Done(step, self.done.tokens + result.num_tokens, now_s - self._began_s)
         is_skipped = bool(result.problems)

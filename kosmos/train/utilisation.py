@@ -5,8 +5,9 @@ devices could have done meanwhile. Padding, copies that keep processes in step, 
 a second time are not needed, so they lower it.
 
 What a device could do is what ``train.peak_flops`` says, else what its maker states, else, for
-processors, what a product of two square matrices reaches here and now. Of a GPU that is not in the
-table nothing is known, and the utilisation is null.
+processors, what a product of two square matrices reaches here and now, measured again where a step
+does more. Of a GPU that is not in the table nothing is known, nor of a step that did more than the
+peak: the utilisation is null, and never above 1.
 """
 
 import time

@@ -8,12 +8,16 @@ import torch
 
 from kosmos.config import replace
 from kosmos.data.loader import Loader
+from kosmos.files import Json
 from kosmos.model.cost import training_flops
 from kosmos.model.kosmos import Kosmos
 from kosmos.text.tokenizer import Tokenizer
+from kosmos.train import monitor
 from kosmos.train.config import Run
+from kosmos.train.monitor import Monitor
+from kosmos.train.parallel import ALONE
 from kosmos.train.regions import RegionContrast
-from kosmos.train.step import NextToken
+from kosmos.train.step import NextToken, StepResult
 from kosmos.train.utilisation import known_peak, peak_flops_per_s
 
 CPU = torch.device("cpu")
@@ -97,3 +101,53 @@ def test_regions_take_the_tower_alone(run: Run, loader: Loader, tokenizer: Token
         sums, weights = objective.document_losses(batch)
         assert weights.sum() == pytest.approx(objective.weight(batch) if images else 0.0)
         assert sums.sum() == pytest.approx(float(objective.loss(batch).detach()), rel=1e-5)
+
+
+class Measured:
+    """A processor whose peak is what it is said to be, one measurement after another."""
+
+    def __init__(self, *peaks: float | None) -> None:
+        self.peaks = list(peaks)
+
+    def __call__(self, *_: object, **__: object) -> float | None:
+        return self.peaks.pop(0)
+
+
+def shares(monkeypatch: pytest.MonkeyPatch, run: Run, peak: Measured, *rates: float) -> list[Json]:
+    """Utilisation of steps that did so many operations a second."""
+    monkeypatch.setattr(monitor, "peak_flops_per_s", peak)
+    watch = Monitor(run.train, NextToken(Kosmos(run.model)), ALONE)
+    result = StepResult(
+        loss=1.0, losses={}, num_tokens=1, num_loss_tokens=1.0, num_positions=1, num_fillers=0,
+        flops=0, grad_norm=1.0,
+    )  # fmt: skip
+    return [
+        watch.measure(dataclasses.replace(result, flops=round(rate)), step_s=1.0, data_wait_s=0.0)[
+            "utilisation"
+        ]
+        for rate in rates
+    ]
+
+
+def test_a_peak_that_a_step_exceeds_was_measured_under_load_and_is_measured_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peak = Measured(100e9, 400e9)
+    assert shares(monkeypatch, run, peak, 50e9, 206e9, 100e9) == [0.5, 0.515, 0.25]
+    assert peak.peaks == []
+
+
+def test_a_utilisation_above_one_is_not_known(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # measured again in vain, and not at every step for ever
+    peak = Measured(100e9, 90e9, 110e9, 80e9)
+    found = shares(monkeypatch, run, peak, 141e9, 422e9, 55e9, 141e9, 206e9, 110e9)
+    assert found == [None, None, 0.5, None, None, 1.0]
+    assert caplog.text.count("is not known") == 1
+
+
+def test_where_no_peak_is_known_none_is_measured_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert shares(monkeypatch, run, Measured(None), 1e15) == [None]
