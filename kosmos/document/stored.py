@@ -4,8 +4,7 @@ import sys
 from pathlib import Path
 
 from kosmos.document.types import ImageSource
-from kosmos.errors import ImageError
-from kosmos.image.codec import decode, encode_png, image_format
+from kosmos.image.codec import decode, encode_png, image_format, read_encoded
 
 _EXTENSIONS = {
     "JPEG": "jpg",
@@ -31,12 +30,7 @@ def stored_image(source: ImageSource, where: str) -> tuple[bytes, str]:
         ImageError: If it cannot be read or is no picture, by its header.
     """
     if isinstance(source, str | Path):
-        try:
-            data, where = Path(source).read_bytes(), f"{where}: {source}"
-        except OSError as error:
-            raise ImageError(
-                f"{where}: {source}: expected a picture, found {error.strerror}"
-            ) from error
+        data, where = read_encoded(source, where=f"{where}: {source}"), f"{where}: {source}"
     elif isinstance(source, bytes):
         data = source
     else:

@@ -53,6 +53,12 @@ UNREAD_SUFFIXES = frozenset(
 )
 """How names of photos end that are not read: whoever takes what is in a folder counts them."""
 
+MAX_FILE_BYTES = 256 << 20
+"""Files that are larger are no pictures: no corpus has one that comes near."""
+_PIXEL_BYTES = {"CMYK": 8, "I": 18, "F": 18} | dict.fromkeys(("I;16", "I;16L", "I;16B"), 9)
+"""What a pixel takes while it becomes RGB, where that is more than the usual; measured."""
+_TRANSPARENT_BYTES = 17
+_USUAL_BYTES = 6
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT_BY = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -71,7 +77,9 @@ def decode(source: Source, *, max_pixels: int, where: str = "") -> PIL.Image.Ima
 
     Args:
         source: A path, encoded bytes, a PIL image, or a uint8 array (height, width, 3).
-        max_pixels: Pictures with more are refused by their header, before any pixel is decoded.
+        max_pixels: Pictures with more are refused by their header, before any pixel is decoded;
+            of 16 bits or with transparency, which take up to three times the memory, accordingly
+            fewer are allowed.
         where: What the picture belongs to, for the message.
 
     Returns:
@@ -83,10 +91,14 @@ def decode(source: Source, *, max_pixels: int, where: str = "") -> PIL.Image.Ima
             mode that has no meaning in RGB.
     """
     with _opened(source, where) as (picture, label):
-        if picture.width * picture.height > max_pixels:
+        pixel_bytes = _PIXEL_BYTES.get(picture.mode, _USUAL_BYTES)
+        if picture.has_transparency_data:
+            pixel_bytes = _TRANSPARENT_BYTES
+        limit = max_pixels * _USUAL_BYTES // pixel_bytes
+        if picture.width * picture.height > limit:
             raise ImageError(
-                f"{label}: expected at most {max_pixels} pixels, "
-                f"found {picture.width} x {picture.height}",
+                f"{label}: expected at most {limit} pixels, "
+                f"found {picture.width} x {picture.height} ({picture.mode})",
                 hint="image.max_pixels sets the limit",
             )
         method = _UPRIGHT_BY.get(_orientation(picture))
@@ -222,6 +234,9 @@ def _regular(path: str | Path) -> io.BufferedReader:
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OSError("expected a regular file, found a pipe or a device")
+    if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
+        file.close()
+        raise OSError(f"expected at most {MAX_FILE_BYTES >> 20} MiB, found more")
     return file
 
 

@@ -3,6 +3,8 @@
 A record past a limit is counted under a reason that names it, and reading goes on behind it.
 """
 
+from kosmos.image.codec import MAX_FILE_BYTES
+
 MiB = 1 << 20
 
 MAX_LINE_BYTES = 32 * MiB
@@ -13,9 +15,8 @@ MAX_OBJECTS_CHARS = MiB
 MAX_SKIPPED_BYTES = 512 * MiB
 """Of a line that is too long, how much is passed over in search of its end. A file without line
 breaks, or a stream without an end, is given up behind it."""
-MAX_RECORD_BYTES = 256 * MiB
-"""All that is held of one record: a member of a tar, the members of a sample, a picture's file. As
-large as the largest picture that would be decoded (``max_pixels``), stored without compression."""
+MAX_RECORD_BYTES = MAX_FILE_BYTES
+"""All that is held of one record: a member of a tar, the members of a sample, a picture's file."""
 MAX_WHOLE_BYTES = 1536 * MiB
 """A JSON file that is read as a whole. The largest published list of boxes, LVIS's, has 1.1 GB."""
 MAX_TAR_HEADER_BYTES = MiB // 16

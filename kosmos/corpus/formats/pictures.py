@@ -14,6 +14,7 @@ import PIL.Image
 
 from kosmos.corpus.formats.archives import Archives, picture_key
 from kosmos.corpus.formats.config import FolderConfig, PagesConfig, PictureConfig
+from kosmos.corpus.formats.limits import MAX_RECORD_BYTES
 from kosmos.corpus.formats.records import files_below
 from kosmos.corpus.formats.tally import Tally
 from kosmos.errors import DataError, ImageError
@@ -207,9 +208,11 @@ def _opened(path: AnyPath) -> Picture | None:
     """A file as a picture; a remote one is read here, as no shard could read it later."""
     if isinstance(path, RemotePath):
         try:
-            return Picture(path.name, path.read_bytes())
+            with path.open() as file:
+                data = file.read(MAX_RECORD_BYTES + 1)
         except FileNotFoundError:
             return None
+        return Picture(path.name, data if len(data) <= MAX_RECORD_BYTES else b"")
     try:
         return Picture(path.name, path) if path.is_file() else None
     except OSError:  # a name that is too long

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from kosmos.errors import ImageError
 from kosmos.image.codec import (
     FORMATS,
+    MAX_FILE_BYTES,
     SUFFIXES,
     UNREAD_SUFFIXES,
     decode,
@@ -291,6 +292,30 @@ def test_pixels_are_counted_before_any_is_decoded(monkeypatch: pytest.MonkeyPatc
         decode(encode_png(blocks()), max_pixels=80 * 48 - 1)
 
 
+@pytest.mark.parametrize(("mode", "share"), [("I;16", 6 / 9), ("RGBA", 6 / 17), ("CMYK", 6 / 8)])
+def test_pixels_that_take_more_memory_are_fewer(
+    monkeypatch: pytest.MonkeyPatch, mode: str, share: float
+) -> None:
+    picture = PIL.Image.new(mode, (60, 100))
+    if mode == "I;16":
+        picture = PIL.Image.fromarray(np.zeros((100, 60), np.uint16))
+    data = saved(picture, "TIFF" if mode == "CMYK" else "PNG")
+    assert decode(data, max_pixels=int(6000 / share) + 1).size == (60, 100)
+    monkeypatch.setattr(PIL.ImageFile.ImageFile, "load", lambda _: pytest.fail("decoded"))
+    with pytest.raises(ImageError, match=rf"at most \d+ pixels, found 60 x 100 \({mode}\)"):
+        decode(data, max_pixels=int(6000 / share) - 1)
+
+
+def test_a_file_that_no_picture_is_as_large_as_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encode_png(blocks()))
+    os.truncate(path, MAX_FILE_BYTES + 1)  # a hole
+    with pytest.raises(ImageError, match="expected at most 256 MiB"):
+        decode(path, max_pixels=LIMIT)
+    with pytest.raises(ImageError, match="expected at most 256 MiB"):
+        read_encoded(path, where="a")
+
+
 def test_a_picture_that_pillow_warns_about_is_ours_to_judge(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -372,9 +397,9 @@ def test_suffixes_are_those_of_the_formats_that_are_read() -> None:
 
 def test_16_bit_grey_takes_little_more_memory_than_its_pixels() -> None:
     data = saved(PIL.Image.fromarray(np.zeros((1000, 1000), np.uint16)), "PNG")
-    decode(data, max_pixels=LIMIT)
+    decode(data, max_pixels=2 * LIMIT)
     tracemalloc.start()
-    decode(data, max_pixels=1_000_000)
+    decode(data, max_pixels=2 * LIMIT)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     # numpy's part, beside the 6 bytes a pixel that Pillow holds: measured 5.0 bytes a pixel
