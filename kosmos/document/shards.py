@@ -28,7 +28,7 @@ import operator
 import os
 import tarfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import SupportsIndex
@@ -45,17 +45,11 @@ from kosmos.document.manifest import (
     write_manifest,
 )
 from kosmos.document.mirror import Mirror
-from kosmos.document.serialize import (
-    ImageFile,
-    checked_json,
-    document_from_json,
-    document_to_json,
-    image_files,
-)
-from kosmos.document.stored import stored_image
+from kosmos.document.serialize import checked_json, document_from_json, image_files
+from kosmos.document.stored import StoredDocument, stored_document
 from kosmos.document.tar import TarWriter, gap, read_at
 from kosmos.document.types import Document
-from kosmos.errors import ConfigError, DataError, KosmosError
+from kosmos.errors import ConfigError, DataError, os_error
 from kosmos.files import Json, atomic_folder, sha256_file
 from kosmos.remote import AnyPath, RemotePath, locate
 
@@ -96,18 +90,29 @@ class ShardWriter:
         self._num_documents = 0
         self._tar: TarWriter | None = None
         self._refusal: DataError | None = None
-        self._atomic: AbstractContextManager[Path] = atomic_folder(
-            self.folder, check=manifests.check_shards
-        )
         self._scratch: Path | None = None
+        self._atomic = self._published()
 
     def __enter__(self) -> "ShardWriter":
-        self._scratch = self._atomic.__enter__()
+        self._atomic.__enter__()
         return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._atomic.__exit__(kind, error, trace)
 
     def __len__(self) -> int:
         """Documents written so far."""
         return self._num_documents
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the disk refused, so that nothing more can be written."""
+        return self._refusal is not None
 
     def write(self, doc: Document) -> None:
         """Append a document, its images read and checked by their headers.
@@ -126,67 +131,49 @@ class ShardWriter:
         where = f"document {doc.id!r}" if doc.id else f"document {self._num_documents}"
         if doc.id and doc.id in self._ids:
             raise DataError(f"{self.folder}: expected unique document ids, found {doc.id!r} twice")
-        names, images = [], []
-        for number, image in enumerate(doc.images):
-            data, extension = stored_image(image.source, f"{where}, image {number}")
-            names.append(ImageFile(f"{number}.{extension}", len(data)))
-            images.append(data)
-        value = document_to_json(doc, names, where=where)
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        self._append(text.encode("utf-8"), names, images)
+        self._append(stored_document(doc, where))
         if doc.id:
             self._ids.add(doc.id)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
-            try:
-                self._finish()
-            except BaseException as failure:
-                self._abandon(failure)
-                raise
-            self._scratch = None
-            self._atomic.__exit__(None, None, None)
-        else:
-            self._abandon(error)
-
-    def _append(self, text: bytes, names: list[ImageFile], images: list[bytes]) -> None:
-        key = f"{self._num_documents:09d}"
-        if self._tar is None:
-            self._tar = self._open_shard()
-        tar = self._tar
+    @contextmanager
+    def _published(self) -> Iterator[None]:
+        """The block in which documents are written; what is written appears when it ends."""
         try:
-            begin = tar.add(f"{key}.json", text)
-            end = begin + len(text)
-            for file, data in zip(names, images, strict=True):
-                end = tar.add(f"{key}.{file.name}", data) + len(data)
-        except OSError as error:
-            raise self._refused(tar.name, error) from error
-        self._index.extend((len(self._shards), begin, len(text), end - begin))
+            with atomic_folder(self.folder, check=manifests.check_shards) as self._scratch:
+                try:
+                    yield
+                except OSError as error:
+                    # atomic_folder would take it for the disk's
+                    raise _CallersError(error) from error
+                self._finish()
+        except _CallersError as told:
+            raise told.error from None
+        finally:
+            self._scratch = None
+            if self._tar is not None:
+                self._tar.discard()
+
+    def _append(self, stored: StoredDocument) -> None:
+        key = f"{self._num_documents:09d}"
+        number = len(self._shards)
+        with self._disk(manifests.shard_name(number)) as path:
+            if self._tar is None:
+                self._tar = TarWriter(path)
+            begin = self._tar.add(f"{key}.json", stored.text)
+            end = begin + len(stored.text)
+            for file, data in zip(stored.files, stored.images, strict=True):
+                end = self._tar.add(f"{key}.{file.name}", data) + len(data)
+        self._index.extend((number, begin, len(stored.text), end - begin))
         self._num_documents += 1
         if self._num_documents % self._documents_per_shard == 0:
             self._close_shard()
-
-    def _open_shard(self) -> TarWriter:
-        assert self._scratch is not None
-        name = manifests.shard_name(len(self._shards))
-        try:
-            return TarWriter(self._scratch / name)
-        except OSError as error:
-            raise self._refused(name, error) from error
 
     def _close_shard(self) -> None:
         tar, self._tar = self._tar, None
         if tar is None:
             return
-        try:
+        with self._disk(tar.name):
             tar.close()
-        except OSError as error:
-            raise self._refused(tar.name, error) from error
         num_before = len(self._shards) * self._documents_per_shard
         self._shards.append(
             Shard(
@@ -199,44 +186,40 @@ class ShardWriter:
 
     def _finish(self) -> None:
         """Close the last shard, write the index and describe the folder in the manifest."""
-        assert self._scratch is not None
         if self._refusal is not None:
             raise self._refusal
         self._close_shard()
-        path = self._scratch / INDEX
-        name = INDEX
-        try:
-            with open(path, "wb") as file:
-                index = np.array(self._index, np.int64).reshape(-1, 4)
-                np.lib.format.write_array(file, index, allow_pickle=False)
-                file.flush()
-                os.fsync(file.fileno())
+        with self._disk(INDEX) as path, open(path, "wb") as file:
+            index = np.array(self._index, np.int64).reshape(-1, 4)
+            np.lib.format.write_array(file, index, allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
+        with self._disk(manifests.FILE) as path:
             manifest = Manifest(
                 num_documents=self._num_documents,
-                index=IndexFile(sha256=sha256_file(path)),
+                index=IndexFile(sha256=sha256_file(path.with_name(INDEX))),
                 shards=tuple(self._shards),
             )
-            name = manifests.FILE
-            write_manifest(self._scratch, manifest, self._provenance)
+            write_manifest(path.parent, manifest, self._provenance)
+
+    @contextmanager
+    def _disk(self, name: str) -> Iterator[Path]:
+        """Where to write a file; if the disk refuses, nothing can be written any more."""
+        assert self._scratch is not None
+        try:
+            yield self._scratch / name
         except OSError as error:
-            raise self._refused(name, error) from error
+            hint = "earlier results are untouched; free some space or choose another folder"
+            self._refusal = os_error(error, self.folder / name, act="written", hint=hint)
+            raise self._refusal from error
 
-    def _abandon(self, error: BaseException) -> None:
-        """Throw the scratch folder away without a second error."""
-        if self._tar is not None:
-            self._tar.discard()
-        self._scratch = None
-        # atomic_folder takes every OSError for the disk's; one of the caller's own is not
-        reason = error if isinstance(error, KosmosError) else KosmosError("abandoned")
-        self._atomic.__exit__(type(reason), reason, None)
 
-    def _refused(self, name: str, error: OSError) -> DataError:
-        """What the disk's refusal means; nothing can be written after half a document."""
-        self._refusal = DataError(
-            f"{self.folder / name}: could not be written: {error.strerror or error}",
-            hint="earlier results are untouched; free some space or choose another folder",
-        )
-        return self._refusal
+class _CallersError(Exception):
+    """Carries what the caller of a writer met in its block."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class ShardReader:

@@ -1,9 +1,12 @@
-"""What shards keep of a picture: the file as it came, or a PNG of what is in memory."""
+"""What shards keep: a document's JSON, a picture's file as it came, or a PNG of its pixels."""
 
+import json
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
-from kosmos.document.types import ImageSource
+from kosmos.document.serialize import ImageFile, document_to_json
+from kosmos.document.types import Document, ImageSource
 from kosmos.image.codec import decode, encode_png, image_format, read_encoded
 
 _EXTENSIONS = {
@@ -17,6 +20,37 @@ _EXTENSIONS = {
     "AVIF": "avif",
     "JPEG2000": "jp2",
 }
+
+
+class StoredDocument(NamedTuple):
+    """A document as it is written."""
+
+    text: bytes
+    """Its JSON."""
+    files: list[ImageFile]
+    """What the JSON calls its pictures."""
+    images: list[bytes]
+    """The pictures, in that order."""
+
+
+def stored_document(doc: Document, where: str) -> StoredDocument:
+    """What is written of a document; image files and bytes as they are, others as PNG.
+
+    Args:
+        doc: The document.
+        where: What to call it in a message.
+
+    Raises:
+        DataError: If it cannot be stored: an image is not one, a text holds what UTF-8 cannot.
+    """
+    files, images = [], []
+    for number, image in enumerate(doc.images):
+        data, extension = stored_image(image.source, f"{where}, image {number}")
+        files.append(ImageFile(f"{number}.{extension}", len(data)))
+        images.append(data)
+    value = document_to_json(doc, files, where=where)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return StoredDocument(text.encode("utf-8"), files, images)
 
 
 def stored_image(source: ImageSource, where: str) -> tuple[bytes, str]:
