@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from kosmos.config import check_numbers
 from kosmos.errors import ConfigError
 from kosmos.model.config import ConnectorConfig, ModelConfig
 
@@ -43,12 +44,7 @@ class LoraConfig:
     the adapter folder alone."""
 
     def __post_init__(self) -> None:
-        if self.rank <= 0:
-            raise ConfigError(f"train.adapter.rank: expected a positive number, found {self.rank}")
-        if not self.alpha > 0.0:
-            raise ConfigError(
-                f"train.adapter.alpha: expected a positive number, found {self.alpha}"
-            )
+        check_numbers(self, "train.adapter", positive=("rank", "alpha"))
         if not 0.0 <= self.dropout < 1.0:
             raise ConfigError(f"train.adapter.dropout: expected [0, 1), found {self.dropout}")
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from kosmos.config import check_numbers
 from kosmos.data.config import DataConfig
 from kosmos.data.rules import stream_rules
 from kosmos.document.layout import AnswerConfig, Layout
@@ -24,7 +25,7 @@ class TrainConfig:
     warmup_steps: int
     """Steps over which the learning rate rises from zero."""
     learning_rate: float
-    """Peak; then linear to zero at the last step."""
+    """Peak; then linear to zero, which it would reach one step behind the last."""
     betas: tuple[float, float] = (0.9, 0.98)
     """AdamW moments."""
     eps: float = 1e-6
@@ -82,20 +83,21 @@ class TrainConfig:
     """Steps between progress lines; metrics.jsonl gets every step."""
 
     def __post_init__(self) -> None:
-        positive = ("steps", "checkpoint_every", "log_every", "max_nonfinite")
-        for name in positive:
-            if getattr(self, name) <= 0:
-                raise ConfigError(
-                    f"train.{name}: expected a positive number, found {getattr(self, name)}"
-                )
-        not_negative = ("warmup_steps", "clip_norm", "keep_checkpoints", "heldout_every")
-        for name in (*not_negative, "loader_workers", "spike_factor", "peak_flops"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"train.{name}: expected 0 or more, found {getattr(self, name)}")
-        if self.learning_rate <= 0.0:
-            raise ConfigError(
-                f"train.learning_rate: expected a positive number, found {self.learning_rate}"
-            )
+        check_numbers(
+            self,
+            "train",
+            positive=(
+                *("steps", "checkpoint_every", "log_every", "max_nonfinite"),
+                *("learning_rate", "eps"),
+            ),
+            not_negative=(
+                *("warmup_steps", "keep_checkpoints", "heldout_every", "loader_workers"),
+                *("weight_decay", "clip_norm", "spike_factor", "peak_flops"),
+            ),
+            fractions=("betas",),
+        )
+        if 1.0 in self.betas:
+            raise ConfigError(f"train.betas: expected numbers below 1, found {self.betas}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +126,10 @@ class Run:
     """What the paper states, for `kosmos plan` to print beside its own sum; 0: not stated."""
     stated_total_tokens: float = 0.0
     """What the paper states; 0: not stated."""
+
+    def __post_init__(self) -> None:
+        stated = ("stated_tokens_per_step", "stated_total_tokens")
+        check_numbers(self, "run", not_negative=("seed", *stated))
 
     @property
     def answer_image(self) -> ImageConfig:

@@ -65,20 +65,23 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
 
 
 def learning_rate(update: int, config: TrainConfig) -> float:
-    """Rate of an update, ``peak * n / warmup`` and then ``peak * (steps - n) / (steps - warmup)``.
+    """Rate of an update: ``peak * n / warmup``, then ``peak * (steps - n + 1) / (steps - warmup)``.
 
-    The last update, at ``n = steps``, has rate zero, as the formula says.
+    The first update behind the warm-up has the peak again, the last still moves the weights, by
+    ``peak / (steps - warmup)``; the rate would be zero one update later.
 
     Args:
         update: Its number n, counted from 1.
         config: Peak, warm-up and length.
 
     Source: KOSMOS-1 (arXiv:2302.14045) Table 18 and KOSMOS-2 (arXiv:2306.14824) Table 7; the
-    formula is that of the release (fairseq's polynomial decay with power 1).
+    formula is that of the release, fairseq's polynomial decay with power 1, which sets the rate of
+    an update by how many are done: n - 1. Departure: there the warm-up counts so too, and the first
+    update of a run has rate zero; here it counts n, and no update is lost.
     """
     if update <= config.warmup_steps:
         return config.learning_rate * update / config.warmup_steps
-    left = (config.steps - update) / (config.steps - config.warmup_steps)
+    left = (config.steps - update + 1) / (config.steps - config.warmup_steps)
     return config.learning_rate * max(0.0, left)
 
 
