@@ -16,6 +16,21 @@ def configure(level: int = logging.INFO) -> None:
     logging.basicConfig(level=level, stream=sys.stderr, format="%(message)s", force=True)
 
 
+def printable(text: str, *, keep: str = "") -> str:
+    r"""The text with all that would move a cursor or change a terminal written out: ``\x1b[2J``.
+
+    Args:
+        text: Of a document, say, which anybody may have written.
+        keep: Characters that stay as they are.
+    """
+    return "".join(
+        character
+        if character.isprintable() or character in keep
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
 class Progress:
     """Progress of a long act: a bar on a terminal, a line every few seconds elsewhere.
 

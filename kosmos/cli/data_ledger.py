@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kosmos.errors import ConfigError
+from kosmos.logs import printable
 
 if TYPE_CHECKING:
     from kosmos.data.ledger import Sample
@@ -90,7 +91,9 @@ def _lines(samples: "Iterator[Sample]") -> Iterator[str]:
         step = "left out" if sample.step is None else f"{sample.step}"
         batch = "" if sample.micro_batch is None else f"{sample.micro_batch}"
         more = len(sample.documents) - _NUM_NAMED
-        documents = ", ".join(sample.documents[:_NUM_NAMED]) + (f" + {more}" if more > 0 else "")
+        documents = ", ".join(map(printable, sample.documents[:_NUM_NAMED])) + (
+            f" + {more}" if more > 0 else ""
+        )
         yield (
             f"{step:>9}{sample.data_step:>11}{batch:>7}  {sample.stream:<14}{sample.corpus:<14}"
             f"{sample.row:>10}{sample.epoch:>7}  {documents}"

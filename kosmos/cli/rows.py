@@ -3,20 +3,21 @@
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from kosmos.cli.row_choice import Chosen, Opened, RowChoice, row_options
+from kosmos.cli.row_choice import RowChoice, row_options
 from kosmos.errors import ConfigError
+from kosmos.logs import printable
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from kosmos.check.leaks.report import LeakReport
     from kosmos.check.show.page import NamedRow
+    from kosmos.check.show.rows import Chosen, OpenRows
     from kosmos.check.show.words import ShownRow
     from kosmos.model.kosmos import Kosmos
 
@@ -48,9 +49,9 @@ def show(choice: RowChoice, limit: int, as_tokens: bool, out: Path | None, as_js
     """
     if out is not None and out.suffix not in (".png", ".svg", ".html"):
         raise ConfigError(f"--out: expected .png, .svg or .html, found {out.name!r}")
-    with choice.opened() as opened:
-        chosen = choice.batches(opened, beside=False)
-        rows = [row for rows in chosen for row in _named_rows(opened, rows)]
+    opened = choice.opened()
+    chosen = choice.batches(opened, beside=False)
+    rows = [row for rows in chosen for row in _named_rows(opened, rows)]
     shown = rows[:limit] if limit else rows
     if as_json:
         for row in shown:
@@ -91,18 +92,18 @@ def leak_test(
     from kosmos.weights.loaded import find_device
 
     reports, place = [], find_device(device)
-    with choice.opened() as opened:
-        model = _model(opened, model_folder).to(place)
-        for chosen in choice.batches(opened, beside=True):
-            total = num_changes(model, chosen.batch)
-            with Progress(f"leak-test {chosen.name}", total=total, unit="changes") as progress:
-                report = run_test(model, chosen.batch, seed=seed, advance=progress.advance)
-            reports.append(report)
-            if as_json:
-                value = {"name": chosen.name, "row_names": list(chosen.names), **report.to_json()}
-                click.echo(json.dumps(value, ensure_ascii=False))
-            else:
-                click.echo("\n".join(_matrix(chosen, report)) + "\n")
+    opened = choice.opened()
+    model = _model(opened, model_folder).to(place)
+    for chosen in choice.batches(opened, beside=True):
+        total = num_changes(model, chosen.batch)
+        with Progress(f"leak-test {chosen.name}", total=total, unit="changes") as progress:
+            report = run_test(model, chosen.batch, seed=seed, advance=progress.advance)
+        reports.append(report)
+        if as_json:
+            value = {"name": chosen.name, "row_names": list(chosen.names), **report.to_json()}
+            click.echo(json.dumps(value, ensure_ascii=False))
+        else:
+            click.echo("\n".join(_matrix(chosen, report)) + "\n")
     for report in reports:
         report.raise_if_leaking()
 
@@ -110,18 +111,18 @@ def leak_test(
 # --- rows
 
 
-def _named_rows(opened: Opened, chosen: Chosen) -> "Iterator[NamedRow]":
+def _named_rows(opened: "OpenRows", chosen: "Chosen") -> "Iterator[NamedRow]":
     from kosmos.check.leaks.visibility import who_sees_whom
     from kosmos.check.show.page import NamedRow
     from kosmos.check.show.words import show_batch
 
-    run, batch = opened.run, chosen.batch
+    data, batch = opened.data, chosen.batch
     shown = show_batch(
         batch,
         opened.stream(batch.stream),
         opened.tokenizer,
-        layout=run.data.layout,
-        image=run.data.image,
+        layout=data.layout,
+        image=data.image,
     )
     for name, row, sees in zip(chosen.names, shown, who_sees_whom(batch), strict=True):
         yield NamedRow(name, row, sees)
@@ -209,23 +210,22 @@ def _draw(rows: "list[NamedRow]", out: Path) -> None:
 # --- leaks
 
 
-def _model(opened: Opened, folder: Path | None) -> "Kosmos":
+def _model(opened: "OpenRows", folder: Path | None) -> "Kosmos":
     """The model to test."""
     from kosmos.check.leaks.leaktest import small_model
-    from kosmos.model.config import with_vocabulary
 
-    size = opened.tokenizer.vocabulary.size
     if folder is None:
-        return small_model(with_vocabulary(opened.run.model, size))
-    from kosmos.train.config import check_run
+        return small_model(opened.model)
+    from kosmos.train.config import check_fit
     from kosmos.weights.folder import load_model
 
     model = load_model(folder).model
-    check_run(replace(opened.run, model=model.config), vocabulary_size=size)
+    size = opened.tokenizer.vocabulary.size
+    check_fit(model.config, opened.data, vocabulary_size=size)
     return model
 
 
-def _matrix(chosen: Chosen, report: "LeakReport") -> Iterator[str]:
+def _matrix(chosen: "Chosen", report: "LeakReport") -> Iterator[str]:
     """Who moved whom, then all that was tried."""
     count = len(report.document_ids)
     packing = "isolated" if report.isolated else "plain"
@@ -233,7 +233,7 @@ def _matrix(chosen: Chosen, report: "LeakReport") -> Iterator[str]:
     yield "what moved when the document of a line was changed"
     yield ""
     in_numbers = count <= _MOST_NUMBERS
-    names = [*report.document_ids, "padding"]
+    names = [*map(printable, report.document_ids), "padding"]
     width = min(max(map(len, names)), 28)
     cell = 9 if in_numbers else 2
     head = "".join(f"{(n + 1 if in_numbers else (n + 1) % 10):>{cell}}" for n in range(count))

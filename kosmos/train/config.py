@@ -160,16 +160,31 @@ def check_run(run: Run, *, vocabulary_size: int | None = None) -> None:
             f"train.warmup_steps: expected at most train.steps={train.steps}, "
             f"found {train.warmup_steps}"
         )
-    if vocabulary_size is not None and vocabulary_size != model.decoder.vocab_size:
-        raise ConfigError(
-            f"model.decoder.vocab_size: expected {vocabulary_size} as the tokenizer with "
-            f"num_cells={run.data.num_cells} has ids, found {model.decoder.vocab_size}",
-            hint=f"--set model.decoder.vocab_size={vocabulary_size}",
-        )
+    check_fit(model, run.data, vocabulary_size=vocabulary_size)
     _check_adapter(run)
     _check_best(run)
     for stream in run.data.streams:
         raise_first_error(stream_rules(stream))
+
+
+def check_fit(model: ModelConfig, data: DataConfig, *, vocabulary_size: int | None) -> None:
+    """Fail unless a model can read what data becomes.
+
+    Args:
+        model: The model.
+        data: The data.
+        vocabulary_size: Ids of the tokenizer, when that is known.
+
+    Raises:
+        ConfigError: Naming both sides.
+    """
+    if vocabulary_size is not None and vocabulary_size != model.decoder.vocab_size:
+        raise ConfigError(
+            f"model.decoder.vocab_size: expected {vocabulary_size} as the tokenizer with "
+            f"num_cells={data.num_cells} has ids, found {model.decoder.vocab_size}",
+            hint=f"--set model.decoder.vocab_size={vocabulary_size}",
+        )
+    for stream in data.streams:
         if stream.max_tokens > model.decoder.max_tokens:
             raise ConfigError(
                 f"streams.{stream.name}.max_tokens: expected at most model.decoder.max_tokens="
@@ -177,15 +192,15 @@ def check_run(run: Run, *, vocabulary_size: int | None = None) -> None:
             )
     if model.vision is None or model.connector is None:
         return
-    if run.data.image.size != model.vision.image_size:
+    if data.image.size != model.vision.image_size:
         raise ConfigError(
             f"image.size: expected model.vision.image_size={model.vision.image_size}, "
-            f"found {run.data.image.size}"
+            f"found {data.image.size}"
         )
-    if run.data.layout.num_image_tokens != model.connector.num_queries:
+    if data.layout.num_image_tokens != model.connector.num_queries:
         raise ConfigError(
             f"layout.num_image_tokens: expected model.connector.num_queries="
-            f"{model.connector.num_queries}, found {run.data.layout.num_image_tokens}"
+            f"{model.connector.num_queries}, found {data.layout.num_image_tokens}"
         )
 
 

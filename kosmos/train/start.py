@@ -144,7 +144,7 @@ def with_parts_of_start(run: Run) -> Run:
             run.data,
             image=image,
             layout=replace(run.data.layout, num_image_tokens=loaded.layout.num_image_tokens),
-            tokenizer=str(_tokenizer_file(folder)),
+            tokenizer=str(tokenizer_file(folder)),
             num_cells=loaded.tokenizer.vocabulary.num_cells,
             streams=tuple(
                 replace(stream, max_tokens=min(stream.max_tokens, longest))
@@ -253,9 +253,10 @@ def _quantized(folder: Path | str) -> CheckpointError:
     )
 
 
-def _tokenizer_file(folder: Path) -> Path:
+def tokenizer_file(folder: Path) -> Path:
+    """The SentencePiece model of a model folder, ours, a Hugging Face one or an adapter of one."""
     if is_adapter(folder):
-        return _tokenizer_file(read_adapter(folder).base)
+        return tokenizer_file(read_adapter(folder).base)
     name = huggingface.TOKENIZER if is_huggingface(folder) else TOKENIZER
     return folder / name
 

@@ -22,6 +22,7 @@ from kosmos.data.config import Packing, Stream
 from kosmos.document.layout import Layout
 from kosmos.files import Json
 from kosmos.image.config import ImageConfig
+from kosmos.logs import printable
 from kosmos.text.tokenizer import Tokenizer
 
 
@@ -247,7 +248,7 @@ def show_row(
     slots = np.append(batch.image_slots[row, :used], False)
     bounds = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
     documents = tuple(
-        ShownDocument(batch.document_ids[numbers[start]], start, stop)
+        ShownDocument(printable(batch.document_ids[numbers[start]]), start, stop)
         for start, stop in pairwise(bounds)
     )
     return ShownRow(
@@ -255,7 +256,7 @@ def show_row(
         packing=stream.packing,
         token_ids=token_ids,
         texts=tuple(_text(tokenizer, token_id) for token_id in token_ids.tolist()),
-        names=tuple(map(tokenizer.token, token_ids.tolist())),
+        names=tuple(printable(tokenizer.token(token_id)) for token_id in token_ids.tolist()),
         learned=np.concatenate([np.zeros(1, np.float32), batch.loss_weights[row, :used]]),
         positions=batch.positions[row, :used],
         image_slots=slots,
@@ -299,10 +300,7 @@ def _text(tokenizer: Tokenizer, token_id: int) -> str | bytes:
 def _say(texts: tuple[str | bytes, ...]) -> str:
     """Tokens end to end; bytes of a character joined to it, what moves a cursor written out."""
     said = b"".join(text if isinstance(text, bytes) else text.encode() for text in texts)
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in said.decode(errors="replace")
-    )
+    return printable(said.decode(errors="replace"))
 
 
 def _count(number: int, what: str) -> str:

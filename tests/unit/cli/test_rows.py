@@ -12,13 +12,14 @@ from kosmos.check.leaks.leaktest import small_model
 from kosmos.cli.main import cli
 from kosmos.config import replace, to_json
 from kosmos.data.loader import Loader
+from kosmos.document.types import Document, Text
 from kosmos.errors import ConfigError, DataError
 from kosmos.files import write_json
 from kosmos.model import decoder
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run
 from kosmos.weights.folder import save_model
-from tests.tiny_run import NUM_CELLS, make_run
+from tests.tiny_run import NUM_CELLS, make_run, write_shards
 
 
 def data(*arguments: object) -> Result:
@@ -186,6 +187,45 @@ def test_what_is_left_out_is_told(shards: list[object]) -> None:
 def test_what_cannot_be_shown_is_refused(file: Path, arguments: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         data("show", file, *arguments)
+
+
+def test_a_model_folder_says_how_shards_are_read(run: Run, file: Path, tmp_path: Path) -> None:
+    tokenizer = Tokenizer.load(run.data.tokenizer, num_cells=run.data.num_cells)
+    save_model(
+        tmp_path / "model",
+        model=small_model(run.model),
+        tokenizer=tokenizer,
+        image=run.data.image,
+        layout=run.data.layout,
+        provenance=None,
+    )
+    few = ("show", file.parent / "captions", "--tokenizer", tmp_path / "model", "--row", 2)
+    result = data(*few)
+    assert "[image 1: 4 slots]" in result.stdout  # 64 without it
+    assert "not said" not in result.stderr
+    ours = json.loads(data("show", file, "--stream", "captions", "--row", 2, "--json").stdout)
+    assert json.loads(data(*few, "--json").stdout)["token_ids"] == ours["token_ids"]
+
+
+def test_what_nobody_said_of_shards_is_told(folder: Path, file: Path) -> None:
+    assert file.is_file()
+    few = ("show", folder / "captions", "--tokenizer", folder / "tokenizer.model")
+    told = data(*few, "--set", "image.size=28").stderr
+    assert "not said, and taken for the model's: num_cells=32, layout.num_image_tokens=64" in told
+    assert "image.size" not in told
+    told = data(*few, "--num-cells", NUM_CELLS).stderr
+    assert "num_cells" not in told
+
+
+def test_what_documents_say_moves_no_cursor(folder: Path, file: Path, tmp_path: Path) -> None:
+    assert file.is_file()
+    evil = Document([Text("\x1b[2J a star\x07")], id="\x1b[31mred\u202e")
+    shards = write_shards(tmp_path / "evil", [evil])
+    few = ("show", shards, "--tokenizer", folder / "tokenizer.model")
+    for more in ((), ("--tokens",), ("--json",)):
+        told = data(*few, *more).stdout
+        assert not {"\x1b", "\x07", "\u202e"} & set(told)
+    assert "\\x1b[31mred\\u202e" in data(*few).stdout
 
 
 def test_shards_need_a_tokenizer(folder: Path, file: Path) -> None:
