@@ -30,21 +30,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from kosmos.boxes import Box
+from kosmos.corpus.formats.captioned import captioned_rows, held_picture
 from kosmos.corpus.formats.config import GritCaptionsConfig, GritConfig
 from kosmos.corpus.formats.frame import OTHER_SIZE, TURNED, Frame, numbers, whole_number
 from kosmos.corpus.formats.pictures import Missing, Picture, PictureFolder, usable
-from kosmos.corpus.formats.records import (
-    Row,
-    read_rows,
-    source_files,
-    text_field,
-    undamaged,
-)
-from kosmos.corpus.formats.samples import read_samples, sample_fields
+from kosmos.corpus.formats.records import Row, source_files, text_field
 from kosmos.corpus.formats.tally import Tally
-from kosmos.corpus.formats.tsv import TsvRow, read_objects, read_tsv
+from kosmos.corpus.formats.tsv import read_objects
 from kosmos.document.types import Document, Grounded, Image, Part, Text
-from kosmos.errors import DataError
 from kosmos.files import Json
 from kosmos.image.transform import ImageTransform
 from kosmos.remote import AnyPath
@@ -71,14 +64,6 @@ class GritSample(NamedTuple):
     """What is left of its spans, in reading order."""
 
 
-class _Row(NamedTuple):
-    """A row as its container has it."""
-
-    where: str
-    fields: dict[str, Json]
-    picture: Picture | Missing
-
-
 def read_grit(source: AnyPath, config: GritCaptionsConfig, tally: Tally) -> Iterator[Document]:
     """Grounded captions; a row without a usable phrase stays, as a plain caption."""
     for sample in grit_samples(source, config, tally):
@@ -97,7 +82,8 @@ def read_grit(source: AnyPath, config: GritCaptionsConfig, tally: Tally) -> Iter
 
 def grit_samples(source: AnyPath, config: GritConfig, tally: Tally) -> Iterator[GritSample]:
     """Rows with a caption and a picture, and their phrases after all filters."""
-    for where, fields, picture in _rows(source, config, tally):
+    for row, picture in _rows(source, config, tally):
+        where, fields = row.where, row.fields
         caption = fields.get("caption")
         if not isinstance(caption, str) or not caption.strip():
             tally.bad("no caption", where)
@@ -174,55 +160,46 @@ def grounded_parts(caption: str, phrases: list[Phrase]) -> list[Part]:
     return parts
 
 
-def _rows(source: AnyPath, config: GritConfig, tally: Tally) -> Iterator[_Row]:
-    """Rows of files of any container."""
+def _rows(
+    source: AnyPath, config: GritConfig, tally: Tally
+) -> Iterator[tuple[Row, Picture | Missing]]:
+    """Rows of files of any container, with their pictures."""
     for file in source_files(source, _SUFFIXES, tally):
-        match file.path.suffix.lower():
-            case ".tar":
-                for sample in read_samples(file, config, tally):
-                    fields = sample_fields(sample, tally)
-                    if fields is not None:
-                        data = sample.picture
-                        picture = Picture(sample.where, data) if data else Missing(sample.where)
-                        yield _Row(sample.where, fields, picture)
-            case ".tsv":
-                for line in undamaged(read_tsv(file, tally), config, tally):
-                    row = _tsv_row(line, config, tally)
-                    if row is not None:
-                        yield row
-            case ".jsonl" | ".parquet":
-                folder = PictureFolder(file.path, config, tally)
-                for record in read_rows(file, config, tally, needs=("caption",)):
-                    yield _Row(record.where, record.fields, _picture(record, folder))
-            case _:
-                wanted = ", ".join(sorted(_SUFFIXES))
-                raise DataError(f"{file.path}: expected a file named {wanted}")
+        folder = PictureFolder(file.path, config, tally)
+        is_tsv = file.path.suffix.lower() == ".tsv"
+        for row in captioned_rows(file, _SUFFIXES, config, tally):
+            if is_tsv and not _has_objects(row, config, tally):
+                continue
+            picture = held_picture(row, folder.excluded)
+            if isinstance(picture, Missing) and picture.is_none and not is_tsv:
+                picture = _named_picture(row, folder)
+            yield row, picture
 
 
-def _picture(row: Row, folder: PictureFolder) -> Picture | Missing:
-    """The picture in a row, or the one it names."""
-    if row.picture is not None:
-        return Picture(row.where, row.picture)
-    name = row.fields.get("file")
-    if isinstance(name, str):
+def _named_picture(row: Row, folder: PictureFolder) -> Picture | Missing:
+    """The picture that a row names by its file, or by its key."""
+    name = text_field(row.fields, "file")
+    if name is not None:
         return folder.find(name)
-    return folder.find_key(str(row.fields.get("key", row.fields.get("id"))))
+    key = text_field(row.fields, "key", "id") or whole_number(row.fields.get("id"))
+    return Missing(row.where) if key is None else folder.find_key(str(key))
 
 
-def _tsv_row(row: TsvRow, config: GritConfig, tally: Tally) -> _Row | None:
-    fields: dict[str, Json] = {"caption": row.caption, "width": row.width, "height": row.height}
-    if row.objects is None:
-        if not _chance(config, "unannotated", row.where, config.unannotated_share):
-            tally.leave_out("row without a column of boxes, by the share that stays", row.where)
-            return None
-        fields |= {"noun_chunks": [], "ref_exps": []}
-    else:
-        objects = read_objects(row.objects)
-        if isinstance(objects, str):
-            tally.bad(objects, row.where)
-            return None
-        fields |= objects
-    return _Row(row.where, fields, Picture(row.key, row.picture))
+def _has_objects(row: Row, config: GritConfig, tally: Tally) -> bool:
+    """Whether a row of TSV goes on; its last column becomes columns of GRIT."""
+    given = row.fields.pop("objects")
+    if given is None:
+        row.fields.update(noun_chunks=[], ref_exps=[])
+        if _chance(config, "unannotated", row.where, config.unannotated_share):
+            return True
+        tally.leave_out("row without a column of boxes, by the share that stays", row.where)
+        return False
+    objects = read_objects(str(given))
+    if isinstance(objects, str):
+        tally.bad(objects, row.where)
+        return False
+    row.fields.update(objects)
+    return True
 
 
 def _chance(config: GritConfig, name: str, row: str, share: float) -> bool:

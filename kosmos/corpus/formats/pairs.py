@@ -11,29 +11,19 @@ With ``prompt`` in the config, every caption follows those words and alone carri
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import PurePosixPath
 
-import PIL.Image
-
+from kosmos.corpus.formats.captioned import captioned_rows, held_picture
 from kosmos.corpus.formats.config import CocoConfig, FolderConfig, PairsConfig
 from kosmos.corpus.formats.official import joined, read_lists
-from kosmos.corpus.formats.pictures import PictureFolder, check_picture, usable
-from kosmos.corpus.formats.records import (
-    Row,
-    SourceFile,
-    read_rows,
-    source_files,
-    text_field,
-    undamaged,
-)
-from kosmos.corpus.formats.samples import Sample, read_samples, sample_fields
+from kosmos.corpus.formats.pictures import Exclusion, PictureFolder, usable
+from kosmos.corpus.formats.records import Row, read_rows, source_files, text_field
 from kosmos.corpus.formats.tally import Tally
-from kosmos.corpus.formats.tsv import TsvRow, read_tsv
 from kosmos.document.types import Document, Image, Part, Text
-from kosmos.errors import DataError
 from kosmos.files import Json
 from kosmos.remote import AnyPath
+
+_SUFFIXES = frozenset({".tar", ".tsv", ".parquet"})
 
 
 def read_pairs(source: AnyPath, config: PairsConfig, tally: Tally) -> Iterator[Document]:
@@ -41,26 +31,13 @@ def read_pairs(source: AnyPath, config: PairsConfig, tally: Tally) -> Iterator[D
 
     A row of TSV whose caption holds a tab or a line break is bad, and never read as two.
     """
-    for file in source_files(source, frozenset({".tar", ".tsv", ".parquet"}), tally):
-        for doc in _pairs(file, config, tally):
+    excluded = Exclusion(config.exclude_images)
+    for file in source_files(source, _SUFFIXES, tally):
+        for row in captioned_rows(file, _SUFFIXES, config, tally):
+            doc = _pair(row, excluded, config, tally)
             if doc is not None:
                 tally.keep()
                 yield doc
-
-
-def _pairs(file: SourceFile, config: PairsConfig, tally: Tally) -> Iterator[Document | None]:
-    match file.path.suffix.lower():
-        case ".tar":
-            for sample in read_samples(file, config, tally):
-                yield _sample_pair(sample, config, tally)
-        case ".tsv":
-            for row in undamaged(read_tsv(file, tally), config, tally):
-                yield _tsv_pair(row, config, tally)
-        case ".parquet":
-            for table_row in read_rows(file, config, tally, needs=("caption",)):
-                yield _table_pair(table_row, config, tally)
-        case _:
-            raise DataError(f"{file.path}: expected a file named .tar, .tsv or .parquet")
 
 
 def read_coco(source: AnyPath, config: CocoConfig, tally: Tally) -> Iterator[Document]:
@@ -79,53 +56,25 @@ def read_coco(source: AnyPath, config: CocoConfig, tally: Tally) -> Iterator[Doc
             counts[stem] += 1
 
 
-def _sample_pair(sample: Sample, config: PairsConfig, tally: Tally) -> Document | None:
-    fields = sample_fields(sample, tally)
-    if fields is None or not _is_fetched(fields, sample.where, tally):
-        return None
-    caption = text_field(fields, "caption")
-    if caption is None and ".txt" in sample.members:
-        with suppress(UnicodeDecodeError):
-            caption = sample.members[".txt"].decode("utf-8").strip()
-    meta = {"source": sample.key, **_url(fields)}
-    return _pair(sample.picture, caption, sample.where, meta, config, tally)
-
-
-def _tsv_pair(row: TsvRow, config: PairsConfig, tally: Tally) -> Document | None:
-    meta: dict[str, Json] = {"source": row.key}
-    return _pair(row.picture, row.caption.strip(), row.where, meta, config, tally)
-
-
-def _table_pair(row: Row, config: PairsConfig, tally: Tally) -> Document | None:
-    if not _is_fetched(row.fields, row.where, tally):
-        return None
-    meta = {"source": text_field(row.fields, "key") or row.where, **_url(row.fields)}
-    return _pair(row.picture, text_field(row.fields, "caption"), row.where, meta, config, tally)
-
-
-def _pair(
-    data: bytes | None,
-    caption: str | None,
-    where: str,
-    meta: dict[str, Json],
-    config: PairsConfig,
-    tally: Tally,
-) -> Document | None:
+def _pair(row: Row, excluded: Exclusion, config: PairsConfig, tally: Tally) -> Document | None:
     """A picture and its caption; None (counted) if one of them is of no use."""
-    if not caption:
-        tally.bad("no caption", where)
+    if row.fields.get("status", "success") != "success":
+        tally.leave_out("not fetched by img2dataset", row.where)
         return None
-    if data is None:
-        tally.bad("no picture", where)
+    caption = text_field(row.fields, "caption")
+    if caption is None:
+        tally.bad("no caption", row.where)
         return None
-    picture = check_picture(data, config)
-    if not isinstance(picture, PIL.Image.Image):
-        tally.bad(picture, where)
+    picture = usable(held_picture(row, excluded), config, tally, row.where)
+    if picture is None:
         return None
     if min(picture.size) < config.min_caption_side_px:
-        tally.leave_out(f"picture with a side under {config.min_caption_side_px} px", where)
+        tally.leave_out(f"picture with a side under {config.min_caption_side_px} px", row.where)
         return None
-    return Document([Image(data), *_words(caption, config.prompt)], id=where, meta=meta)
+    url = text_field(row.fields, "url")
+    meta: dict[str, Json] = {"source": picture.name, **({"url": url} if url else {})}
+    words = _words(caption, config.prompt)
+    return Document([Image(picture.source), *words], id=row.where, meta=meta)
 
 
 def _words(caption: str, prompt: str) -> list[Part]:
@@ -133,18 +82,6 @@ def _words(caption: str, prompt: str) -> list[Part]:
     if not prompt:
         return [Text(caption)]
     return [Text(prompt, loss=False), Text(f" {caption}")]
-
-
-def _is_fetched(fields: dict[str, Json], where: str, tally: Tally) -> bool:
-    if fields.get("status", "success") != "success":
-        tally.leave_out("not fetched by img2dataset", where)
-        return False
-    return True
-
-
-def _url(fields: dict[str, Json]) -> dict[str, Json]:
-    url = text_field(fields, "url")
-    return {} if url is None else {"url": url}
 
 
 def coco_captions(

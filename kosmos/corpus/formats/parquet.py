@@ -27,7 +27,7 @@ class ParquetRow(NamedTuple):
     number: int
     """Its place in the file, from 0."""
     fields: dict[str, Json] | None
-    """Values by column, None in place of bytes; None if there is a value that cannot be read."""
+    """Values by column, in place of bytes their name or None; None if a value cannot be read."""
     files: dict[str, list[bytes | None]]
     """Bytes by column, of a list in its order."""
 
@@ -141,7 +141,7 @@ def _split(row: dict[str, Any]) -> tuple[dict[str, Json], dict[str, list[bytes |
         if found is None:
             fields[name] = _to_json(value)
         else:
-            fields[name], files[name] = None, found
+            fields[name], files[name] = _name_in(value), found
     return fields, files
 
 
@@ -156,6 +156,15 @@ def _bytes_in(value: object) -> list[bytes | None] | None:
         if any(item is not None for item in inner):
             return [item[0] if item else None for item in inner]
     return None
+
+
+def _name_in(value: object) -> Json:
+    """What a column that holds bytes calls them; None if it does not say."""
+    if isinstance(value, list):
+        names = [_name_in(item) for item in value]
+        return names if any(names) else None
+    name = value.get("path") if isinstance(value, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def _to_json(value: object) -> Json:

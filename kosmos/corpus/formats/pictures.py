@@ -1,7 +1,6 @@
 """Pictures of records: found, decoded once to know that they are whole, and judged."""
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,10 +17,15 @@ from kosmos.corpus.formats.limits import MAX_RECORD_BYTES
 from kosmos.corpus.formats.records import files_below
 from kosmos.corpus.formats.tally import Tally
 from kosmos.errors import DataError, ImageError
+from kosmos.files import parse_json
 from kosmos.image.codec import SUFFIXES, decode
 from kosmos.remote import AnyPath, RemotePath, locate
 
 _COCO_NAME = re.compile(r"(?:COCO_[a-z]+\d{4}_)?0*(\d+)(?:\.\w+)?")
+_COCO_FULL_NAME = re.compile(r"(?:COCO_[a-z]+\d{4}_)?\d{12}(?:\.\w+)?")
+_MAX_NAME_CHARS = 2048
+_NO_FILE = "no file of the picture"
+_NO_PICTURE = "no picture"
 _OUTSIDE = "picture outside the folder of pictures"
 
 
@@ -41,11 +45,22 @@ class Missing:
     """A picture that there is none of, or that is not to be taken."""
 
     name: str
-    reason: str = "no file of the picture"
+    reason: str = _NO_FILE
+
+    @classmethod
+    def excluded(cls, name: str) -> "Missing":
+        """One that the list of what to leave out names."""
+        return cls(name, "picture of the list to leave out")
+
+    @property
+    def is_none(self) -> bool:
+        """Whether the record itself has none."""
+        return self.reason == _NO_PICTURE
 
     def count(self, tally: Tally, where: str) -> None:
         """Count a record that can do nothing without it."""
-        (tally.bad if self.reason == _OUTSIDE else tally.leave_out)(self.reason, where)
+        is_bad = self.reason in (_OUTSIDE, _NO_PICTURE)
+        (tally.bad if is_bad else tally.leave_out)(self.reason, where)
 
 
 class PictureFolder:
@@ -75,7 +90,7 @@ class PictureFolder:
             files = files_below(self.folder, SUFFIXES, tally)
             if not files:
                 raise DataError(f"{self.folder}: expected a folder of pictures, found none there")
-            self._assigned = cycle(files)
+            self._assigned = cycle([file for file in files if file.name not in self.excluded])
 
     def find(self, *names: str) -> Picture | Missing:
         """The picture of any of some file names, or the next one where pictures are assigned.
@@ -85,7 +100,10 @@ class PictureFolder:
         if self._assigned is not None:
             return _opened(next(self._assigned)) or Missing(*names[:1])
         if any(name in self.excluded for name in names):
-            return Missing(names[0], "picture of the list to leave out")
+            return Missing.excluded(names[0])
+        return self._located(names)
+
+    def _located(self, names: Sequence[str]) -> Picture | Missing:
         inside = [name for name in names if self._is_inside(name)]
         # each name that is no file costs a request, a container is asked for once
         ways = [self._file, self._member]
@@ -98,7 +116,9 @@ class PictureFolder:
         """The picture that img2dataset keeps under a key: a file, or a member of a container."""
         shard = key[:5]  # img2dataset's folders are named by the key's first digits
         suffixes = (".jpg", ".png", ".webp")
-        return self.find(*(f"{folder}{key}{s}" for folder in ("", f"{shard}/") for s in suffixes))
+        names = [f"{folder}{key}{s}" for folder in ("", f"{shard}/") for s in suffixes]
+        # a key is a running number, and no picture's of COCO
+        return self.find(*names) if self._assigned is not None else self._located(names)
 
     def find_url(self, url: str) -> Picture | Missing:
         """The picture that was at a URL: a file named as there, or by the URL's hash.
@@ -118,8 +138,8 @@ class PictureFolder:
             name = unquote(urlsplit(url).path.rpartition("/")[2])
         except ValueError:  # http://[x
             name = ""
-        if name in self.excluded:
-            return Missing(url, "picture of the list to leave out")
+        if url in self.excluded:
+            return Missing.excluded(url)
         stems = [hashlib.new(kind, data).hexdigest() for kind in ("sha256", "md5", "sha1")]
         named = (self._by_stem.get(stem) for stem in (*stems, name, name.rpartition(".")[0]))
         path = next((path for path in named if path is not None), None)
@@ -159,10 +179,15 @@ class Exclusion:
     """
 
     def __init__(self, name: str) -> None:
-        self._names = frozenset(_excluded(locate(name))) if name else frozenset()
+        self._lines = frozenset(_excluded(locate(name))) if name else frozenset()
+        self._names = frozenset(_canonical(line) for line in self._lines if not _is_loose(line))
 
     def __contains__(self, picture: str) -> bool:
-        return bool(self._names) and _canonical(picture) in self._names
+        if not self._names or len(picture) > _MAX_NAME_CHARS:
+            return False
+        if _is_loose(picture):
+            return picture in self._lines
+        return _canonical(picture) in self._names
 
 
 def check_picture(source: bytes | Path, config: PictureConfig) -> str | PIL.Image.Image:
@@ -220,7 +245,7 @@ def _opened(path: AnyPath) -> Picture | None:
 
 
 def _excluded(path: AnyPath) -> Iterator[str]:
-    """Canonical names of the pictures that a file names."""
+    """The pictures that a file names."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except (FileNotFoundError, UnicodeDecodeError) as error:
@@ -232,16 +257,32 @@ def _excluded(path: AnyPath) -> Iterator[str]:
         name: object = line
         if line.startswith("{"):
             try:
-                name = json.loads(line).get("file")
-            except ValueError:
-                name = None
+                value = parse_json(line, where=str(path))
+            except DataError:
+                value = None
+            name = value.get("file") if isinstance(value, dict) else None
         if not isinstance(name, str):
             raise DataError(f"{path}: expected a name or an object with 'file', found {line}")
-        yield _canonical(name)
+        yield name.strip()
+
+
+def _is_loose(name: str) -> bool:
+    """Whether a name is known as a whole alone.
+
+    42.jpg may be anything on the web, and 000000042 is a number that img2dataset gave.
+    """
+    last = _last_part(name)
+    is_number = "." not in last and last.isdecimal()
+    return ("://" in name or is_number) and _COCO_FULL_NAME.fullmatch(last) is None
+
+
+def _last_part(name: str) -> str:
+    part = name.strip().rpartition("/")[2]
+    return part.partition("?")[0] if "://" in name else part
 
 
 def _canonical(name: str) -> str:
     """A picture's file name, or its number if COCO names it so."""
-    name = name.strip().rpartition("/")[2]
+    name = _last_part(name)
     coco = _COCO_NAME.fullmatch(name)
     return coco[1] if coco else name
