@@ -16,8 +16,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from kosmos.data.batch import Batch
-from kosmos.data.collate import collate
+from kosmos.data.batch import Batch, collate
 from kosmos.data.index import Row
 from kosmos.data.packing import micro_batches, pack
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
-from kosmos.data.batch import Batch
-from kosmos.data.collate import collate
+from kosmos.data.batch import Batch, collate
 from kosmos.data.config import Stream
 from kosmos.data.index import Index, Row
 from kosmos.data.order import MicroBatch

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
+from kosmos.data.batch import unigram_loss
 from kosmos.data.loader import Loader
-from kosmos.data.unigram import unigram_loss
 from kosmos.train.config import Run
 from kosmos.train.step import Objective, heldout_losses
 

@@ -3,7 +3,7 @@
 - :func:`show_row`, :class:`ShownRow`: one row, read off the arrays that the model gets
 - :func:`show_batch`: all rows of a batch
 
-A row of n tokens takes n - 1 positions, see collate.py. Here it is told by its tokens: a token is
+A row of n tokens takes n - 1 positions, see batch.py. Here it is told by its tokens: a token is
 *learned* if the position before it is asked for it and the answer counts. Nothing is drawn here,
 see picture.py.
 """

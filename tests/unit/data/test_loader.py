@@ -1,4 +1,4 @@
-"""kosmos.data.loader and kosmos.data.collate."""
+"""kosmos.data.loader and kosmos.data.batch."""
 
 import dataclasses
 import threading

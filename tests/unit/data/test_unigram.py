@@ -1,12 +1,11 @@
-"""kosmos.data.unigram."""
+"""kosmos.data.batch: the unigram baseline."""
 
 import math
 
 import numpy as np
 import pytest
 
-from kosmos.data.batch import Batch
-from kosmos.data.unigram import unigram_loss
+from kosmos.data.batch import Batch, unigram_loss
 
 
 def batch(targets: list[int], weights: list[float]) -> Batch:

@@ -14,8 +14,7 @@ from kosmos.check.leaks.leaktest import leak_test, num_changes, small_model
 from kosmos.check.leaks.report import LeakReport
 from kosmos.check.leaks.visibility import who_sees_whom
 from kosmos.config import replace
-from kosmos.data.batch import Batch
-from kosmos.data.collate import collate
+from kosmos.data.batch import Batch, collate
 from kosmos.data.index import Row
 from kosmos.data.loader import Loader
 from kosmos.data.packing import pack
