@@ -147,7 +147,7 @@ def _side_by_side(documents: Sequence[Row]) -> Row:
     )
 
 
-def pictures_of(documents: Sequence[Row], shape: Shape, rng: np.random.Generator) -> ImageCache:
+def pictures_of(documents: Sequence[Row], shape: Shape, rng: np.random.Generator) -> Pictures:
     """Noise for every picture of some documents."""
     size = (3, shape.image_size, shape.image_size)
     return {

@@ -29,8 +29,10 @@ from kosmos.generate.reply import Failure, Piece, Reply
 from kosmos.generate.request import (
     Answer,
     Generate,
+    Locate,
     PromptLike,
     Request,
+    Score,
     as_document,
     named,
     prompt_name,
@@ -115,13 +117,16 @@ class Generator(Engine):
         for name, value in (("batch_size", batch_size), ("batch_tokens", batch_tokens)):
             if value < 1:
                 raise ConfigError(f"{name}: expected at least 1, found {value}")
-        for window in windows(requests, most=WINDOW_BATCHES * batch_size):
-            yield from window.refused
-            for asked in window.generate.values():
-                yield from replies(self._reader, asked, batch_size=batch_size)
-            yield from scores(self._reader, window.score, batch_tokens=batch_tokens)
-            for sought in window.locate.values():
-                yield from locate(self._reader, sought, batch_size=batch_size)
+        for refused, groups in windows(requests, most=WINDOW_BATCHES * batch_size):
+            yield from refused
+            for asked in groups:
+                match asked[0].request:
+                    case Generate():
+                        yield from replies(self._reader, asked, batch_size=batch_size)
+                    case Score():
+                        yield from scores(self._reader, asked, batch_tokens=batch_tokens)
+                    case Locate():
+                        yield from locate(self._reader, asked, batch_size=batch_size)
 
     def replies(
         self,

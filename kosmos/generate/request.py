@@ -13,14 +13,14 @@ many there are.
 
 - :class:`Generate`, :class:`Score`, :class:`Locate`, together :data:`Request`
 - :data:`Answer`
-- :class:`Named`, :class:`Window`, :func:`windows`: requests as they are answered
+- :class:`Named`, :func:`windows`: requests as they are answered
 - :data:`PromptLike`, :func:`as_document`, :func:`as_documents`: what callers may call a document
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import PIL.Image
 
@@ -59,6 +59,11 @@ class Generate:
                 hint="more beams have more replies, and so has a temperature above 0",
             )
 
+    @property
+    def options(self) -> tuple[object, ...]:
+        """What it shares with requests that are answered together with it."""
+        return self.decoding, self.num_replies
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
@@ -82,6 +87,11 @@ class Score:
                 hint="score(doc, ['Yes', 'No'])",
             )
 
+    @property
+    def options(self) -> tuple[object, ...]:
+        """What it shares with requests that are answered together with it."""
+        return ()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Locate:
@@ -103,6 +113,11 @@ class Locate:
             raise ConfigError(f"k: expected at least 1, found {self.k}")
         if self.nms is not None and not 0.0 <= self.nms <= 1.0:
             raise ConfigError(f"nms: expected a threshold in [0, 1], found {self.nms}")
+
+    @property
+    def options(self) -> tuple[object, ...]:
+        """What it shares with requests that are answered together with it."""
+        return self.k, self.nms
 
 
 Request: TypeAlias = Generate | Score | Locate
@@ -133,63 +148,36 @@ class Named(Generic[AnyRequest]):
         return self.id, Failure(name=self.name, error=error)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """Requests that are answered at the same time, those with the same options together."""
-
-    refused: list[tuple[str, Failure]] = field(default_factory=list)
-    """What asks nothing, or has the id of an earlier one."""
-    generate: dict[tuple[Decoding, int], list[Named[Generate]]] = field(default_factory=dict)
-    """By decoding and number of replies."""
-    score: list[Named[Score]] = field(default_factory=list)
-    """Whatever their options."""
-    locate: dict[tuple[int, float | None], list[Named[Locate]]] = field(default_factory=dict)
-    """By number of boxes and suppression."""
-
-
-def windows(requests: Iterable[Request], *, most: int) -> Iterator[Window]:
+def windows(
+    requests: Iterable[Request], *, most: int
+) -> Iterator[tuple[list[tuple[str, Failure]], list[list[Named[Any]]]]]:
     """Requests a window at a time, each asked for when its window is.
 
     Args:
         requests: Any number; an id that comes twice is refused the second time.
         most: Most requests of a window.
+
+    Yields:
+        What cannot be asked at all, and the others in groups of one kind and the same options.
     """
     seen: set[str] = set()
     waiting, first = iter(requests), 0
     while part := list(islice(waiting, most)):
-        window = Window()
+        refused: list[tuple[str, Failure]] = []
+        groups: dict[object, list[Named[Any]]] = {}
         for place, request in enumerate(part, first):
             try:
-                _add(window, request, place if first or len(part) > 1 else None, seen)
+                one = named(request, place if first or len(part) > 1 else None)
+                if one.id in seen:
+                    raise ConfigError(f"request: expected an id of its own, found {one.id!r} again")
             except ConfigError as error:
                 key = getattr(request, "id", "") or str(place)
-                window.refused.append((key, Failure(name=f"request {key!r}", error=error)))
+                refused.append((key, Failure(name=f"request {key!r}", error=error)))
+                continue
+            seen.add(one.id)
+            groups.setdefault((type(request), request.options), []).append(one)
         first += len(part)
-        yield window
-
-
-def _add(window: Window, request: Request, place: int | None, seen: set[str]) -> None:
-    """Put a request with those it can be answered with.
-
-    Raises:
-        ConfigError: If it asks nothing, or has an id that came before.
-    """
-    if not isinstance(request, Generate | Score | Locate):
-        raise ConfigError(
-            f"request: expected Generate, Score or Locate, found {type(request).__name__}"
-        )
-    key = request.id or str(place or 0)
-    if key in seen:
-        raise ConfigError(f"request: expected an id of its own, found {key!r} again")
-    if isinstance(request, Generate):
-        reply = named(request, place)
-        window.generate.setdefault((request.decoding, request.num_replies), []).append(reply)
-    elif isinstance(request, Score):
-        window.score.append(named(request, place))
-    else:
-        boxes = named(request, place)
-        window.locate.setdefault((request.k, request.nms), []).append(boxes)
-    seen.add(key)
+        yield refused, list(groups.values())
 
 
 def named(request: AnyRequest, place: int | None) -> Named[AnyRequest]:
@@ -200,8 +188,12 @@ def named(request: AnyRequest, place: int | None) -> Named[AnyRequest]:
         place: Where it is among the requests; None: there is no other.
 
     Raises:
-        ConfigError: If it is about no document.
+        ConfigError: If it is no request, or about no document.
     """
+    if not isinstance(request, Request):
+        raise ConfigError(
+            f"request: expected Generate, Score or Locate, found {type(request).__name__}"
+        )
     doc = as_document(request.doc)
     called = doc.id or request.id
     return Named(

@@ -17,18 +17,16 @@ forked after ``a``, then the fork ``c`` dropped, its slot remains and is seen by
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from kosmos.errors import CheckpointError
 from kosmos.generate.constraints import Ahead
 from kosmos.generate.cuda_graph import GraphedStep, GraphedSteps
-from kosmos.generate.tree import Prompt, Tree, grow, stack_trees
+from kosmos.generate.tree import Prompt, Tree, TreeBatch, grow, stack_trees
 from kosmos.model.cache import KVCache
 from kosmos.model.kosmos import Kosmos
 
@@ -113,8 +111,8 @@ class Rollout:
                 device=model.device,
             )
         )
-        reading = read_trees(model, trees, cache=self._cache)
-        self._rows = reading.rows  # row of the cache of each branch
+        hidden, batch = read_trees(model, trees, cache=self._cache)
+        self._rows = batch.rows  # row of the cache of each branch
         self._depths = [len(prompt.encoded) for prompt in prompts]  # tokens of each branch
         self._waiting: list[list[_Read]] = [[] for _ in prompts]  # read before they were chosen
         self._seen: Tensor | None = None  # bool [branches length]; None: a branch is a whole row
@@ -122,14 +120,14 @@ class Rollout:
             self._seen = torch.zeros(
                 (len(prompts), self._cache.length), dtype=torch.bool, device=model.device
             )
-            for seen, path in zip(self._seen, reading.paths, strict=True):
+            for seen, path in zip(self._seen, batch.paths, strict=True):
                 seen[torch.from_numpy(path)] = True
-        self.log_probs = self._next(reading.ends())
+        self.log_probs = self._next(batch.ends(hidden))
         self.prompt_log_probs = [0.0] * len(prompts)
         if score_prompts:
             for index, prompt in enumerate(prompts):
                 targets = torch.as_tensor(prompt.encoded.token_ids[1:], device=model.device)
-                states = reading.states(index)[:-1]
+                states = batch.states(hidden, index)[:-1]
                 self.prompt_log_probs[index] = float(token_log_probs(model, states, targets).sum())
 
     def close(self) -> None:
@@ -304,39 +302,21 @@ class Rollout:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """What reading a batch of trees left."""
-
-    hidden: Float[Tensor, "rows slots width"]
-    """Hidden state behind each token; meaningless at padding."""
-    rows: list[int]
-    """Row of each sequence, tree after tree."""
-    paths: list[Int64[np.ndarray, " _tokens"]]
-    """Slots of each sequence in its row."""
-
-    def states(self, index: int) -> Float[Tensor, "tokens width"]:
-        """Hidden states along one sequence."""
-        path = torch.from_numpy(self.paths[index]).to(self.hidden.device)
-        return self.hidden[self.rows[index], path]
-
-    def ends(self) -> Float[Tensor, "sequences width"]:
-        """Hidden state behind each sequence."""
-        lasts = [int(path[-1]) for path in self.paths]
-        return self.hidden[self.rows, lasts]
-
-
-def read_trees(model: Kosmos, trees: Sequence[Tree], *, cache: KVCache | None = None) -> Reading:
+def read_trees(
+    model: Kosmos, trees: Sequence[Tree], *, cache: KVCache | None = None
+) -> tuple[Float[Tensor, "rows slots width"], TreeBatch]:
     """Read a batch of trees in one pass.
 
     Args:
         model: In evaluation mode.
         trees: At least one.
         cache: Empty, with a row for each tree and space for the longest.
+
+    Returns:
+        Hidden states, meaningless at padding, and where each sequence has its own.
     """
     batch = stack_trees(trees, pad_id=model.config.decoder.pad_id, device=model.device)
-    hidden = model(**batch.inputs, cache=cache)
-    return Reading(hidden=hidden, rows=batch.rows, paths=batch.paths)
+    return model(**batch.inputs, cache=cache), batch
 
 
 def token_log_probs(

@@ -26,8 +26,8 @@ from kosmos.generate.continuation import encode_continuation
 from kosmos.generate.reading import SEVERAL_ROWS, Reader
 from kosmos.generate.reply import CandidateScore, Failure
 from kosmos.generate.request import BAD_REQUEST, Named, Score, as_document
-from kosmos.generate.rollout import Reading, read_trees, token_log_probs
-from kosmos.generate.tree import Prompt, common_length, grow, symbols
+from kosmos.generate.rollout import read_trees, token_log_probs
+from kosmos.generate.tree import Prompt, TreeBatch, common_length, grow, symbols
 from kosmos.model.kosmos import Kosmos
 
 _WINDOW_REQUESTS = 64
@@ -231,9 +231,9 @@ def score_candidates(
     trees = [grow([groups[number][index].read for number, index in part]) for part in parts]
     sums = [[0.0] * len(group) for group in groups]
     for batch in _batches([len(tree) for tree in trees], batch_tokens):
-        reading = read_trees(model, [trees[place] for place in batch])
+        hidden, read = read_trees(model, [trees[place] for place in batch])
         members = [member for place in batch for member in parts[place]]
-        found = _sums(model, reading, [groups[number][index] for number, index in members])
+        found = _sums(model, hidden, read, [groups[number][index] for number, index in members])
         for (number, index), value in zip(members, found.tolist(), strict=True):
             sums[number][index] = value
     return sums
@@ -270,19 +270,22 @@ def _batches(sizes: Sequence[int], batch_tokens: int) -> list[list[int]]:
 
 
 def _sums(
-    model: Kosmos, reading: Reading, candidates: Sequence[Candidate]
+    model: Kosmos,
+    hidden: Float[Tensor, "rows slots width"],
+    read: TreeBatch,
+    candidates: Sequence[Candidate],
 ) -> Float64[np.ndarray, " candidates"]:
-    length = reading.hidden.shape[1]
+    length = hidden.shape[1]
     places = [
         row * length + path[item.before]
-        for row, path, item in zip(reading.rows, reading.paths, candidates, strict=True)
+        for row, path, item in zip(read.rows, read.paths, candidates, strict=True)
     ]
     # candidates that part behind a token share the state there, and so its logits
     slots, which = np.unique(np.concatenate(places), return_inverse=True)
-    device = reading.hidden.device
+    device = hidden.device
     values = token_log_probs(
         model,
-        reading.hidden.flatten(0, 1)[torch.from_numpy(slots).to(device)],
+        hidden.flatten(0, 1)[torch.from_numpy(slots).to(device)],
         torch.from_numpy(np.concatenate([item.token_ids for item in candidates])).to(device),
         which=torch.from_numpy(which).to(device),
     )

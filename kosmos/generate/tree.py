@@ -184,6 +184,16 @@ class TreeBatch:
     paths: list[Int64[np.ndarray, " _tokens"]]
     """Slots of each sequence in its row."""
 
+    def states(
+        self, hidden: Float[Tensor, "rows slots width"], index: int
+    ) -> Float[Tensor, "tokens width"]:
+        """What stands along one sequence."""
+        return hidden[self.rows[index], torch.from_numpy(self.paths[index]).to(hidden.device)]
+
+    def ends(self, hidden: Float[Tensor, "rows slots width"]) -> Float[Tensor, "sequences width"]:
+        """What stands behind each sequence."""
+        return hidden[self.rows, [int(path[-1]) for path in self.paths]]
+
 
 def stack_trees(trees: Sequence[Tree], *, pad_id: int, device: torch.device) -> TreeBatch:
     """Put trees side by side.

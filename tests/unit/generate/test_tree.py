@@ -59,15 +59,15 @@ def model(request, tokenizer) -> Generator:
 @torch.inference_mode()
 def test_states_along_each_sequence_are_those_of_reading_it_alone(model, groups):
     sequences = [[sequence(symbols) for symbols in group] for group in groups]
-    reading = read_trees(model.model, [grow(group) for group in sequences])
+    hidden, batch = read_trees(model.model, [grow(group) for group in sequences])
     everyone = [prompt for group in sequences for prompt in group]
     for index, prompt in enumerate(everyone):
         slots = torch.from_numpy(prompt.encoded.image_slots)[None]
         alone = model.model(
             torch.tensor([prompt.token_ids]), image_slots=slots, image_embeddings=prompt.soft_tokens
         )[0]
-        assert (reading.states(index) - alone).abs().max() < TOLERANCE
-        assert (reading.ends()[index] - alone[-1]).abs().max() < TOLERANCE
+        assert (batch.states(hidden, index) - alone).abs().max() < TOLERANCE
+        assert (batch.ends(hidden)[index] - alone[-1]).abs().max() < TOLERANCE
 
 
 @settings(max_examples=60)
