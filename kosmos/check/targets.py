@@ -19,18 +19,16 @@ from kosmos.check.repeats import Repeats
 from kosmos.check.shardscan import ShardScan
 from kosmos.corpus.formats.config import ImportConfig
 from kosmos.corpus.formats.table import FORMATS
-from kosmos.corpus.formats.tally import Fate, Tally
+from kosmos.corpus.formats.tally import Fate, Loss, Tally
+from kosmos.corpus.rules import is_refused, judge_source
 from kosmos.document.manifest import FILE, FORMAT
+from kosmos.document.stored import stored_document
 from kosmos.errors import ConfigError, DataError
 from kosmos.files import read_json
 from kosmos.findings import Findings, Severity
 from kosmos.logs import Progress
 from kosmos.remote import AnyPath, locate
 
-_MAX_BAD = 0.1
-"""Share of bad records above which `kosmos data import` stops, if not told otherwise."""
-_MIN_RECORDS = 20
-"""Records below which it judges no share."""
 _MANY_TRAINED = 0.05
 """Share of held-out documents that are trained on from which on a held-out loss means nothing."""
 _MANY_CHANGED = 0.5
@@ -145,19 +143,20 @@ def check_source(
     check = CorpusCheck(where, findings, expected)
     tally = _Hearing(where, findings, check.boxes)
     is_whole = True
-    ids = Repeats()
+    ids: set[str] = set()
     try:
         with Progress(f"check {where}", total=limit, unit="documents") as progress:
             for doc in FORMATS[format_name].read(locate(source), config, tally):
+                try:
+                    if doc.id in ids:
+                        raise DataError(f"expected unique document ids, found {doc.id!r} twice")
+                    stored_document(doc, f"document {doc.id!r}")
+                except DataError as error:
+                    tally.unstorable(error.message)
+                    continue
+                if doc.id:
+                    ids.add(doc.id)
                 check.see(doc, doc.id, boxes_are_known=True)
-                if doc.id and ids.add(doc.id.encode("utf-8", "replace")):
-                    findings.count(
-                        "warning",
-                        where,
-                        "documents with an id that another has",
-                        doc.id,
-                        hint="the import leaves the later ones out, as bad",
-                    )
                 progress.advance()
                 if check.num_documents == limit:
                     break
@@ -172,7 +171,7 @@ def check_source(
             evidence=[f"{check.num_documents} documents before it were checked"],
         )
     facts = check.finish()
-    tally.finish(facts)
+    tally.finish()
     return Checked(where, facts, check.documents, is_whole)
 
 
@@ -197,58 +196,35 @@ def check_apart(train: Checked, heldout: Checked, findings: Findings) -> None:
 class _Hearing(Tally):
     """A tally that counts into findings and hands boxes on, and remembers no record."""
 
-    __slots__ = ("_boxes", "_counts", "_findings", "_where")
+    __slots__ = ("_boxes", "_findings", "_where")
 
     def __init__(self, where: str, findings: Findings, boxes: BoxLint) -> None:
         super().__init__()
         self._where = where
         self._findings = findings
         self._boxes = boxes
-        self._counts: dict[Fate, int] = {"bad": 0, "left out": 0, "changed": 0}
 
     def see_box(self, box: Box, *, size: tuple[int, int], phrase: str) -> None:
         self._boxes.add(box, width=size[0], height=size[1], phrase=phrase)
 
-    def bad(self, reason: str, where: str) -> None:
-        self._count("bad", reason, where)
+    def lose(self, loss: Loss) -> None:
+        what = f"{loss.fate}: {loss.reason}"
+        self._findings.count(_SEVERITIES[loss.fate], self._where, what, loss.where)
 
-    def leave_out(self, reason: str, where: str) -> None:
-        self._count("left out", reason, where)
-
-    def change(self, reason: str, where: str) -> None:
-        self._count("changed", reason, where)
-
-    @property
-    def num_bad(self) -> int:
-        return self._counts["bad"]
-
-    def finish(self, facts: CorpusFacts) -> None:
-        """Weigh what was counted against all records."""
-        num_records = facts.documents + self._counts["bad"] + self._counts["left out"]
-        is_refused = num_records >= _MIN_RECORDS and self.num_bad > _MAX_BAD * num_records
+    def finish(self) -> None:
+        """Weigh what was counted against all records, by the rules of the import."""
+        num_records = self.num_documents + self.num_bad + sum(self.counts("left out").values())
         for finding in self._findings.of(self._where):
             fate = finding.what.partition(": ")[0]
             if fate == "changed":
                 # one record may have lost several of its parts, so these have no total
-                is_common = finding.count >= _MANY_CHANGED * facts.documents
+                is_common = finding.count >= _MANY_CHANGED * self.num_documents
                 finding.severity = "warning" if is_common else "note"
-            elif fate in self._counts:
+            elif fate in _SEVERITIES:
                 finding.total = num_records
-            if fate == "bad" and is_refused:
+            if fate == "bad" and is_refused(self):
                 finding.severity = "error"
-                finding.hint = f"the import stops above {_MAX_BAD:.0%} bad records (--max-bad)"
-        if facts.documents == 0:
-            is_left_out = self._counts["left out"] == num_records > 0
-            self._findings.add(
-                "error",
-                self._where,
-                f"expected documents, found none in {num_records} records",
-                hint="--images may name the wrong folder" if is_left_out else "",
-            )
-
-    def _count(self, fate: Fate, reason: str, where: str) -> None:
-        self._counts[fate] += 1
-        self._findings.count(_SEVERITIES[fate], self._where, f"{fate}: {reason}", where)
+        self._findings.extend(judge_source(self._where, self))
 
 
 def _broken_off(findings: Findings, check: CorpusCheck) -> bool:

@@ -52,10 +52,14 @@ command.add_command(ledger)
     help="Trials only: take pictures from --images in order, whatever the records name.",
 )
 @click.option(
-    "--heldout-fraction", default=0.0, show_default=True, help="Share of the documents held out."
+    "--heldout-fraction",
+    type=click.FloatRange(0, 1),
+    help="Share of the sources held out; of a test set all, if not said otherwise.",
 )
-@click.option("--limit", type=int, help="Stop after this many documents.")
-@click.option("--max-bad", default=0.1, show_default=True, help="Share of bad records tolerated.")
+@click.option("--limit", type=click.IntRange(1), help="Stop after this many documents.")
+@click.option(
+    "--max-bad", default=0.1, show_default=True, help="Share of bad records tolerated, 0 to 1."
+)
 @click.option(
     "--seed", default=0, show_default=True, help="Seed of the held-out share and other choices."
 )
@@ -74,7 +78,7 @@ def import_(
     destination: Path,
     images: str,
     assign_images: bool,
-    heldout_fraction: float,
+    heldout_fraction: float | None,
     limit: int | None,
     max_bad: float,
     seed: int,

@@ -8,6 +8,7 @@ from kosmos.boxes import Box
 from kosmos.files import Json
 
 Fate: TypeAlias = Literal["bad", "left out", "changed"]
+_MAX_WHERE_CHARS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Tally:
     """Documents made."""
     losses: list[Loss] = field(default_factory=list)
     """Everything else, in order."""
+    _counts: Counter[tuple[Fate, str]] = field(default_factory=Counter)
 
     def see_box(self, box: Box, *, size: tuple[int, int], phrase: str) -> None:
         """Hear of a box as the source has it, before any rule; what checks boxes overrides this.
@@ -51,24 +53,39 @@ class Tally:
 
     def bad(self, reason: str, where: str) -> None:
         """Count a record that is not what it should be, under a reason of few words."""
-        self.losses.append(Loss("bad", reason, where))
+        self._count("bad", reason, where)
+
+    def unstorable(self, where: str) -> None:
+        """Count a document again, as one that cannot be stored."""
+        self.num_documents -= 1
+        self.bad("document that cannot be stored", where)
 
     def leave_out(self, reason: str, where: str) -> None:
         """Count a record that a rule of the corpus leaves out."""
-        self.losses.append(Loss("left out", reason, where))
+        self._count("left out", reason, where)
 
     def change(self, reason: str, where: str) -> None:
         """Count a part of a record that its document is without."""
-        self.losses.append(Loss("changed", reason, where))
+        self._count("changed", reason, where)
+
+    def lose(self, loss: Loss) -> None:
+        """Remember what was counted; who keeps it elsewhere overrides this."""
+        self.losses.append(loss)
 
     @property
     def num_bad(self) -> int:
         """Records that were not what they should be."""
-        return sum(loss.fate == "bad" for loss in self.losses)
+        return sum(self.counts("bad").values())
 
     def counts(self, fate: Fate) -> dict[str, int]:
         """How often each reason was given, the most frequent first."""
-        return dict(Counter(loss.reason for loss in self.losses if loss.fate == fate).most_common())
+        found = Counter({why: n for (each, why), n in self._counts.items() if each == fate})
+        return dict(found.most_common())
+
+    def _count(self, fate: Fate, reason: str, where: str) -> None:
+        self._counts[fate, reason] += 1
+        shown = where.encode("utf-8", "backslashreplace").decode("utf-8")[:_MAX_WHERE_CHARS]
+        self.lose(Loss(fate, reason, shown))
 
     def to_json(self) -> dict[str, Json]:
         """Counts by fate and reason."""
