@@ -18,6 +18,7 @@ from kosmos.data.config import skipped_steps
 from kosmos.data.mixture import data_step
 from kosmos.document.layout import Layout
 from kosmos.model.config import ConnectorConfig, DecoderConfig
+from kosmos.model.parts import CONNECTORS, connector_of
 from kosmos.plan.plan import plan
 from kosmos.train.config import Run, TrainConfig
 
@@ -114,14 +115,14 @@ def _of_model(run: Run) -> Iterator[Doubt]:
             "--set train.vision=all says what happens",
         )
     connector, decoder = model.connector, model.decoder
-    if connector is not None and connector.kind == "cross-attention":
-        for name in ("num_layers", "ffn_multiple"):
+    if connector is not None:
+        for name in connector_of(connector).unused:
             if getattr(connector, name) != _default(ConnectorConfig, name):
+                others = [k for k, other in CONNECTORS.items() if name not in other.unused]
                 yield Doubt(
                     f"model.connector.{name}",
-                    f"{getattr(connector, name)} has no effect: a cross-attention connector is one "
-                    "attention and nothing else",
-                    "--set model.connector.kind=perceiver has layers",
+                    f"{getattr(connector, name)} has no effect on a {connector.kind} connector",
+                    f"kinds that have {name}: {', '.join(others)}",
                 )
     default = _default(DecoderConfig, "xpos_scale_base")
     if decoder.positions == "sinusoidal" and decoder.xpos_scale_base != default:

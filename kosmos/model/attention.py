@@ -32,10 +32,7 @@ from kosmos.model.positions import Rotation, rotate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pattern:
-    """What every decoder layer of one forward pass shares.
-
-    Not a tuple on purpose: mixed-precision wrappers look into tuples and would cast xPos's tables.
-    """
+    """What every decoder layer of one forward pass shares."""
 
     mask: Float[Tensor, "#batch 1 tokens length"] | None
     """Added to the scores: 0 or -inf. None: nothing but causality."""

@@ -139,8 +139,9 @@ class VisionConfig:
 class ConnectorConfig:
     """What turns an image's patches into a fixed number of soft tokens."""
 
-    kind: Literal["cross-attention", "perceiver"] = "cross-attention"
-    """Release: one bare cross-attention. Papers: Flamingo's Perceiver resampler."""
+    kind: str = "cross-attention"
+    """Of those in model/parts.py. cross-attention: one bare attention, the release's. perceiver:
+    Flamingo's resampler, the papers'."""
     num_queries: int = 64
     """Soft tokens per image."""
     num_layers: int = 1
@@ -185,10 +186,13 @@ class ModelConfig:
             (self.vision is None) == (self.connector is None),
             "model: expected vision and connector together or neither, found only one",
         )
-        if self.connector is not None and self.connector.kind == "cross-attention":
+        if self.connector is not None:
+            from kosmos.model.parts import connector_of  # which knows the configs
+
+            kind = connector_of(self.connector)
             _check(
-                self.connector.width == self.decoder.width,
-                f"connector.width: cross-attention works at the decoder's width "
+                self.connector.width == self.decoder.width or not kind.has_decoder_width,
+                f"connector.width: {self.connector.kind} works at the decoder's width "
                 f"{self.decoder.width}, found {self.connector.width}",
             )
 

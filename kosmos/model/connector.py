@@ -3,7 +3,7 @@
 - :class:`CrossAttentionConnector`: what the released KOSMOS-2 has
 - :class:`PerceiverConnector`: what both papers cite
 
-Both end unscaled: the decoder multiplies soft tokens, like words, by the square root of its width.
+How a config asks for one is in parts.py. All end unscaled: the decoder multiplies soft tokens, like words, by the square root of its width.
 """
 
 import torch
@@ -20,10 +20,14 @@ class CrossAttentionConnector(nn.Module):
 
     No residual, no norm, no feed-forward, no positions.
 
+    The decoder's width is the config's.
+
     Source: microsoft/unilm kosmos-2 ``models/connector.py``, its "xconnector".
     """
 
-    def __init__(self, config: ConnectorConfig, vision_width: int) -> None:
+    def __init__(
+        self, config: ConnectorConfig, vision_width: int, decoder_width: int | None = None
+    ) -> None:
         super().__init__()
         self.dense = nn.Linear(vision_width, config.width)
         self.latents = nn.Parameter(torch.zeros(config.num_queries, config.width))

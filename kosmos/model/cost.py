@@ -4,73 +4,71 @@
 - :func:`forward_flops`, :func:`training_flops`: floating point operations of the matrix products
 - :func:`training_memory`: bytes, an estimate
 
-Nothing here needs torch, so `kosmos plan` answers at once.
+Where an adapter learns, weights need no gradient of their own, but what lies above the lowest
+adapter passes one on: a product forward, one back. Of attention's products both sides are
+activations, which need one each. Counted is the whole decoder as above the lowest adapter, which
+leaves out that the gradient ends in the lowest layer.
 
 Operations are counted as ``torch.utils.flop_counter`` does: a multiply and an add are two, only
-matrix products count, and causal attention counts whole although kernels skip half of it.
+matrix products count, and causal attention counts whole although kernels skip half of it. Nothing
+here needs torch.
 """
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from kosmos.model.config import (
-    CHUNK_TOKENS,
-    ConnectorConfig,
-    DecoderConfig,
-    ModelConfig,
-    VisionConfig,
-)
+from kosmos.model.config import CHUNK_TOKENS, ModelConfig, VisionConfig
+from kosmos.model.lora import LoraConfig, count_adapter_parameters, target_layers
+from kosmos.model.parts import Part, parts_of, vision_part
 
 VisionTraining = Literal["all", "last-layer", "frozen"]
 """What of the vision tower learns."""
 
 
-def _linear(inputs: int, outputs: int) -> int:
-    return inputs * outputs + outputs
-
-
 def parameter_table(config: ModelConfig) -> dict[str, int]:
     """Parameters of each part; a part a model does not have is not there."""
-    decoder = config.decoder
-    width, inner = decoder.width, decoder.ffn_width
-    layer = 4 * _linear(width, width) + _linear(width, inner) + _linear(inner, width)
-    layer += 3 * 2 * width + 2 * inner  # norms
+    parts = parts_of(config)
     table = {
-        "decoder.embedding": decoder.vocab_size * width,
-        "decoder.layers": decoder.num_layers * layer,
-        "decoder.norm": 2 * width,
+        f"{name}.{held}": count
+        for name in ("decoder", "vision")
+        if name in parts
+        for held, count in parts[name].parameters.items()
     }
-    if config.vision is not None and config.connector is not None:
-        table |= _vision_parameters(config.vision)
-        table["connector"] = _connector_parameters(config.connector, config.vision.width, width)
+    if "connector" in parts:
+        table["connector"] = parts["connector"].num_parameters
     return table
-
-
-def _vision_parameters(config: VisionConfig) -> dict[str, int]:
-    width, inner = config.width, config.ffn_width
-    layer = 4 * _linear(width, width) + _linear(width, inner) + _linear(inner, width) + 4 * width
-    positions = config.num_patches + 1
-    return {
-        "vision.embedding": (1 + 3 * config.patch_size**2 + positions) * width,
-        "vision.layers": config.num_layers * layer,
-        "vision.norms": 4 * width,
-    }
-
-
-def _connector_parameters(config: ConnectorConfig, vision_width: int, decoder_width: int) -> int:
-    width, inner = config.width, config.width * config.ffn_multiple
-    attention = 4 * _linear(width, width)
-    entry = _linear(vision_width, width) + config.num_queries * width
-    if config.kind == "cross-attention":
-        return entry + attention
-    layer = attention + _linear(width, inner) + _linear(inner, width) + 3 * 2 * width
-    out = _linear(width, decoder_width) if width != decoder_width else 0
-    return entry + config.num_layers * layer + out + 2 * decoder_width
 
 
 def count_parameters(config: ModelConfig) -> int:
     """Parameters of the whole model; the head is the embedding and counts once."""
-    return sum(parameter_table(config).values())
+    return sum(part.num_parameters for part in parts_of(config).values())
+
+
+class _Products(NamedTuple):
+    """Multiplications of a part."""
+
+    linear: int
+    """Of activations by weights."""
+    attention: int
+    """Of activations by each other."""
+
+
+def _products(
+    config: ModelConfig, *, tokens: int, pairs: int, head_tokens: int, images: int
+) -> dict[str, _Products]:
+    """Of each part, in a pass over so many tokens and pictures of all rows together."""
+    counted = {}
+    for name, part in parts_of(config).items():
+        attention = images * part.num_layers * part.layer_products
+        linear = images * part.products - attention
+        if name == "decoder":
+            attention = part.num_layers * 2 * pairs * config.decoder.width
+            linear = tokens * part.products
+            linear += head_tokens * config.decoder.vocab_size * config.decoder.width
+        counted[name] = _Products(linear, attention)
+    return counted
 
 
 def forward_flops(
@@ -95,15 +93,14 @@ def forward_flops(
         pairs: Pairs of tokens of a row that attention compares, where that is less than every token
             with every other: the squares of the lengths of what lies in it, added up.
     """
-    decoder = config.decoder
-    head = batch * tokens if head_tokens is None else head_tokens
-    compared = tokens * (past + tokens) if pairs is None else pairs
-    flops = batch * _decoder_flops(decoder, tokens, compared)
-    flops += 2 * head * decoder.width * decoder.vocab_size
-    if config.vision is not None and config.connector is not None:
-        flops += images * tower_flops(config.vision)
-        flops += images * _connector_flops(config.connector, config.vision, decoder.width)
-    return flops
+    products = _products(
+        config,
+        tokens=batch * tokens,
+        pairs=batch * (tokens * (past + tokens) if pairs is None else pairs),
+        head_tokens=batch * tokens if head_tokens is None else head_tokens,
+        images=images,
+    )
+    return sum(2 * (linear + attention) for linear, attention in products.values())
 
 
 def training_flops(
@@ -115,53 +112,76 @@ def training_flops(
     loss_tokens: int | None = None,
     pairs: int | None = None,
     vision: VisionTraining = "all",
+    adapter: LoraConfig | None = None,
 ) -> int:
-    """Operations of one training step without recomputation; arguments as of the forward pass.
+    """Operations of one training step without recomputation.
 
     What learns costs three forward passes; the frozen part of the vision tower costs one.
+
+    Args:
+        config: The model.
+        tokens: As of :func:`forward_flops`, and so are the rest.
+        batch: See there.
+        images: See there.
+        loss_tokens: See there, ``head_tokens``.
+        pairs: See there.
+        vision: What of the vision tower learns, if weights do.
+        adapter: What learns; None: weights.
     """
-    flops = 3 * forward_flops(
-        config, tokens=tokens, batch=batch, images=images, head_tokens=loss_tokens, pairs=pairs
+    if adapter is None:
+        flops = 3 * forward_flops(
+            config, tokens=tokens, batch=batch, images=images, head_tokens=loss_tokens, pairs=pairs
+        )
+        frozen = _frozen(config, vision)
+        return flops if frozen is None else flops - 2 * 2 * images * frozen.products
+    targets = target_layers(config, adapter.targets)
+    products = _products(
+        config,
+        tokens=batch * tokens,
+        pairs=batch * (tokens**2 if pairs is None else pairs),
+        head_tokens=batch * tokens if loss_tokens is None else loss_tokens,
+        images=images,
     )
-    if config.vision is not None and vision != "all":
-        layer = _vision_layer_flops(config.vision)
-        frozen_layers = config.vision.num_layers - (vision == "last-layer")
-        flops -= 2 * images * (_patch_flops(config.vision) + frozen_layers * layer)
-    return flops
+    passing = _passing(targets)
+    flops = sum(
+        2 * (2 * linear + 3 * attention if name in passing else linear + attention)
+        for name, (linear, attention) in products.items()
+    )
+    # forward, the gradients of both matrices, and the gradient passed on
+    return flops + sum(
+        3 * 2 * (batch * tokens if name.startswith("decoder.") else images) * layers.rows
+        * layers.adapter_parameters(adapter.rank)
+        for name, layers in targets.items()
+    )  # fmt: skip
+
+
+class _Frozen(NamedTuple):
+    """What of the vision tower does not learn."""
+
+    parameters: int
+    products: int
+
+
+def _frozen(config: ModelConfig, vision: VisionTraining) -> _Frozen | None:
+    if config.vision is None or vision == "all":
+        return None
+    part = vision_part(config.vision)
+    learning, of_layer = 0, 0
+    if vision == "last-layer":
+        learning = part.layer_parameters
+        of_layer = (part.products - part.end_products) // part.num_layers
+    return _Frozen(part.num_parameters - learning, part.products - of_layer)
+
+
+def _passing(targets: Collection[str]) -> set[str]:
+    """Parts through which a gradient goes: those that have an adapter, or lie above one."""
+    has = {name.partition(".")[0] for name in targets}
+    return {"decoder"} | (has & {"vision"}) | ({"connector"} if has - {"decoder"} else set())
 
 
 def tower_flops(config: VisionConfig) -> int:
     """Operations of one picture's way through the vision tower."""
-    return _patch_flops(config) + config.num_layers * _vision_layer_flops(config)
-
-
-def _decoder_flops(config: DecoderConfig, tokens: int, pairs: int) -> int:
-    width = config.width
-    products = tokens * (4 * width * width + 2 * width * config.ffn_width)
-    scores = 2 * pairs * width
-    return config.num_layers * 2 * (products + scores)
-
-
-def _patch_flops(config: VisionConfig) -> int:
-    return 2 * config.num_patches * 3 * config.patch_size**2 * config.width
-
-
-def _vision_layer_flops(config: VisionConfig) -> int:
-    width, tokens = config.width, config.num_patches + 1
-    products = tokens * (4 * width * width + 2 * width * config.ffn_width)
-    return 2 * (products + 2 * tokens * tokens * width)
-
-
-def _connector_flops(config: ConnectorConfig, vision: VisionConfig, decoder_width: int) -> int:
-    width, queries, features = config.width, config.num_queries, vision.num_patches + 1
-    sources = features + queries
-    attention = 2 * (queries + sources) * width * width + 2 * queries * sources * width
-    dense = features * vision.width * width
-    if config.kind == "cross-attention":
-        return 2 * (dense + attention)
-    layer = attention + 2 * queries * width * width * config.ffn_multiple
-    out = queries * width * decoder_width if width != decoder_width else 0
-    return 2 * (dense + config.num_layers * layer + out)
+    return 2 * vision_part(config).products
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,8 +197,8 @@ class TrainingMemory:
     activations: int
     """What the backward pass of one micro-batch needs."""
     loss: int
-    """The head's gradient, which exists from the forward pass on, and a chunk of logits on the way
-    there or a copy of that gradient on the way back."""
+    """The head's gradient, which exists from the forward pass on if the head learns, and a chunk of
+    logits on the way there or a copy of that gradient on the way back."""
 
     @property
     def total(self) -> int:
@@ -194,6 +214,7 @@ def training_memory(
     images: int = 0,
     loss_tokens: int | None = None,
     vision: VisionTraining = "all",
+    adapter: LoraConfig | None = None,
     weight_bytes: int = 4,
     activation_bytes: int = 4,
     recompute: bool = False,
@@ -201,8 +222,8 @@ def training_memory(
     """Estimate the memory of training on one device.
 
     Activations are those autograd keeps with fused attention kernels, and a byte per element for
-    each mask of dropout. Measured on the small presets: 0.87 to 1.05 of what autograd kept.
-    Allocator slack and the framework itself come on top.
+    each mask of dropout. Measured on the small presets: 0.87 to 1.05 of what autograd kept, with an
+    adapter 1.00 to 1.05. Allocator slack and the framework itself come on top.
 
     Args:
         config: The model.
@@ -210,69 +231,69 @@ def training_memory(
         batch: Rows of a micro-batch.
         images: Images of a micro-batch.
         loss_tokens: Positions of a micro-batch that go through the head; None: all.
-        vision: What of the vision tower learns.
+        vision: What of the vision tower learns, if weights do.
+        adapter: What learns; None: weights.
         weight_bytes: Per parameter and per gradient.
         activation_bytes: Per element; 2 in bfloat16.
         recompute: Layers keep their input alone and run again in the backward pass.
     """
-    learning = count_parameters(config) - _frozen_parameters(config, vision)
-    elements = _decoder_activations(config.decoder, batch * tokens, recompute=recompute)
-    if config.vision is not None and config.connector is not None:
-        elements += images * _vision_activations(config.vision, vision, recompute=recompute)
-        elements += images * _connector_activations(config.connector, config.vision)
-    head = config.decoder.vocab_size * config.decoder.width
-    rows = logits_rows(batch * tokens, loss_tokens)
-    masks = (2 * config.decoder.num_layers + 1) * batch * tokens * config.decoder.width
+    decoder, rows = config.decoder, batch * tokens
+    held = count_parameters(config)
+    head = decoder.vocab_size * decoder.width
+    logits = min(CHUNK_TOKENS, rows if loss_tokens is None else loss_tokens) * decoder.vocab_size
+    frozen = _frozen(config, vision)
+    learning = held - (0 if frozen is None else frozen.parameters)
+    targets: Collection[str] = ()
+    passing = {"decoder", "connector", "vision"} - ({"vision"} if vision == "frozen" else set())
+    if adapter is not None:
+        targets = target_layers(config, adapter.targets)
+        passing = _passing(targets)
+        learning, vision = count_adapter_parameters(config, adapter), "all"
+        held, head = held + learning, 0  # the head does not learn
+    kept = (2 * decoder.num_layers + 1) * rows * decoder.width if decoder.dropout > 0 else 0
+    for name, part in parts_of(config).items():
+        if name not in passing:
+            continue
+        layers = 1 if name == "vision" and vision == "last-layer" else part.num_layers
+        each = activation_bytes * part.kept(layers, recompute=recompute)
+        mine = {target.removeprefix(f"{name}.") for target in targets if target.startswith(name)}
+        if adapter is not None and mine:
+            each += _kept_by_adapter(part, mine, adapter, activation_bytes, recompute=recompute)
+        kept += (rows if name == "decoder" else images) * each
     return TrainingMemory(
-        weights=weight_bytes * count_parameters(config),
+        weights=weight_bytes * held,
         gradients=weight_bytes * learning,
         optimizer=8 * learning,
-        activations=activation_bytes * elements + (masks if config.decoder.dropout > 0 else 0),
-        loss=4 * (head + max(head, rows * config.decoder.vocab_size)),
+        activations=kept,
+        loss=4 * (head + max(head, logits)),
     )
 
 
-def logits_rows(tokens: int, loss_tokens: int | None) -> int:
-    """Rows of logits that are there at once.
+def _kept_by_adapter(
+    part: Part,
+    targets: Collection[str],
+    adapter: LoraConfig,
+    activation_bytes: int,
+    *,
+    recompute: bool,
+) -> int:
+    """Bytes that a token or picture keeps beyond what it does where the weights learn.
 
-    Args:
-        tokens: Of a micro-batch.
-        loss_tokens: Those of them that go through the head; None: all.
+    A linear layer keeps what it reads for the gradient of its weight, one copy for the three that
+    read the same; without an adapter it need not. An adapter keeps what it makes of it, and under
+    dropout a copy and a mask of its own.
     """
-    return min(CHUNK_TOKENS, tokens if loss_tokens is None else loss_tokens)
-
-
-def _frozen_parameters(config: ModelConfig, vision: VisionTraining) -> int:
-    if config.vision is None or vision == "all":
-        return 0
-    table = _vision_parameters(config.vision)
-    last = table["vision.layers"] // config.vision.num_layers if vision == "last-layer" else 0
-    return sum(table.values()) - last
-
-
-def _decoder_activations(config: DecoderConfig, tokens: int, *, recompute: bool) -> int:
-    width = config.width
-    # kept per layer: both norms in and out, query, key, value, heads, the inner norm's output;
-    # the feed-forward's activation in and out, and its norm's output
-    layer = 9 * width + 3 * config.ffn_width
-    kept = config.num_layers * width + layer if recompute else config.num_layers * layer
-    return tokens * (kept + 3 * width)  # the final norm in and out, the rows the loss picks
-
-
-def _vision_activations(config: VisionConfig, training: VisionTraining, *, recompute: bool) -> int:
-    layers = {"all": config.num_layers, "last-layer": 1, "frozen": 0}[training]
-    inner = 3 if config.activation == "quick_gelu" else 2  # quick_gelu also keeps its sigmoid
-    layer = 8 * config.width + inner * config.ffn_width
-    kept = layers * config.width + layer if recompute and layers else layers * layer
-    ends = 4 * config.width if layers else config.width  # norms around, and what is normalized
-    return (config.num_patches + 1) * (kept + ends)
-
-
-def _connector_activations(config: ConnectorConfig, vision: VisionConfig) -> int:
-    width, queries, features = config.width, config.num_queries, vision.num_patches + 1
-    attention = 3 * (queries + features) * width + 2 * queries * width
-    if config.kind == "cross-attention":
-        return attention
-    norms = features * width + 4 * queries * width
-    layer = attention + norms + 3 * queries * width * config.ffn_multiple
-    return features * width + config.num_layers * layer + 3 * queries * width
+    read: dict[tuple[str, int], list[int]] = {}
+    total = 0
+    for name, layers in part.linears.items():
+        rows = layers.rows * (1 if recompute else layers.num_layers)
+        shared = re.sub(r"\b(query|key|value)$", "heads", name), layers.rows
+        read.setdefault(shared, [-rows * layers.inputs * activation_bytes])
+        if name in targets:
+            read[shared].append(rows * layers.inputs)
+            total += rows * adapter.rank * activation_bytes
+    for first, *sizes in read.values():
+        copies = sizes if adapter.dropout > 0 else sizes[:1]
+        total += first + sum(copies) * activation_bytes
+        total += sum(sizes) if adapter.dropout > 0 else 0
+    return total

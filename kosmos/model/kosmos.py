@@ -3,6 +3,8 @@
 Source: KOSMOS-1 (arXiv:2302.14045) section 2; microsoft/unilm kosmos-2 for the released details.
 """
 
+import pkgutil
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -11,9 +13,9 @@ from torch import Tensor, nn
 from kosmos.errors import ConfigError, DataError
 from kosmos.model.cache import KVCache
 from kosmos.model.config import ModelConfig
-from kosmos.model.connector import CrossAttentionConnector, PerceiverConnector
 from kosmos.model.decoder import Decoder
 from kosmos.model.forms.int8 import Int8Embedding
+from kosmos.model.parts import connector_of
 from kosmos.model.vision import VisionTower
 
 
@@ -29,15 +31,11 @@ class Kosmos(nn.Module):
         self.config = config
         self.decoder = Decoder(config.decoder)
         self.vision: VisionTower | None = None
-        self.connector: CrossAttentionConnector | PerceiverConnector | None = None
+        self.connector: nn.Module | None = None
         if config.vision is not None and config.connector is not None:
             self.vision = VisionTower(config.vision)
-            if config.connector.kind == "cross-attention":
-                self.connector = CrossAttentionConnector(config.connector, config.vision.width)
-            else:
-                self.connector = PerceiverConnector(
-                    config.connector, config.vision.width, config.decoder.width
-                )
+            kind = pkgutil.resolve_name(connector_of(config.connector).module)
+            self.connector = kind(config.connector, config.vision.width, config.decoder.width)
         self.head: nn.Module | None = None
         """The output head as a layer of its own, for a kernel that wants it in another form; None:
         the embedding table."""

@@ -17,11 +17,11 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from kosmos.config import check_numbers
 from kosmos.errors import ConfigError
-from kosmos.model.config import ConnectorConfig, ModelConfig
+from kosmos.model.config import ModelConfig
+from kosmos.model.parts import LinearLayers, parts_of
 
 _LAYER = re.compile(r"\blayers\.\d+\.")
 
@@ -38,7 +38,7 @@ class LoraConfig:
     """On what they read; costs a copy of it for each of them."""
     targets: tuple[str, ...] = ("decoder.attention", "decoder.ffn")
     """Linear layers that get them, such as decoder.attention, decoder.ffn.fc1, connector, vision;
-    see train/lora.py."""
+    see model/lora.py."""
     merge: bool = True
     """At the end, also leave a model folder with what was learned added to the weights; False:
     the adapter folder alone."""
@@ -49,18 +49,6 @@ class LoraConfig:
             raise ConfigError(f"train.adapter.dropout: expected [0, 1), found {self.dropout}")
 
 
-class LinearLayers(NamedTuple):
-    """Linear layers of one name, one in each layer of their part."""
-
-    inputs: int
-    outputs: int
-    num_layers: int
-
-    def adapter_parameters(self, rank: int) -> int:
-        """Numbers in their adapters."""
-        return self.num_layers * rank * (self.inputs + self.outputs)
-
-
 def target_name(module: str) -> str:
     """What a module is called as a target: ``decoder.layers.3.ffn.fc1`` is ``decoder.ffn.fc1``."""
     return _LAYER.sub("", module)
@@ -68,12 +56,11 @@ def target_name(module: str) -> str:
 
 def linear_layers(config: ModelConfig) -> dict[str, LinearLayers]:
     """Every linear layer of a model that may have an adapter, by its target name."""
-    decoder, vision, connector = config.decoder, config.vision, config.connector
-    layers = _block("decoder", decoder.width, decoder.ffn_width, decoder.num_layers)
-    if vision is not None and connector is not None:
-        layers |= _connector(connector, vision.width, decoder.width)
-        layers |= _block("vision", vision.width, vision.ffn_width, vision.num_layers)
-    return layers
+    return {
+        f"{part}.{name}": layers
+        for part, described in parts_of(config).items()
+        for name, layers in described.linears.items()
+    }
 
 
 def target_layers(config: ModelConfig, targets: Sequence[str]) -> dict[str, LinearLayers]:
@@ -101,34 +88,6 @@ def count_adapter_parameters(config: ModelConfig, adapter: LoraConfig) -> int:
     """Numbers that learn."""
     layers = target_layers(config, adapter.targets).values()
     return sum(layer.adapter_parameters(adapter.rank) for layer in layers)
-
-
-def _attention(part: str, width: int, count: int) -> dict[str, LinearLayers]:
-    names = ("query", "key", "value", "out")
-    return {f"{part}.attention.{name}": LinearLayers(width, width, count) for name in names}
-
-
-def _block(part: str, width: int, inner: int, count: int) -> dict[str, LinearLayers]:
-    return {
-        **_attention(part, width, count),
-        f"{part}.ffn.fc1": LinearLayers(width, inner, count),
-        f"{part}.ffn.fc2": LinearLayers(inner, width, count),
-    }
-
-
-def _connector(
-    config: ConnectorConfig, vision_width: int, decoder_width: int
-) -> dict[str, LinearLayers]:
-    width, inner = config.width, config.width * config.ffn_multiple
-    layers = {"connector.dense": LinearLayers(vision_width, width, 1)}
-    if config.kind == "cross-attention":
-        return layers | _attention("connector", width, 1)
-    layers |= _attention("connector", width, config.num_layers)
-    layers["connector.fc1"] = LinearLayers(width, inner, config.num_layers)
-    layers["connector.fc2"] = LinearLayers(inner, width, config.num_layers)
-    if width != decoder_width:
-        layers["connector.out"] = LinearLayers(width, decoder_width, 1)
-    return layers
 
 
 def _unknown(target: str, names: Sequence[str]) -> ConfigError:

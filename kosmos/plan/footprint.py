@@ -12,9 +12,9 @@ Nothing here needs torch.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kosmos.model.adapter_cost import memory_of
 from kosmos.model.config import ModelConfig
-from kosmos.model.cost import TrainingMemory, parameter_table
+from kosmos.model.cost import TrainingMemory, training_memory
+from kosmos.model.parts import parts_of
 from kosmos.plan.shapes import Shape, Steps
 from kosmos.train.config import Run
 
@@ -109,7 +109,7 @@ def _all(shapes: Steps) -> Iterable[Shape]:
 
 
 def _memory(run: Run, shape: Shape) -> TrainingMemory:
-    return memory_of(
+    return training_memory(
         run.model,
         adapter=run.train.adapter,
         vision=run.train.vision,
@@ -133,19 +133,6 @@ def _gathered(run: Run) -> int:
 
 def _parts(model: ModelConfig) -> tuple[int, int]:
     """Parameters outside of layers, and of the largest layer."""
-    table = parameter_table(model)
-    layers = [table["decoder.layers"] // model.decoder.num_layers]
-    inside = table["decoder.layers"]
-    if model.vision is not None and model.connector is not None:
-        layers.append(table["vision.layers"] // model.vision.num_layers)
-        inside += table["vision.layers"]
-        if model.connector.kind == "perceiver":
-            inside += _perceiver_layers(model)
-    return sum(table.values()) - inside, max(layers)
-
-
-def _perceiver_layers(model: ModelConfig) -> int:
-    assert model.connector is not None
-    width, inner = model.connector.width, model.connector.width * model.connector.ffn_multiple
-    each = 4 * (width * width + width) + 2 * width * inner + inner + width + 3 * 2 * width
-    return model.connector.num_layers * each
+    parts = parts_of(model).values()
+    outside = sum(part.num_parameters - part.parameters.get("layers", 0) for part in parts)
+    return outside, max(part.layer_parameters for part in parts)

@@ -2,15 +2,14 @@
 
 Nothing here needs torch or data, so the answer is at once. Lengths are those the streams state;
 with indices of the data at hand they are the measured ones, and so are the micro-batches. Times are
-measured (costs/calibrate.py), or follow from a rate that somebody names.
+measured (calibrate.py), or follow from a rate that somebody names.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kosmos.data.config import Stream
-from kosmos.model.adapter_cost import flops_of
-from kosmos.model.cost import parameter_table, tower_flops
+from kosmos.model.cost import parameter_table, tower_flops, training_flops
 from kosmos.model.lora import count_adapter_parameters
 from kosmos.plan.footprint import Footprint, footprint
 from kosmos.plan.shapes import Lengths, Shape, Steps, stated_shapes
@@ -228,7 +227,7 @@ def shape_flops(run: Run, shape: Shape) -> int:
     if run.train.objective == "regions":
         vision = run.model.vision
         return 0 if vision is None else 3 * shape.images * tower_flops(vision)
-    return flops_of(
+    return training_flops(
         run.model,
         adapter=run.train.adapter,
         vision=run.train.vision,

@@ -231,7 +231,11 @@ def split(module: nn.Module, *, precision: Precision, methods: Sequence[str]) ->
     """
     policy = MixedPrecisionPolicy()
     if precision == "bfloat16":
-        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        # inputs are not cast: the model takes the type of its weights by itself, and a cast would
+        # look into every tuple and dataclass and round the tables of xPos to 8 bits
+        policy = MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
+        )
     # soft tokens are a view of what computed them; nothing is written into them
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
     for layer in _layers(module):

@@ -23,7 +23,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 from kosmos.data.batch import Batch
-from kosmos.model.adapter_cost import flops_of
+from kosmos.model.cost import training_flops
 from kosmos.model.kosmos import Kosmos
 from kosmos.model.loss import token_loss, token_losses
 from kosmos.runtime import generator
@@ -240,7 +240,7 @@ class NextToken(nn.Module):
         if batch.is_filler:
             return 0
         lengths = _lengths(batch)
-        return flops_of(
+        return training_flops(
             self.model.config,
             adapter=self._config.adapter,
             vision=self._config.vision,

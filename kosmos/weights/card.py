@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from kosmos.files import Json
+from kosmos.model.parts import CONNECTORS
 
 
 def model_card(name: str, record: dict[str, Json]) -> str:
@@ -91,5 +92,6 @@ def _vision(vision: dict[str, Any]) -> str:
 
 
 def _connector(connector: dict[str, Any]) -> str:
-    layers = f", {connector['num_layers']} layers" if connector["kind"] == "perceiver" else ""
+    has_layers = "num_layers" not in CONNECTORS[connector["kind"]].unused
+    layers = f", {connector['num_layers']} layers" if has_layers else ""
     return f"{connector['kind']}, {connector['num_queries']} queries an image{layers}"
