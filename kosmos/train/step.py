@@ -128,7 +128,8 @@ def training_step(
         # by its place among all processes' micro-batches: dropout does not depend on their number
         torch.manual_seed(int(generator(seed, "dropout", step, batch.place).integers(2**63)))
         summed = objective.loss(batch)
-        (summed / total).backward()  # type: ignore[no-untyped-call]
+        if summed.requires_grad:  # not where adapters see pictures alone and there is none
+            (summed / total).backward()  # type: ignore[no-untyped-call]
         sums.append(summed.detach())
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     norm = whole(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
