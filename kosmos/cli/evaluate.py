@@ -113,8 +113,8 @@ def model_facts(engine: "Generator", *, device: str, dtype: str) -> dict[str, st
     """What a report says of the model that was measured."""
     from importlib.metadata import PackageNotFoundError, version
 
+    from kosmos.model.forms.convert import count_parameters
     from kosmos.model.forms.int8 import is_int8
-    from kosmos.model.forms.whole import count_parameters
 
     is_quantized = is_int8(engine.model)
     try:

@@ -60,14 +60,18 @@ class StaticCache(KVCache):
 
     def restart(self) -> None:
         """Forget everything; the next pass reads prompts."""
-        self.length = 0
+        self.forget()
         self.slots = None
-        self._valid = None
 
-    def extend(self, tokens: int, valid: Bool[Tensor, "batch tokens"] | None = None) -> None:
+    def extend(
+        self,
+        tokens: int,
+        valid: Bool[Tensor, "batch tokens"] | None = None,
+        blocks: Int[Tensor, "#batch tokens"] | None = None,
+    ) -> None:
         """As any cache while prompts are read; slots are counted by the caller in steps."""
         if self.slots is None:
-            super().extend(tokens, valid)
+            super().extend(tokens, valid, blocks)
 
     def append(
         self,
@@ -190,15 +194,19 @@ class GraphedSteps:
             room: Most steps.
 
         Returns:
-            None where the cache, with those lent already, would be larger than 8 GiB; steps whose
-            shapes follow the work are the better choice then, as they take what is used only.
+            None where the cache, with those lent already, would be larger than 8 GiB, since steps
+            whose shapes follow the work take what is used only, or where positions lie in several
+            blocks of xPos.
         """
         width = 1 << (width - 1).bit_length()
         capacity = -(-(prompt + room * width) // _CAPACITY_STEP) * _CAPACITY_STEP
         decoder = self._model.config.decoder
         num_bytes = 2 * decoder.num_layers * rows * capacity * decoder.width
         num_bytes *= self._model.dtype.itemsize
-        if num_bytes + sum(step.cache.num_bytes for step in self._lent) > _MOST_CACHE_BYTES:
+        is_large = num_bytes + sum(step.cache.num_bytes for step in self._lent) > _MOST_CACHE_BYTES
+        # a recorded step cannot look whether xPos has come to another block of positions
+        is_far = decoder.positions == "xpos" and prompt + room > decoder.xpos_block
+        if is_large or is_far:
             return None
         shape = (rows, width, capacity)
         step = next((step for step in self._free if step.shape == shape), None)

@@ -19,7 +19,7 @@ from kosmos.generate.reply import Failure
 from kosmos.generate.request import BAD_REQUEST
 from kosmos.generate.tree import Prompt
 from kosmos.image.transform import ImageTransform
-from kosmos.model.forms.whole import pack_model
+from kosmos.model.forms.convert import pack_model
 from kosmos.weights.loaded import LoadedModel
 
 _log = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ branches it has, and branches that are exchanged or forgotten move nothing.
 """
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -48,7 +49,10 @@ class KVCache:
         self.length = 0
         """Tokens written so far, padding included."""
         self._start = 0  # where the tokens of the pass under way begin
-        self._valid: Tensor | None = None  # bool [batch capacity]; None while nothing is padding
+        # of each slot the block of its position, -1 if it is padding, [batch capacity]; None while
+        # all are in the first and nothing is padding
+        self._blocks: Tensor | None = None
+        self._is_far = False  # whether there is another block than the first
 
     @property
     def batch(self) -> int:
@@ -63,20 +67,37 @@ class KVCache:
     @property
     def valid(self) -> Bool[Tensor, "batch length"] | None:
         """False where a written token is padding; None if none is."""
-        return None if self._valid is None else self._valid[:, : self.length]
+        return None if self._blocks is None else self._blocks[:, : self.length] >= 0
+
+    @property
+    def blocks(self) -> Int[Tensor, "batch length"] | None:
+        """Block of xPos that each written token's position is in; None: all are in the first."""
+        if self._blocks is None or not self._is_far:
+            return None
+        return self._blocks[:, : self.length].clamp(min=0)
 
     def next_positions(self) -> Int[Tensor, "#batch 1"]:
         """Position of the next real token of each row: the number of real tokens before it."""
-        if self._valid is None:
+        if self.valid is None:
             return torch.full((1, 1), self.length, device=self.keys.device)
-        return self._valid[:, : self.length].sum(dim=1, keepdim=True)
+        return self.valid.sum(dim=1, keepdim=True)
 
-    def extend(self, tokens: int, valid: Bool[Tensor, "batch tokens"] | None = None) -> None:
+    def forget(self) -> None:
+        """Forget all tokens."""
+        self.length, self._blocks, self._is_far = 0, None, False
+
+    def extend(
+        self,
+        tokens: int,
+        valid: Bool[Tensor, "batch tokens"] | None = None,
+        blocks: Int[Tensor, "#batch tokens"] | None = None,
+    ) -> None:
         """Make room for the tokens of one forward pass; the decoder calls it before its layers.
 
         Args:
             tokens: New tokens of each row.
             valid: False where a new token is padding.
+            blocks: Block of xPos that each new token's position is in; None: the first.
 
         Raises:
             ConfigError: If they do not fit.
@@ -87,13 +108,15 @@ class KVCache:
                 f"and {tokens} more",
                 hint="allocate the cache with a larger capacity",
             )
-        if valid is not None and self._valid is None:
-            self._valid = torch.ones(
-                (self.batch, self.capacity), dtype=torch.bool, device=self.keys.device
-            )
+        self._is_far |= blocks is not None
+        if self._blocks is None and (valid is not None or blocks is not None):
+            self._blocks = self.keys.new_zeros((self.batch, self.capacity), dtype=torch.long)
         self._start, self.length = self.length, self.length + tokens
-        if self._valid is not None:
-            self._valid[:, self._start : self.length] = True if valid is None else valid
+        if self._blocks is not None:
+            new = self._blocks[:, self._start : self.length]
+            new.copy_(torch.zeros_like(new) if blocks is None else blocks.expand_as(new))
+            if valid is not None:
+                new.masked_fill_(~valid, -1)
 
     def append(
         self,
@@ -112,8 +135,8 @@ class KVCache:
         Args:
             rows: Rows to keep, in their new order.
         """
-        if self._valid is not None:
-            self._valid = self._valid[rows]
+        if self._blocks is not None:
+            self._blocks = self._blocks[rows]
         self.keys, self.values = (
             self._moved(old, len(rows), self.capacity, rows) for old in (self.keys, self.values)
         )
@@ -130,9 +153,8 @@ class KVCache:
         if wanted <= self.capacity:
             return
         capacity = max(wanted, self.capacity * 3 // 2)
-        if self._valid is not None:
-            more = self._valid.new_ones((self.batch, capacity - self.capacity))
-            self._valid = torch.cat([self._valid, more], dim=1)
+        if self._blocks is not None:
+            self._blocks = F.pad(self._blocks, (0, capacity - self.capacity))
         self.keys, self.values = (
             self._moved(old, self.batch, capacity, None) for old in (self.keys, self.values)
         )

@@ -87,6 +87,11 @@ class DecoderConfig:
             f"found {self.pad_id}",
         )
 
+    @property
+    def xpos_block(self) -> int:
+        """Positions that xPos tells from one center: those of training, within e^40."""
+        return min(max(self.max_tokens, 8 * self.xpos_scale_base), 32 * self.xpos_scale_base)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisionConfig:

@@ -3,7 +3,8 @@
 - :class:`CrossAttentionConnector`: what the released KOSMOS-2 has
 - :class:`PerceiverConnector`: what both papers cite
 
-How a config asks for one is in parts.py. All end unscaled: the decoder multiplies soft tokens, like words, by the square root of its width.
+How a config asks for one is in parts.py. All end unscaled: the decoder multiplies soft tokens, like
+words, by the square root of its width.
 """
 
 import torch

@@ -13,17 +13,18 @@ the KOSMOS-2 release for the order of operations.
 
 import math
 from collections.abc import Callable
+from typing import assert_never
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from kosmos.model.attention import Pattern, SelfAttention, causal_pattern
+from kosmos.model.attention import SelfAttention
 from kosmos.model.cache import KVCache
 from kosmos.model.config import DecoderConfig
-from kosmos.model.forms.int8 import Int8Embedding
-from kosmos.model.positions import sinusoids, xpos
+from kosmos.model.pattern import Pattern, causal_pattern
+from kosmos.model.positions import block_positions, count_positions, rotation_of, sinusoids
 
 
 def _quick_gelu(hidden: Tensor) -> Tensor:
@@ -39,6 +40,14 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
 }
 """Feed-forward activations by the name a config gives them; ``gelu`` is the exact, erf form."""
+
+
+class Embedding(nn.Embedding):
+    """Embeddings of tokens, which are also the output head."""
+
+    def logits(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch vocab"]:
+        """Scores of every token."""
+        return F.linear(hidden, self.weight)
 
 
 class FeedForward(nn.Module):
@@ -89,9 +98,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         # the padding row gets no gradient as an input; as an output it does, as in the release
-        self.embedding: nn.Embedding | Int8Embedding = nn.Embedding(
-            config.vocab_size, config.width, padding_idx=config.pad_id
-        )
+        self.embedding = Embedding(config.vocab_size, config.width, padding_idx=config.pad_id)
         self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.num_layers))
         self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.dropout = nn.Dropout(config.dropout)
@@ -101,31 +108,39 @@ class Decoder(nn.Module):
         self,
         embeddings: Float[Tensor, "batch tokens width"],
         *,
-        positions: Int[Tensor, "#batch tokens"],
+        positions: Int[Tensor, "#batch tokens"] | None,
         segments: Int[Tensor, "batch tokens"] | None = None,
         valid: Bool[Tensor, "batch tokens"] | None = None,
         visible: Bool[Tensor, "batch tokens length"] | None = None,
         cache: KVCache | None = None,
     ) -> Float[Tensor, "batch tokens width"]:
         """Hidden states after the final norm, of unscaled embeddings; see :class:`Kosmos`."""
-        config = self.config
-        past, tokens = 0, embeddings.shape[1]
+        config, tokens = self.config, embeddings.shape[1]
+        past = 0 if cache is None else cache.length
+        most = past + tokens if positions is None else None
+        if positions is None:
+            before = None if cache is None else cache.next_positions()
+            positions = count_positions(tokens, valid, past=before, device=embeddings.device)
+        blocks = keys = block_positions(config, positions, most)
         if cache is not None:
-            past = cache.length
-            cache.extend(tokens, valid)
-            valid = cache.valid
+            if blocks is None and cache.blocks is not None:
+                blocks = torch.zeros_like(positions)
+            cache.extend(tokens, valid, blocks)
+            valid, keys = cache.valid, cache.blocks
         hidden = embeddings * self.embedding_scale
         rotation = None
         if config.positions == "sinusoidal":
             hidden = hidden + sinusoids(positions, config.width).to(hidden.dtype)
-        else:
-            rotation = xpos(
+        elif config.positions == "xpos":
+            rotation = rotation_of(
+                config,
                 positions,
-                head_dim=config.width // config.num_heads,
-                scale_base=config.xpos_scale_base,
-                center=config.max_tokens // 2,
+                blocks=blocks,
+                keys=keys,
                 dtype=torch.float64 if hidden.dtype == torch.float64 else torch.float32,
             )
+        else:
+            assert_never(config.positions)
         pattern = causal_pattern(
             tokens,
             segments=segments,

@@ -6,7 +6,6 @@ Source: KOSMOS-1 (arXiv:2302.14045) section 2; microsoft/unilm kosmos-2 for the 
 import pkgutil
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -14,7 +13,6 @@ from kosmos.errors import ConfigError, DataError
 from kosmos.model.cache import KVCache
 from kosmos.model.config import ModelConfig
 from kosmos.model.decoder import Decoder
-from kosmos.model.forms.int8 import Int8Embedding
 from kosmos.model.parts import connector_of
 from kosmos.model.vision import VisionTower
 
@@ -57,12 +55,13 @@ class Kosmos(nn.Module):
         Raises:
             ConfigError: If the model is quantized.
         """
-        if isinstance(self.decoder.embedding, Int8Embedding):
+        weight = self.decoder.embedding.weight
+        if not weight.is_floating_point():
             raise ConfigError(
                 "model: expected floating-point weights, found int8",
                 hint="quantized weights answer; for anything else take those they were made from",
             )
-        return self.decoder.embedding.weight
+        return weight
 
     def encode_images(
         self, pixels: Float[Tensor, "images 3 rows columns"]
@@ -131,8 +130,6 @@ class Kosmos(nn.Module):
         embeddings: Tensor = self.decoder.embedding(token_ids).to(self.dtype)
         if image_slots is not None or image_embeddings is not None:
             embeddings = _splice(embeddings, image_slots, image_embeddings)
-        if positions is None:
-            positions = _positions(token_ids, valid, cache)
         hidden: Tensor = self.decoder(
             embeddings,
             positions=positions,
@@ -145,12 +142,10 @@ class Kosmos(nn.Module):
 
     def logits(self, hidden: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch vocab"]:
         """Scores of every token of the vocabulary as the next one."""
-        if self.head is not None:
-            logits: Tensor = self.head(hidden)
-            return logits
-        if isinstance(self.decoder.embedding, Int8Embedding):
+        if self.head is None:
             return self.decoder.embedding.logits(hidden)
-        return F.linear(hidden, self.head_weight)
+        logits: Tensor = self.head(hidden)
+        return logits
 
 
 def _splice(
@@ -173,17 +168,3 @@ def _splice(
         return embeddings
     order = slots.flatten().cumsum(0).sub_(1).clamp_(min=0).view(slots.shape)
     return torch.where(slots.unsqueeze(-1), soft.to(embeddings.dtype)[order], embeddings)
-
-
-def _positions(
-    token_ids: Tensor, valid: Tensor | None, cache: KVCache | None
-) -> Int[Tensor, "#batch tokens"]:
-    """Positions that count real tokens only, on from where the cache ends."""
-    if valid is None:
-        positions = torch.arange(token_ids.shape[1], device=token_ids.device).unsqueeze(0)
-    else:
-        positions = (valid.cumsum(1) - 1).masked_fill(~valid, -1)
-    if cache is None:
-        return positions
-    past = cache.next_positions()
-    return positions + past if valid is None else torch.where(valid, positions + past, -1)

@@ -1,7 +1,8 @@
 """Where a token stands: fixed sinusoids added at the input, or xPos applied to queries and keys.
 
 - :func:`sinusoids`: the released checkpoint's absolute positions
-- :func:`xpos`, :func:`rotate`: the papers' relative positions
+- :func:`rotation_of`, :func:`xpos`, :func:`rotate`: the papers' relative positions
+- :func:`count_positions`: where tokens stand if nobody says so
 
 Both are computed from the positions asked for, once per forward pass, and shared by all layers.
 There is no table to size, to store in a checkpoint or to lose when a model is built on the meta
@@ -12,11 +13,15 @@ Positions count from 0; -1 stands for padding.
 """
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from kosmos.errors import ConfigError
+from kosmos.model.config import DecoderConfig
 
 FIRST_ROW = 2
 """Row of the sinusoid table that a sequence's first token takes; row 1 belongs to padding."""
@@ -45,11 +50,104 @@ def sinusoids(
     return table.masked_fill((positions < 0).unsqueeze(-1), 0.0)
 
 
+class Blocks(NamedTuple):
+    """Positions of queries and keys by block, where there is more than the first."""
+
+    of_queries: tuple[int, ...]
+    """Numbers of the blocks in which there are queries."""
+    queries: Int[Tensor, "#batch tokens"]
+    """Block of each new token."""
+    keys: Int[Tensor, "#batch length"]
+    """Block of each token that may be attended to."""
+    turns: Float[Tensor, "blocks pairs 2"]
+    """What a key is multiplied by for a query so many blocks after it."""
+
+
 class Rotation(NamedTuple):
     """What xPos multiplies queries and keys by: a complex number, as two reals, for each pair."""
 
     query: Float[Tensor, "#batch tokens 1 pairs 2"]
     key: Float[Tensor, "#batch tokens 1 pairs 2"]
+    blocks: Blocks | None = None
+    """None: all positions lie in the first block."""
+
+
+def count_positions(
+    tokens: int,
+    valid: Bool[Tensor, "batch tokens"] | None,
+    *,
+    past: Int[Tensor, "#batch 1"] | None,
+    device: torch.device,
+) -> Int[Tensor, "#batch tokens"]:
+    """Positions that count real tokens only.
+
+    Args:
+        tokens: New tokens of each row.
+        valid: False on padding; None: nothing is.
+        past: Real tokens before them; None: there are none.
+        device: Of the result.
+    """
+    begin = torch.zeros((1, 1), dtype=torch.long, device=device) if past is None else past
+    if valid is None:
+        return begin + torch.arange(tokens, device=device)
+    return torch.where(valid, valid.cumsum(1) - 1 + begin, -1)
+
+
+def block_positions(
+    config: DecoderConfig, positions: Int[Tensor, "#batch tokens"], most: int | None
+) -> Int[Tensor, "#batch tokens"] | None:
+    """The block of xPos that each position lies in, padding in the first; None: all lie there.
+
+    Args:
+        config: The decoder.
+        positions: Of each token.
+        most: Positions there can be; None: as many as ``positions`` says. A graph that is being
+            compiled or recorded cannot stop to look: there all lie in the first block.
+    """
+    if config.positions != "xpos":
+        return None
+    if most is None:
+        is_recorded = positions.is_cuda and torch.cuda.is_current_stream_capturing()
+        is_fixed = torch.compiler.is_compiling() or is_recorded or positions.numel() == 0
+        most = 0 if is_fixed else int(positions.max()) + 1
+    return positions.clamp(min=0) // config.xpos_block if most > config.xpos_block else None
+
+
+def rotation_of(
+    config: DecoderConfig,
+    positions: Int[Tensor, "#batch tokens"],
+    *,
+    blocks: Int[Tensor, "#batch tokens"] | None,
+    keys: Int[Tensor, "#batch length"] | None,
+    dtype: torch.dtype,
+) -> Rotation:
+    """What a decoder's xPos multiplies queries and keys by.
+
+    Factors of distant positions exceed what a float can hold, and angles its precision. So a
+    position is told within its block, and a query of block ``n`` meets keys of block ``m`` after
+    they have been turned by the ``n - m`` blocks between, which only makes them smaller. The first
+    block holds all positions that a model is trained on.
+
+    Args:
+        config: The decoder.
+        positions: Of the new tokens.
+        blocks: Of the new tokens, from :func:`block_positions`; None: all lie in the first.
+        keys: Blocks of all tokens that may be attended to; None: those of the new ones.
+        dtype: float32 or float64.
+    """
+    head_dim, block = config.width // config.num_heads, config.xpos_block
+    center = min(config.max_tokens, block) // 2
+    table = partial(xpos, head_dim=head_dim, scale_base=config.xpos_scale_base)
+    if blocks is None:
+        return table(positions, center=center, dtype=dtype)
+    keys = blocks if keys is None else keys.clamp(min=0)
+    numbers = sorted(set(blocks.flatten().tolist()))
+    # in float64, which not every device has, since angles grow with the distance
+    between = -block * torch.arange(numbers[-1] + 1).unsqueeze(0)
+    turns = table(between, center=0, dtype=torch.float64).key[0, :, 0]
+    return table(positions - blocks * block, center=center, dtype=dtype)._replace(
+        blocks=Blocks(tuple(numbers), blocks, keys, turns.to(positions.device, dtype))
+    )
 
 
 def xpos(
@@ -91,7 +189,7 @@ def xpos(
 
 def rotate(
     states: Float[Tensor, "batch tokens heads head"],
-    table: Float[Tensor, "#batch tokens 1 pairs 2"],
+    table: Float[Tensor, "#batch #tokens #heads pairs 2"],
     *,
     reuse: bool = False,
 ) -> Float[Tensor, "batch tokens heads head"]:
@@ -101,10 +199,15 @@ def rotate(
 
     Args:
         states: Queries or keys.
-        table: What they are multiplied by.
+        table: What they are multiplied by, float32 or float64: 8 bits are not enough for an angle.
         reuse: Whether the result may take the place of ``states`` where no gradient is asked for:
             a fifth of the time, for states that nobody else holds.
+
+    Raises:
+        ConfigError: If something that wraps the layers has rounded the table.
     """
+    if table.dtype not in (torch.float32, torch.float64):
+        raise ConfigError(f"xpos: expected float32 or float64 tables, found {table.dtype}")
     exact = states if states.dtype == torch.float64 else states.float()
     pairs = exact.view(*exact.shape[:-1], -1, 2)
     if torch.compiler.is_compiling():  # inductor has no complex kernels

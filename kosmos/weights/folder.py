@@ -27,8 +27,8 @@ from kosmos.errors import CheckpointError
 from kosmos.files import Json, atomic_folder, sha256_file, write_json, write_text
 from kosmos.image.config import ImageConfig
 from kosmos.model.config import ModelConfig
+from kosmos.model.forms.convert import quantize_model
 from kosmos.model.forms.int8 import is_int8
-from kosmos.model.forms.whole import quantize_model
 from kosmos.model.kosmos import Kosmos
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.weights.adapter import add_adapter, check_base, is_adapter, read_adapter

@@ -190,7 +190,7 @@ def tensors_of(model: Kosmos) -> dict[str, Tensor]:
     if packed is not None:
         raise ConfigError(
             f"{packed}: expected weights that can be saved, found them packed for this processor",
-            hint="load the folder with pack=False, or kosmos.model.forms.whole.unpack_model(model)",
+            hint="load the folder with pack=False, or forms.convert.unpack_model(model)",
         )
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Bool
 
 from kosmos.data.batch import Batch
-from kosmos.model.attention import causal_pattern
+from kosmos.model.pattern import causal_pattern
 from kosmos.train.step import as_tensor
 
 

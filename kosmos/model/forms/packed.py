@@ -144,7 +144,7 @@ class PackedLinear(nn.Module):
     def _refuse(self, what: str) -> NoReturn:
         raise ConfigError(
             f"model: expected {what}, found them packed for this processor",
-            hint="load the folder with pack=False, or kosmos.model.forms.whole.unpack_model(model)",
+            hint="load the folder with pack=False, or forms.convert.unpack_model(model)",
         )
 
 

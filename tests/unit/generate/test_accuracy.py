@@ -8,7 +8,7 @@ import torch
 from kosmos.document.types import Document, Image, Text
 from kosmos.errors import ConfigError
 from kosmos.generate.accuracy import compare_logits, read_replies
-from kosmos.model.forms.whole import quantize_model
+from kosmos.model.forms.convert import quantize_model
 from tests.unit.generate.random_models import make_generator, make_model
 
 

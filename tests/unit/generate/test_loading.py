@@ -9,8 +9,8 @@ import torch
 from kosmos.document.types import Document, Image, Text
 from kosmos.generate.generator import Generator
 from kosmos.model.forms import packed
+from kosmos.model.forms.convert import is_packed
 from kosmos.model.forms.int8 import is_int8
-from kosmos.model.forms.whole import is_packed
 from kosmos.weights.folder import save_model
 from kosmos.weights.loaded import LoadedModel
 from kosmos.weights.quantize import quantize_folder
@@ -42,7 +42,7 @@ def tiny_is_enough(monkeypatch):
 
 
 def _pack_everything(model):
-    from kosmos.model.forms.whole import pack_model
+    from kosmos.model.forms.convert import pack_model
 
     return pack_model(model, min_elements=1)
 

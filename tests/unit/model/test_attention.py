@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kosmos.model.attention import Attention, SelfAttention, causal_pattern
+from kosmos.model.attention import Attention, SelfAttention
 from kosmos.model.config import DecoderConfig
+from kosmos.model.pattern import causal_pattern
 
 LIKE = torch.zeros(())
 

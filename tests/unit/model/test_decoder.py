@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kosmos.model.attention import causal_pattern
 from kosmos.model.config import DecoderConfig
 from kosmos.model.decoder import ACTIVATIONS, Decoder, DecoderLayer
+from kosmos.model.pattern import causal_pattern
 from kosmos.model.positions import sinusoids
 
 CONFIG = DecoderConfig(vocab_size=16, width=8, num_layers=3, num_heads=2, ffn_width=12, dropout=0.5)

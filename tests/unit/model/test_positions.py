@@ -2,13 +2,19 @@
 
 import json
 import math
+from copy import deepcopy
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kosmos.model.positions import rotate, sinusoids, xpos
+from kosmos.errors import ConfigError
+from kosmos.model.cache import KVCache
+from kosmos.model.config import PRESETS, DecoderConfig, ModelConfig
+from kosmos.model.initialize import initialize
+from kosmos.model.kosmos import Kosmos
+from kosmos.model.positions import block_positions, rotate, rotation_of, sinusoids, xpos
 
 
 def test_sinusoids_are_the_released_rows():
@@ -131,3 +137,126 @@ def test_states_may_be_reused_and_are_kept_where_a_gradient_is_asked_for(dtype):
     assert torch.equal(turned.detach(), expected)
     assert learns.grad.any()
     assert torch.equal(rotate(states, table, reuse=True), expected)
+
+
+FAR = DecoderConfig(
+    vocab_size=64, width=64, num_layers=2, num_heads=2, ffn_width=64, positions="xpos", dropout=0.0
+)
+
+
+def _far_model() -> Kosmos:
+    """Attends sharply, so that a wrong factor or angle shows."""
+    model = Kosmos(ModelConfig(decoder=FAR)).eval()
+    initialize(model, 0)
+    with torch.no_grad():
+        for layer in model.decoder.layers:
+            layer.attention.query.weight.mul_(4)
+            layer.attention.key.weight.mul_(4)
+    return model
+
+
+def _exact(model, ids, positions, monkeypatch, *, center):
+    """Logits in float64, whose range holds all factors from one center."""
+
+    def one_table(config, positions, **_):
+        head_dim = config.width // config.num_heads
+        return xpos(
+            positions,
+            head_dim=head_dim,
+            scale_base=config.xpos_scale_base,
+            center=center,
+            dtype=torch.float64,
+        )
+
+    with monkeypatch.context() as patched, torch.inference_mode():
+        patched.setattr("kosmos.model.decoder.rotation_of", one_table)
+        double = deepcopy(model).double()
+        return double.logits(double(ids, positions=positions))
+
+
+# 3 times the worst: float32 angles are off by up to 3e-5 within a block, and attention is sharp
+FAR_TOLERANCE = 2e-3
+
+
+@pytest.mark.parametrize("begin", [0, 4000, 36_900, 99_900])
+@pytest.mark.parametrize("step", [1, 173, 1000])
+def test_logits_at_any_position_are_those_of_float64(begin, step, monkeypatch):
+    model = _far_model()
+    positions = (begin + step * torch.arange(100)).unsqueeze(0)
+    ids = torch.randint(4, 64, (1, 100), generator=torch.Generator().manual_seed(step))
+    expected = _exact(model, ids, positions, monkeypatch, center=begin + 50 * step)
+    with torch.inference_mode():
+        found = model.logits(model(ids, positions=positions))
+        cache = KVCache(FAR, batch=1, capacity=100)
+        parts = [
+            model.logits(model(ids[:, part], positions=positions[:, part], cache=cache))
+            for part in (slice(0, 60), slice(60, 61), slice(61, 62), slice(62, 100))
+        ]
+    assert found.isfinite().all()
+    torch.testing.assert_close(found.double(), expected, atol=FAR_TOLERANCE, rtol=0)
+    torch.testing.assert_close(torch.cat(parts, dim=1), found, atol=1e-5, rtol=0)
+
+
+def test_rows_far_and_near_and_padded_stand_side_by_side(monkeypatch):
+    model = _far_model()
+    ids = torch.randint(4, 64, (3, 24), generator=torch.Generator().manual_seed(1))
+    positions = torch.stack([torch.arange(24), torch.arange(24) + 50_000, torch.arange(24) - 4])
+    positions[2, :4] = -1
+    valid = positions >= 0
+    with torch.inference_mode():
+        together = model(ids, positions=positions, valid=valid)
+        cache = KVCache(FAR, batch=3, capacity=24)
+        steps = [
+            model(
+                ids[:, part],
+                positions=positions[:, part],
+                valid=valid[:, part] if part.start == 0 else None,
+                cache=cache,
+            )
+            for part in (slice(0, 20), slice(20, 21), slice(21, 24))
+        ]
+        near = model(ids[:1])
+        padded = model(ids[2:, 4:])
+    assert cache.valid is not None
+    assert cache.valid.sum(1).tolist() == [24, 24, 20]
+    for found in (together, torch.cat(steps, dim=1)):
+        torch.testing.assert_close(found[0], near[0], atol=2e-5, rtol=0)
+        # all that matters is the distance between tokens
+        torch.testing.assert_close(found[1], model(ids[1:2])[0].detach(), atol=1e-4, rtol=0)
+        torch.testing.assert_close(found[2, 4:], padded[0], atol=2e-5, rtol=0)
+
+
+def test_far_positions_are_learned_at():
+    model = _far_model().double().train()
+    ids = torch.randint(4, 64, (1, 30), generator=torch.Generator().manual_seed(2))
+    grads = []
+    for begin in (0, 4080, 70_000):  # the second one crosses from block to block
+        model.zero_grad()
+        model(ids, positions=begin + torch.arange(30).unsqueeze(0)).pow(3).sum().backward()
+        grads.append(model.decoder.layers[0].attention.key.weight.grad.clone())
+    assert grads[0].abs().max() > 1e-3
+    for far in grads[1:]:
+        torch.testing.assert_close(far, grads[0], atol=1e-9, rtol=1e-7)
+
+
+@pytest.mark.parametrize("preset", ["kosmos1", "kosmos2", "micro"])
+def test_within_training_lengths_tables_are_those_of_one_center_bit_for_bit(preset):
+    config = PRESETS[preset].decoder
+    positions = torch.arange(config.max_tokens).unsqueeze(0)
+    assert block_positions(config, positions, None) is None
+    found = rotation_of(config, positions, blocks=None, keys=None, dtype=torch.float32)
+    expected = xpos(
+        positions,
+        head_dim=config.width // config.num_heads,
+        scale_base=config.xpos_scale_base,
+        center=config.max_tokens // 2,
+    )
+    assert found.blocks is None
+    assert torch.equal(found.query, expected.query)
+    assert torch.equal(found.key, expected.key)
+
+
+def test_tables_that_something_has_rounded_are_refused():
+    table = xpos(torch.tensor([[3]]), head_dim=8, scale_base=512, center=0).query.bfloat16()
+    with pytest.raises(ConfigError, match="expected float32 or float64 tables"):
+        rotate(torch.randn(1, 1, 2, 8), table)

@@ -20,7 +20,7 @@ _PEAK = """
 import re, sys
 from pathlib import Path
 import torch
-from kosmos.model.forms.whole import pack_model
+from kosmos.model.forms.convert import pack_model
 from kosmos.weights.loaded import load_weights
 from kosmos.weights.tensors import list_tensors
 from tests.unit.weights.test_packing import CONFIG

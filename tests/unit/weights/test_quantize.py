@@ -11,6 +11,7 @@ import torch
 
 from kosmos.config import replace
 from kosmos.errors import CheckpointError, ConfigError
+from kosmos.model.forms.convert import pack_model, quantize_model
 from kosmos.model.forms.int8 import (
     KERNEL_BYTES,
     Int8Embedding,
@@ -19,7 +20,6 @@ from kosmos.model.forms.int8 import (
     is_int8,
 )
 from kosmos.model.forms.packed import can_pack
-from kosmos.model.forms.whole import pack_model, quantize_model
 from kosmos.weights.convert import rename
 from kosmos.weights.folder import check_files, load_model, save_model
 from kosmos.weights.huggingface import export_huggingface

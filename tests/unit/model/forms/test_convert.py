@@ -7,15 +7,15 @@ import torch
 
 from kosmos.config import replace
 from kosmos.errors import ConfigError
-from kosmos.model.forms.int8 import Int8Embedding, Int8Linear
-from kosmos.model.forms.packed import can_pack
-from kosmos.model.forms.whole import (
+from kosmos.model.forms.convert import (
     count_parameters,
     is_packed,
     pack_model,
     quantize_model,
     unpack_model,
 )
+from kosmos.model.forms.int8 import Int8Embedding, Int8Linear
+from kosmos.model.forms.packed import can_pack
 from tests.tiny import noise_pixels, tiny_config, tiny_model
 
 needs_kernels = pytest.mark.skipif(
