@@ -42,10 +42,11 @@ def command(out: Path, assignments: tuple[str, ...], as_json: bool) -> None:
     with _timed("world", times_s):
         _make_world(plan, out)
     for name, run in runs.items():
-        from kosmos.cli.training import train_and_tell
+        from kosmos.cli.training import told
+        from kosmos.train.trainer import train
 
-        with _timed(name, times_s):
-            trained = train_and_tell(run, out=out / name, resume=True, cache_folder=out / "index")
+        with _timed(name, times_s), told(run, out=out / name):
+            trained = train(run, out=out / name, resume=True, cache_folder=out / "index")
     _take_model(trained, out / "model")
     with _timed("evaluate", times_s):
         results, page = _evaluate(plan, out)

@@ -19,11 +19,13 @@ def command(recipe: str, out: Path, assignments: tuple[str, ...], resume: bool) 
 
     On several processes: torchrun --nproc-per-node 8 -m kosmos train RECIPE --out DIR --resume
     """
-    from kosmos.cli.training import is_first_process, train_and_tell
+    from kosmos.cli.training import is_first_process, told
     from kosmos.recipes.table import RECIPES, make_run
+    from kosmos.train.trainer import train
 
     run = make_run(recipe, assignments)
     base = RECIPES[run.name]() if run.name in RECIPES else None
-    folder = train_and_tell(run, out=out, resume=resume, recipe=base)
+    with told(run, out=out, recipe=base):
+        folder = train(run, out=out, resume=resume)
     if is_first_process():
         click.echo(folder)

@@ -5,6 +5,8 @@ Of several processes the first speaks and writes.
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kosmos.errors import DataError
@@ -18,38 +20,25 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def train_and_tell(
-    run: Run,
-    *,
-    out: Path,
-    resume: bool = False,
-    recipe: Run | None = None,
-    cache_folder: Path | None = None,
-) -> Path:
-    """Train, with what people want to know before and after.
+@contextmanager
+def told(run: Run, *, out: Path, recipe: Run | None = None) -> Iterator[None]:
+    """Around a training, what people want to know before and after.
 
     Args:
-        run: What to train.
+        run: What is trained in the block.
         out: Run folder.
-        resume: Go on from the last checkpoint in it.
         recipe: What the run came from, for its card to say what is different.
-        cache_folder: As of :func:`~kosmos.train.trainer.train`.
-
-    Returns:
-        The model folder; the adapter's, if it is all the run leaves.
     """
     from kosmos.check.settings import doubts, this_machine
-    from kosmos.train.trainer import train
 
     if is_first_process():
         for doubt in doubts(
             run, this_machine(num_processes=int(os.environ.get("WORLD_SIZE", "1")))
         ):
             _log.warning("%s: %s; hint: %s", doubt.setting, doubt.what, doubt.hint)
-    folder = train(run, out=out, resume=resume, cache_folder=cache_folder)
+    yield
     if is_first_process():
         leave_card(out, recipe=recipe)
-    return folder
 
 
 def leave_card(out: Path, *, recipe: Run | None) -> None:

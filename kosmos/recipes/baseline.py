@@ -37,6 +37,7 @@ def _text_only(run: Run, name: str) -> Run:
             "name": name,
             "model": PRESETS[name],
             "streams": tuple(stream for stream in run.data.streams if stream.name == "text"),
+            "train.fresh": True,
             "train.vision": "last-layer",  # the default: there is no tower
             "stated_tokens_per_step": 0.0,
             "stated_total_tokens": 0.0,

@@ -38,6 +38,7 @@ def kosmos1_instruct() -> Run:
                 warmup_steps=375,
                 learning_rate=2e-5,
                 vision="last-layer",
+                fresh=False,
             ),
             "stated_tokens_per_step": 0.0,
             "stated_total_tokens": 0.0,
@@ -77,7 +78,9 @@ def kosmos2_instruct() -> Run:
                 replace(text, {"sequences_per_step": 30}),
                 replace(interleaved, {"sequences_per_step": 15}),
             ),
-            "train": TrainConfig(steps=10_000, warmup_steps=375, learning_rate=1e-5, vision="all"),
+            "train": TrainConfig(
+                steps=10_000, warmup_steps=375, learning_rate=1e-5, vision="all", fresh=False
+            ),
             "stated_tokens_per_step": 0.0,
             "stated_total_tokens": 0.0,
         },

@@ -87,6 +87,7 @@ def kosmos1() -> Run:
             warmup_steps=375,
             learning_rate=2e-4,
             vision="last-layer",
+            fresh=False,
             checkpoint_every=5000,
         ),
         stated_tokens_per_step=1.2e6,

@@ -67,6 +67,7 @@ def kosmos2() -> Run:
             warmup_steps=375,
             learning_rate=2e-4,
             vision="all",
+            fresh=False,
             checkpoint_every=5000,
         ),
         stated_tokens_per_step=419e3,

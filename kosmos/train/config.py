@@ -43,6 +43,9 @@ class TrainConfig:
     """What of the vision tower trains. KOSMOS-1: last-layer. KOSMOS-2: all. Release: frozen."""
     start_from: str = ""
     """Model folder whose weights it starts with; rows of a larger vocabulary stay fresh."""
+    fresh: bool = True
+    """Whether a run may begin with random weights. Recipes that continue something say False: they
+    do not start without start_from, or a word here that it is meant."""
     adapter: LoraConfig | None = None
     """LoRA: small matrices beside the weights learn instead of the weights, which stay as
     start_from has them. None: the weights learn."""

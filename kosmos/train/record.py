@@ -47,7 +47,7 @@ _PACKAGES = ("openkosmos", "torch", "numpy", "pillow", "sentencepiece", "safeten
 # tokenizer the digests are compared, not the paths; skipped steps have a check of their own.
 _MAY_DIFFER = re.compile(
     r"run\.(name|source|stated_.*|answers.*|data\.(tokenizer|heldout_sequences|skip_steps))"
-    r"|run\.train\.(checkpoint_every|keep_checkpoints|heldout_every|log_every)"
+    r"|run\.train\.(fresh|checkpoint_every|keep_checkpoints|heldout_every|log_every)"
     r"|run\.train\.(loader_workers|background_checkpoints|spike_factor|peak_flops)"
     r"|run\.data\.streams\..*\.(path|heldout_path|missing_corpora|max_unusable)"
     r"|run\.data\.streams\..*\.(tokens_per_sequence|images_per_sequence|num_tokens|stated_epochs)"

@@ -161,6 +161,16 @@ def check_start_folder(run: Run) -> None:
         ConfigError: If there is no folder, or a part is another than its.
         CheckpointError: If it is no whole model folder.
     """
+    if not (run.train.start_from or run.train.fresh or run.parts == "start"):
+        tower = ""
+        if run.model.vision is not None and run.train.vision != "all":
+            tower = "; most of its vision tower would stay at random numbers"
+        raise ConfigError(
+            f"train.start_from: expected the model that {run.name} continues, found none{tower}",
+            hint="--set train.start_from=DIR names its folder; kosmos weights import CLIP DIR "
+            "--format clip makes one that has a CLIP tower; --set train.fresh=true begins with "
+            "random weights",
+        )
     if run.parts == "stated":
         if run.train.adapter is not None and not run.train.start_from:
             raise ConfigError(

@@ -36,7 +36,7 @@ from kosmos.data.mixture import data_step
 from kosmos.errors import CheckpointError, ConfigError, DataError
 from kosmos.files import Json, read_json, write_json
 from kosmos.logs import Progress
-from kosmos.runtime import peak_memory_bytes
+from kosmos.runtime import peak_memory_bytes, require
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.assembly import assemble
 from kosmos.train.checkpoint import Checkpoints
@@ -49,7 +49,7 @@ from kosmos.train.monitor import Monitor, note_start, shown
 from kosmos.train.optimizer import learning_rate
 from kosmos.train.parallel import Processes, joined
 from kosmos.train.record import check_same_data, check_same_run, run_lock, run_record
-from kosmos.train.start import check_start_folder
+from kosmos.train.start import check_start, check_start_folder
 from kosmos.train.step import StepResult, training_step
 from kosmos.train.stopping import stop_requests
 from kosmos.train.threads import watch_threads
@@ -96,6 +96,11 @@ def train(
         )
     tokenizer = Tokenizer.load(run.data.tokenizer, num_cells=run.data.num_cells)
     check_run(run, vocabulary_size=tokenizer.vocabulary.size)
+    if run.train.adapter is not None:
+        require("peft", extra="finetune")
+    if run.train.start_from and (run.train.adapter or not (out / "checkpoints").exists()):
+        is_entire = run.train.adapter is not None
+        check_start(run.model, tokenizer, run.train.start_from, entire=is_entire)
     with joined(sharded=run.train.precision != "float32") as processes:
         if not resume and processes.first_of((out / "run.json").exists()):
             raise CheckpointError(
@@ -106,6 +111,7 @@ def train(
             loader = Loader(run.data, tokenizer, seed=run.seed, cache_folder=cache_folder)
         with run_lock(out, processes):
             training = _Training(run, loader, out, processes, on_step)
+            training.is_resumed = resume
             return training.run_all()
 
 
@@ -144,6 +150,7 @@ class _Training:
         )
         self.done = _Done()
         self.best = Best()
+        self.is_resumed = False
         self._began_s = 0.0
         self._skipped_in_a_row = 0
 
@@ -254,7 +261,8 @@ class _Training:
                 if stops and not is_last:
                     self.checkpoints.wait()
                     if processes.is_first:
-                        _log.info("stopped after step %d; --resume goes on", step)
+                        again = "the same command" if self.is_resumed else "--resume"
+                        _log.info("stopped after step %d; %s goes on", step, again)
                     raise KeyboardInterrupt
 
     def _step(

@@ -6,12 +6,13 @@ import pytest
 
 from kosmos.check.run import check_ready
 from kosmos.check.settings import Doubt, Machine, doubts, this_processor
-from kosmos.cli.training import train_and_tell
+from kosmos.cli import training
 from kosmos.config import replace
 from kosmos.findings import Findings
 from kosmos.model.config import ModelConfig
 from kosmos.recipes.table import RECIPES
 from kosmos.train.config import Run
+from kosmos.train.trainer import train
 
 PROCESSOR = Machine(is_gpu=False, memory_bytes=24 * 10**9, has_bfloat16=True)
 GPU = Machine(is_gpu=True, memory_bytes=80 * 10**9, has_bfloat16=True)
@@ -125,7 +126,8 @@ def test_training_warns_once_and_data_check_counts_a_warning(
 ) -> None:
     doubted = replace(run, {"train.max_nonfinite": 3, "train.steps": 2, "train.heldout_every": 0})
     (doubt,) = doubts(doubted)
-    train_and_tell(doubted, out=tmp_path / "out", cache_folder=cache_folder)
+    with training.told(doubted, out=tmp_path / "out"):
+        train(doubted, out=tmp_path / "out", cache_folder=cache_folder)
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert warnings == [f"{doubt.setting}: {doubt.what}; hint: {doubt.hint}"]
     assert f"- `{doubt.setting}`: {doubt.what}" in (tmp_path / "out" / "card.md").read_text()

@@ -37,6 +37,6 @@ def test_a_recorded_run_is_trained_again_resumed_and_not_overwritten(tmp_path: P
 
 def test_a_recipe_without_data_says_what_to_set(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="tokenizer: expected a SentencePiece model") as error:
-        train("kosmos1", "--out", str(tmp_path / "out"))
+        train("kosmos1", "--out", str(tmp_path / "out"), "--set", "train.fresh=true")
     assert error.value.hint is not None
     assert "--set tokenizer=FILE" in error.value.hint

@@ -256,3 +256,23 @@ def test_a_folder_that_is_none_is_an_error(tmp_path: Path) -> None:
 
 def test_a_run_of_stated_parts_is_held_against_nothing(run: Run) -> None:
     check_start_folder(replace(run, {"train.start_from": "nowhere"}))
+
+
+@pytest.mark.parametrize(
+    "name", ["kosmos1", "kosmos2", "kosmos2-released", "kosmos1-instruct", "kosmos2-instruct"]
+)
+def test_recipes_that_continue_something_do_not_start_from_random_weights(
+    name: str, tmp_path: Path
+) -> None:
+    run = make_run(name)
+    with pytest.raises(ConfigError, match=f"expected the model that {name} continues") as error:
+        train(run, out=tmp_path / "out")
+    assert error.value.hint is not None
+    assert "--set train.start_from=DIR" in error.value.hint
+    assert not (tmp_path / "out").exists()
+    check_start_folder(make_run(name, ["train.fresh=true"]))
+
+
+@pytest.mark.parametrize("name", ["kosmos1-baseline", "kosmos2-baseline", "trial", "microcosm"])
+def test_recipes_that_begin_something_need_no_other_model(name: str) -> None:
+    check_start_folder(make_run(name, ["train.start_from="]))

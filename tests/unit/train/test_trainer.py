@@ -4,6 +4,7 @@ import dataclasses
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,15 +14,17 @@ import torch
 
 from kosmos.config import digest, from_json, replace
 from kosmos.document.layout import AnswerConfig
-from kosmos.errors import CheckpointError, ConfigError, DataError
+from kosmos.errors import CheckpointError, ConfigError, DataError, MissingExtraError
 from kosmos.files import Json, read_json, read_jsonl
 from kosmos.model.config import ModelConfig
+from kosmos.model.lora import LoraConfig
 from kosmos.train import trainer
 from kosmos.train.config import Run
 from kosmos.train.events import MIN_SEEN
 from kosmos.train.step import StepResult, training_step
 from kosmos.train.trainer import train
 from kosmos.weights.folder import load_model
+from kosmos.weights.quantize import quantize_folder
 
 
 def losses(out: Path) -> list[tuple[Json, Json, Json]]:
@@ -316,3 +319,41 @@ def test_steps_that_are_not_finite_are_skipped_if_so_asked_but_not_forever(
     stricter = replace(skipping, {"train.max_nonfinite": 1})
     with pytest.raises(DataError, match="step 5: "):
         train(stricter, out=tmp_path / "other", cache_folder=cache_folder)
+
+
+def test_what_a_start_lacks_is_told_before_data_is_indexed(
+    run: Run, tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = {"train.start_from": str(finished / "model")}
+    index = tmp_path / "index"
+    quantize_folder(finished / "model", tmp_path / "int8")
+    with pytest.raises(CheckpointError, match="expected floating-point weights, found int8"):
+        train(
+            replace(run, {"train.start_from": str(tmp_path / "int8")}),
+            out=tmp_path / "one",
+            cache_folder=index,
+        )
+    monkeypatch.setitem(sys.modules, "peft", None)
+    lora = {"train.adapter": LoraConfig(), "train.vision": "frozen"}
+    with pytest.raises(MissingExtraError, match="peft"):
+        train(replace(run, {**start, **lora}), out=tmp_path / "two", cache_folder=index)
+    assert not index.exists()
+
+
+def test_who_resumes_already_is_not_told_to_use_resume(
+    run: Run, tmp_path: Path, cache_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def interrupt(record: dict[str, Json]) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with caplog.at_level("INFO"):
+        for resume, told in ((False, "--resume goes on"), (True, "the same command goes on")):
+            with pytest.raises(KeyboardInterrupt):
+                train(
+                    run,
+                    out=tmp_path / "out",
+                    cache_folder=cache_folder,
+                    resume=resume,
+                    on_step=interrupt,
+                )
+            assert caplog.messages[-1].endswith(told)
