@@ -47,6 +47,8 @@ SMALL_SIDE_PX = 160
 POOL = 32
 """With demonstrations: examples they are drawn from, which are then not asked."""
 MAX_PICTURE_PIXELS = 178_956_970
+_IMPORTED_AS = {"captions": "coco-references", "vqa": "vqa", "referring": "refcoco"}
+"""Formats of `kosmos data import` by the data set that they make."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,11 +126,16 @@ def kept_picture(out: Path, task: Task, example_id: str) -> Path | None:
 
 
 def _dataset(task: Task, data: Path) -> ShardReader:
-    # as such, as the microcosm has them, and as an import leaves them
+    # as such, as the microcosm has them, as an import leaves them, and the import itself
     name = task.dataset
-    for folder in (data / name, data / "eval" / name, data / name / "heldout"):
+    named = (data / name, data / "eval" / name, data / name / "heldout")
+    for folder in (*named, data / "heldout", data):
         if (folder / "manifest.json").exists():
             reader = ShardReader(folder)
+            made = reader.manifest["provenance"]
+            form = made.get("format") if isinstance(made, dict) else None
+            if folder not in named and form != _IMPORTED_AS.get(name):
+                continue
             if len(reader) == 0:
                 raise DataError(f"{folder}: expected examples of {task.name}, found none")
             return reader

@@ -24,6 +24,8 @@ from kosmos.corpus.importing import import_corpus, is_heldout
 from kosmos.document.shards import ShardReader
 from kosmos.document.types import Document, Text
 from kosmos.errors import ConfigError, DataError
+from kosmos.evaluate.runner import _dataset
+from kosmos.evaluate.tasks.captioning import Captioning
 from kosmos.files import read_json, read_jsonl
 from kosmos.findings import Findings
 from kosmos.image.codec import encode_png
@@ -313,3 +315,17 @@ def test_a_source_has_no_errors_if_and_only_if_it_is_imported(
 ) -> None:
     folder = tmp_path_factory.mktemp("agree")
     agree(captions(folder / "in", good, broken, lost, twice), folder / "out")
+
+
+def test_what_an_import_of_a_test_set_leaves_can_be_evaluated(tmp_path: Path) -> None:
+    (tmp_path / "p.png").write_bytes(encode_png(PIL.Image.new("RGB", (8, 6), "red")))
+    source = tmp_path / "c.jsonl"
+    source.write_text('{"file": "p.png", "captions": ["one"]}\n')
+    for name in ("coco", "coco-references"):
+        config = make_config(name)
+        fraction = 1.0
+        import_corpus(name, source, tmp_path / name, config=config, heldout_fraction=fraction)
+    assert len(_dataset(Captioning(), tmp_path / "coco-references")) == 1
+    assert len(_dataset(Captioning(), tmp_path / "coco-references" / "heldout")) == 1
+    with pytest.raises(DataError, match="expected a folder of shards for captioning"):
+        _dataset(Captioning(), tmp_path / "coco")
