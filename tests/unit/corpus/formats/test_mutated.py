@@ -106,7 +106,7 @@ def mutated(draw: st.DrawFn, row: dict[str, Any]) -> str:
             del holder[way[-1]]
         else:
             deep = deep or kind == "deep"
-            holder[way[-1]] = "DEEP" if kind == "deep" else draw(VALUES)
+            holder[way[-1]] = "DEEP" if kind == "deep" else copy.deepcopy(draw(VALUES))
         if len(places(row)) == 1:
             break
     return json.dumps(row).replace('"DEEP"', DEEP) if deep else json.dumps(row)
