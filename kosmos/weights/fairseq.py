@@ -21,6 +21,7 @@ Source: microsoft/unilm kosmos-2: unilm/models/{unigpt,gpt,connector}.py, unilm/
 """
 
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,7 +138,9 @@ def read_release(path: Path) -> Release:
     stored = file.tensors(values)
     if len(stored) < len(values):
         odd = min(values.keys() - stored.keys())
-        raise CheckpointError(f"{path}: {odd}: expected a tensor, found {values[odd]!r}")
+        raise CheckpointError(
+            f"{path}: {odd}: expected a tensor, found {reprlib.repr(values[odd])}"
+        )
     weights = without_head(stored, embedding=RELEASE_EMBEDDING, head=RELEASE_HEAD)
     shapes = {name: tensor.shape for name, tensor in weights.items()}
     try:

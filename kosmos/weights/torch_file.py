@@ -48,6 +48,15 @@ _STORAGES = {
     "torch.BoolStorage": torch.bool,
 }
 
+_MAX_PROGRAM_BYTES = 64 * 2**20
+_MAX_OPCODES = 2_000_000
+"""Of the release's checkpoint, with the state of its optimizer, some 10^5; each may make a value of
+a few hundred bytes."""
+_MAX_DEPTH = 200
+"""Python hashes and prints values in each other by calls in each other."""
+_MAX_BITS = 512  # of a whole number; more than some thousand cannot be printed
+_FILLING = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD")
+
 _LOCAL_HEADER_BYTES = 30
 _ZIP_MAGIC = b"PK\x03\x04"
 _OLD_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the number torch wrote before 1.6
@@ -251,14 +260,7 @@ def _unpickle(pickled: bytes, path: Path) -> object:
         with warnings.catch_warnings():
             # of escapes in strings, which a damaged file may hold
             warnings.simplefilter("ignore", DeprecationWarning)
-            opcodes = list(pickletools.genops(pickled))
-        for opcode, argument, _ in opcodes:
-            # a slot far out of range would make the reader set aside memory up to it; extension
-            # codes would be looked up in this process before find_class is asked
-            if opcode.name.startswith("EXT") or (
-                opcode.name.endswith("PUT") and int(argument or 0) > len(pickled)
-            ):
-                raise pickle.UnpicklingError(f"{opcode.name} {argument}")
+            _check_program(pickled)
         return _Unpickler(io.BytesIO(pickled)).load()
     except _UNREADABLE as error:
         raise CheckpointError(
@@ -268,27 +270,92 @@ def _unpickle(pickled: bytes, path: Path) -> object:
         ) from error
 
 
+def _check_program(pickled: bytes) -> None:
+    """Fail on what would harm the one who runs it, even where every name stands for nothing.
+
+    Values that lie too deep in each other are found by keeping, of every value on the stack that
+    the program would work on, how deep it is.
+    """
+    stack: list[int | None] = []  # None: a mark
+    memo: dict[int, int] = {}
+    for number, (opcode, argument, _) in enumerate(pickletools.genops(pickled)):
+        name, place = opcode.name, argument if isinstance(argument, int) else 0
+        # a slot far out of range would make the reader set aside memory up to it; extension
+        # codes would be looked up in this process before find_class is asked
+        is_far = name.endswith("PUT") and place > len(pickled)
+        if name.startswith("EXT") or is_far or place.bit_length() > _MAX_BITS:
+            raise pickle.UnpicklingError(f"{name} {argument if place.bit_length() < 64 else ''}")
+        if number == _MAX_OPCODES:
+            raise pickle.UnpicklingError(f"more than {_MAX_OPCODES:,} instructions")
+        if name.endswith("PUT") or name == "MEMOIZE":
+            memo[len(memo) if name == "MEMOIZE" else place] = stack[-1] or 0
+        elif name.endswith("GET"):
+            stack.append(memo[place])
+        elif name == "DUP":
+            stack.append(stack[-1])
+        else:
+            _step(opcode, stack)
+
+
+def _step(opcode: pickletools.OpcodeInfo, stack: list[int | None]) -> None:
+    """What an instruction takes from the stack and leaves on it."""
+    before, taken = list(opcode.stack_before), list[int | None]()
+    if pickletools.markobject in before:
+        while (top := stack.pop()) is not None:
+            taken.append(top)
+        before = before[: before.index(pickletools.markobject)]
+    taken += [stack.pop() for _ in before]
+    depths = [depth or 0 for depth in taken]
+    if opcode.name in _FILLING:  # what is filled was the first
+        deepest = max([depths[-1], *(depth + 1 for depth in depths[:-1])])
+    else:
+        deepest = 1 + max(depths, default=0)
+    if deepest > _MAX_DEPTH:
+        raise pickle.UnpicklingError(f"values more than {_MAX_DEPTH} deep in each other")
+    stack += [None if left is pickletools.markobject else deepest for left in opcode.stack_after]
+
+
 def _read_archive(stream: BinaryIO, path: Path) -> tuple[dict[str, zipfile.ZipInfo], str, bytes]:
     """The zip's entries, the folder they are in, and the pickle."""
     try:
         with zipfile.ZipFile(stream) as archive:
             entries = {entry.filename: entry for entry in archive.infolist()}
             program = next((name for name in entries if name.endswith("/data.pkl")), "")
+            if program:
+                _check_entries(entries, program, path)
             pickled = archive.read(program) if program else b""
             root = program.removesuffix("data.pkl")
-            order = archive.read(f"{root}byteorder") if f"{root}byteorder" in entries else b"little"
+            order = b"little"
+            if f"{root}byteorder" in entries:
+                with archive.open(f"{root}byteorder") as said:
+                    order = said.read(16)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         raise _damaged(path, str(error)) from error
     if not program:
         raise CheckpointError(f"{path}: expected data.pkl of torch.save, found another zip file")
-    compressed = [e.filename for e in entries.values() if e.compress_type != zipfile.ZIP_STORED]
-    if compressed or order != b"little":
-        raise CheckpointError(
-            f"{path}: expected bytes as torch.save leaves them, found "
-            + (f"{compressed[0]} compressed" if compressed else f"{order!r} byte order"),
-            hint="load and save it again with torch.save",
-        )
+    if order != b"little":
+        raise _not_as_saved(path, f"{order!r} byte order")
     return entries, root, pickled
+
+
+def _check_entries(entries: Mapping[str, zipfile.ZipInfo], program: str, path: Path) -> None:
+    """Fail on entries that would grow in reading, or a program too large for what it can say."""
+    for name, entry in entries.items():
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise _not_as_saved(path, f"{name} compressed")
+    if entries[program].file_size > _MAX_PROGRAM_BYTES:
+        raise CheckpointError(
+            f"{path}: {program}: expected at most {_MAX_PROGRAM_BYTES:,} bytes, found "
+            f"{entries[program].file_size:,}",
+            hint="data.pkl says where tensors are; what is not a tensor belongs into other files",
+        )
+
+
+def _not_as_saved(path: Path, found: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: expected bytes as torch.save leaves them, found {found}",
+        hint="load and save it again with torch.save",
+    )
 
 
 def _first_byte(stream: BinaryIO, entry: zipfile.ZipInfo, path: Path) -> int:

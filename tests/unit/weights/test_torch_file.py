@@ -255,6 +255,66 @@ def test_truncated_file_is_refused(tmp_path, part):
     assert "truncated or damaged" in caught.value.hint
 
 
+def nested(kind: str, count: int) -> bytes:
+    """A program whose values lie in each other, as a value, a key of a dictionary, or lists."""
+    return {
+        "tuples": b"\x80\x02)" + b"\x85" * count + b".",
+        "tuples that share": b"\x80\x02)" + b"2\x86" * count + b".",
+        "tuples by memory": b"\x80\x02)" + b"q\x01h\x010h\x01\x85" * count + b".",
+        "keys": b"\x80\x02})" + b"\x85" * count + b"K\x01s.",
+        "marked": b"\x80\x02" + b"(" * count + b")" + b"t" * count + b".",
+        "sets": b"\x80\x04(" + b"(" * count + b"\x91" * count + b"\x91.",
+        "calls": b"\x80\x02" + b"ca\nb\n" * 2 + b")R" + b"\x85R" + b"ca\nb\n\x86" * count + b".",
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["tuples", "tuples that share", "tuples by memory", "keys", "marked", "sets", "calls"],
+)
+def test_values_too_deep_in_each_other_are_refused_and_end_no_process(tmp_path, kind):
+    file = write_zip(tmp_path / "x.pt", nested(kind, 150_000))
+    with pytest.raises(CheckpointError, match=r"x\.pt: data\.pkl: .* 200 deep in each other"):
+        open_torch_file(file)
+
+
+def test_what_is_filled_bit_by_bit_is_not_deep(tmp_path):
+    content = {"list": [[n] for n in range(500)], "dict": {str(n): {n: n} for n in range(500)}}
+    for protocol in range(5):
+        file = write_zip(tmp_path / "x.pt", pickle.dumps(content, protocol))
+        assert open_torch_file(file).content == content
+    deep: object = 0
+    for _ in range(150):
+        deep = (deep, 1)
+    assert open_torch_file(save(tmp_path / "deep.pt", {"x": deep})).content == {"x": deep}
+
+
+def test_programs_that_would_fill_the_memory_are_refused(tmp_path, monkeypatch):
+    write_zip(tmp_path / "x.pt", b"\x80\x02]" + b"]" * 2_100_000 + b"a" * 2_100_000 + b".")
+    with pytest.raises(CheckpointError, match=r"x\.pt: data\.pkl: .* 2,000,000 instructions"):
+        open_torch_file(tmp_path / "x.pt")
+    # three megabytes that unpack to three gigabytes: nothing is unpacked at all
+    bomb = b"\x80\x02" + b"N0" * 10_000_000 + b"N."
+    file = write_zip(tmp_path / "x.pt", bomb, compression=zipfile.ZIP_DEFLATED)
+    assert file.stat().st_size < 30_000
+    monkeypatch.setattr(zipfile.ZipFile, "read", None)
+    with pytest.raises(CheckpointError, match=r"x\.pt: .* found made/data\.pkl compressed"):
+        open_torch_file(file)
+
+
+def test_a_program_longer_than_any_checkpoint_needs_is_refused_unread(tmp_path, monkeypatch):
+    monkeypatch.setattr("kosmos.weights.torch_file._MAX_PROGRAM_BYTES", 100)
+    write_zip(tmp_path / "x.pt", pickle.dumps("x" * 200))
+    with pytest.raises(CheckpointError, match=r"data\.pkl: expected at most 100 bytes, found 2"):
+        open_torch_file(tmp_path / "x.pt")
+
+
+def test_numbers_that_cannot_be_printed_are_refused(tmp_path):
+    write_zip(tmp_path / "x.pt", pickle.dumps({"x": 1 << 100_000}))
+    with pytest.raises(CheckpointError, match=r"x\.pt: data\.pkl: .* LONG4"):
+        open_torch_file(tmp_path / "x.pt")
+
+
 def test_files_that_are_not_torchs_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"x\.pt: .* found nothing there"):
         open_torch_file(tmp_path / "x.pt")
