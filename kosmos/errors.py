@@ -107,7 +107,7 @@ def os_error(
             what = f"expected a place that can be written, found none: {what}"
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
             with suppress(OSError, StopIteration):
-                what += f" {free_space(Path(name))}"
+                what += f" {free_space(path)}" if isinstance(path, Path) else ""
     if len(name) > _MAX_PATH_CHARS:
         name = f"{name[:_MAX_PATH_CHARS]}..."
     return DataError(f"{name}: could not be {act}: {what}" if act else f"{name}: {what}", hint=hint)

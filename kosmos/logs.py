@@ -9,10 +9,13 @@ import time
 from types import TracebackType
 
 PLAIN_INTERVAL_S = 5.0
+_log = logging.getLogger(__name__)
+_log.setLevel(logging.INFO)
 
 
 def configure(level: int = logging.INFO) -> None:
-    """Send log records to stderr; called by the command line only."""
+    """Send log records to stderr, progress as those of INFO; called by the command line only."""
+    _log.setLevel(level)
     logging.basicConfig(level=level, stream=sys.stderr, format="%(message)s", force=True)
 
 
@@ -50,7 +53,7 @@ class Progress:
         self._began_s = time.monotonic()
         self._printed_s = self._began_s
         self._live = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and _log.isEnabledFor(logging.INFO):
             # imported only for a person watching: it takes longer than the rest of this module
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -84,7 +87,8 @@ class Progress:
             self._live.update(self._task, completed=self.done, note=note)
             return
         now_s = time.monotonic()
-        if now_s - self._printed_s >= PLAIN_INTERVAL_S or self.done == self.total:
+        is_due = now_s - self._printed_s >= PLAIN_INTERVAL_S or self.done == self.total
+        if is_due and _log.isEnabledFor(logging.INFO):
             self._printed_s = now_s
             line = f"{self.title}  {self.done}{self._of_total(now_s)}"
             sys.stderr.write(f"{line}  {note}".rstrip() + "\n")

@@ -4,8 +4,10 @@ Data goes to stdout and talk to stderr. Exit code 2 is a usage error, 1 any othe
 told as ``error:`` and ``hint:`` lines, with the traceback under ``--debug``.
 """
 
+import contextlib
 import difflib
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -13,7 +15,7 @@ import traceback
 import click
 
 from kosmos import __version__
-from kosmos.errors import ConfigError, KosmosError
+from kosmos.errors import ConfigError, KosmosError, os_error
 
 COMMANDS: dict[str, str] = {
     "quickstart": "Make a world, train a small KOSMOS on it, evaluate it, write a report.",
@@ -35,6 +37,9 @@ COMMANDS: dict[str, str] = {
     "weights": "Import, export, merge, verify and quantize model folders.",
 }
 
+_LESS_MEMORY = "a smaller --batch-size, or for training smaller micro-batches, take less"
+_CAUSE = "--debug shows where"
+
 
 class LazyGroup(click.Group):
     """Imports a command's file only when the command is used or its help is asked for."""
@@ -48,8 +53,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"kosmos.cli.{cmd_name}")
-        command: click.Command = module.command
-        return command
+        return _add_common(module.command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -69,6 +73,33 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
+def _add_common(command: click.Command) -> click.Command:
+    """Let the options of ``kosmos`` stand behind a command, too."""
+
+    def be_quiet(ctx: click.Context, param: click.Parameter, is_quiet: bool) -> None:
+        if is_quiet:
+            _configure(quiet=True)
+
+    if not any("--quiet" in param.opts for param in command.params):
+        for name, callback in (("--quiet", be_quiet), ("--debug", None)):
+            option = click.Option(
+                [name], is_flag=True, hidden=True, expose_value=False, callback=callback
+            )
+            command.params.append(option)
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            _add_common(inner)
+    return command
+
+
+def _configure(*, quiet: bool) -> None:
+    import logging
+
+    from kosmos import logs
+
+    logs.configure(logging.WARNING if quiet else logging.INFO)
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="kosmos")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
@@ -76,42 +107,92 @@ class LazyGroup(click.Group):
 def cli(debug: bool, quiet: bool) -> None:
     """The KOSMOS multimodal large language models, whole and working.
 
+    --debug and --quiet may stand behind the command as well.
+
     Start with: kosmos quickstart
     """
-    import logging
-
-    from kosmos import logs
-
     del debug  # read from the arguments in main(), which outlives this call
-    logs.configure(logging.WARNING if quiet else logging.INFO)
+    _configure(quiet=quiet)
 
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     arguments = sys.argv[1:] if args is None else args
     try:
+        _open_streams()
         code = cli.main(arguments, prog_name="kosmos", standalone_mode=False)
-        # a pipe that closes early (head) must not end in a traceback at exit
+        # what is wrong with stdout must be told here, not by the interpreter at its end
         sys.stdout.flush()
-        # outside click's standalone mode ctx.exit(code) comes back as a value
-        sys.exit(code if isinstance(code, int) else 0)
-    except KosmosError as error:
+    except BaseException as error:
+        told = _told(error)
+        if told is None:
+            raise
         if "--debug" in arguments:
             traceback.print_exc()
-        _fail(error.message, error.hint, code=2 if isinstance(error, ConfigError) else 1)
-    except click.ClickException as error:
-        context = getattr(error, "ctx", None)
-        hint = f"{context.command_path} --help" if context is not None else None
-        _fail(error.format_message(), hint, code=error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        _fail("interrupted", None, code=130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        _end(*told)
+    # outside click's standalone mode ctx.exit(code) comes back as a value
+    sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(message: str, hint: str | None, *, code: int) -> None:
-    sys.stderr.write(f"error: {message}\n")
-    if hint is not None:
-        sys.stderr.write(f"hint: {hint}\n")
+def _open_streams() -> None:
+    """Make streams that are closed or of a narrow encoding such that nothing stumbles over them."""
+    # in the place of a closed stdout stands what refuses to be written, so that who prints is told
+    for name, mode in (("stdin", "r"), ("stdout", "r"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _told(error: BaseException) -> tuple[str, str | None, int] | None:
+    """Message, hint and exit code of what may happen to anybody; None: a fault of ours."""
+    match error:
+        case KosmosError():
+            return error.message, error.hint, 2 if isinstance(error, ConfigError) else 1
+        case click.ClickException():
+            context = getattr(error, "ctx", None)
+            hint = f"{context.command_path} --help" if context is not None else None
+            return error.format_message(), hint, error.exit_code
+        case click.Abort() | KeyboardInterrupt():
+            return "interrupted", None, 130
+        case OSError():
+            if not _is_of_stdout(error):
+                return os_error(error).message, None, 1
+            # or the interpreter stumbles over the same at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if isinstance(error, BrokenPipeError):
+                return "", None, 1  # as in `| head`: nobody is there to be told
+            return os_error(error, "stdout", act="written").message, None, 1
+        case MemoryError() | RuntimeError() if _is_of_memory(error):
+            return f"out of memory: {error}".splitlines()[0].rstrip(": "), _LESS_MEMORY, 1
+        case RecursionError() | OverflowError() | UnicodeError():
+            words = {RecursionError: "values nest too deep", OverflowError: "a number is too large"}
+            return f"{words.get(type(error), 'text cannot be converted')}: {error}", _CAUSE, 1
+        case ValueError() if "integer string conversion" in str(error):
+            return f"a number is too large: {error}", _CAUSE, 1
+    return None
+
+
+def _is_of_stdout(error: OSError) -> bool:
+    try:
+        sys.stdout.flush()  # what could not be written is still there, and is refused again
+    except OSError:
+        return True
+    frames = (frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__))
+    return click.echo.__code__ in frames
+
+
+def _is_of_memory(error: BaseException) -> bool:
+    """Of Python, of a GPU, or of torch's allocator on a CPU."""
+    is_named = type(error).__name__ in ("MemoryError", "OutOfMemoryError")
+    return is_named or "can't allocate memory" in str(error)
+
+
+def _end(message: str, hint: str | None, code: int) -> None:
+    with contextlib.suppress(OSError):
+        if message:
+            sys.stderr.write(f"error: {message}\n")
+        if hint is not None:
+            sys.stderr.write(f"hint: {hint}\n")
+        sys.stderr.flush()
     sys.exit(code)
