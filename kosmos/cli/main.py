@@ -4,13 +4,13 @@ Data goes to stdout and talk to stderr. Exit code 2 is a usage error, 1 any othe
 told as ``error:`` and ``hint:`` lines, with the traceback under ``--debug``.
 """
 
-import contextlib
 import difflib
 import importlib
 import io
 import os
 import sys
 import traceback
+from typing import TextIO
 
 import click
 
@@ -83,7 +83,12 @@ def _add_common(command: click.Command) -> click.Command:
     if not any("--quiet" in param.opts for param in command.params):
         for name, callback in (("--quiet", be_quiet), ("--debug", None)):
             option = click.Option(
-                [name], is_flag=True, hidden=True, expose_value=False, callback=callback
+                [name],
+                is_flag=True,
+                hidden=True,
+                expose_value=False,
+                callback=callback,
+                help=f"As kosmos {name}.",
             )
             command.params.append(option)
     if isinstance(command, click.Group):
@@ -158,8 +163,7 @@ def _told(error: BaseException) -> tuple[str, str | None, int] | None:
         case OSError():
             if not _is_of_stdout(error):
                 return os_error(error).message, None, 1
-            # or the interpreter stumbles over the same at its end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _discard(sys.stdout)
             if isinstance(error, BrokenPipeError):
                 return "", None, 1  # as in `| head`: nobody is there to be told
             return os_error(error, "stdout", act="written").message, None, 1
@@ -170,6 +174,8 @@ def _told(error: BaseException) -> tuple[str, str | None, int] | None:
             return f"{words.get(type(error), 'text cannot be converted')}: {error}", _CAUSE, 1
         case ValueError() if "integer string conversion" in str(error):
             return f"a number is too large: {error}", _CAUSE, 1
+        case ValueError() if "embedded null" in str(error):
+            return "a file's name holds a NUL character", _CAUSE, 1
     return None
 
 
@@ -189,10 +195,17 @@ def _is_of_memory(error: BaseException) -> bool:
 
 
 def _end(message: str, hint: str | None, code: int) -> None:
-    with contextlib.suppress(OSError):
+    try:
         if message:
             sys.stderr.write(f"error: {message}\n")
         if hint is not None:
             sys.stderr.write(f"hint: {hint}\n")
         sys.stderr.flush()
+    except OSError:
+        _discard(sys.stderr)
     sys.exit(code)
+
+
+def _discard(stream: TextIO) -> None:
+    """Send what is left of a stream nowhere, or the interpreter stumbles over it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -17,7 +17,7 @@ def cli_page() -> str:
         "and messages to stderr. Exit code 0 is success, 2 a usage or configuration error, "
         "1 any other error, 130 an interrupt; errors are told as `error:` and `hint:` lines.",
         f"| command | |\n|---|---|\n{table}",
-        "Options that come before the command: " + _sentence_of_options(cli),
+        "Options of every command, before it or behind it: " + _sentence_of_options(cli),
         "## Options that several commands share",
         "### Model options",
         _options(_shared(("folder", "device", "dtype"))),
@@ -57,7 +57,7 @@ def _shared(names: tuple[str, ...]) -> list[click.Parameter]:
 def _command(path: str, command: click.Command, *, level: int) -> Iterator[str]:
     yield f"{'#' * level} {path}"
     arguments = [_metavar(p) for p in command.params if isinstance(p, click.Argument)]
-    options = [p for p in command.params if isinstance(p, click.Option)]
+    options = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
     if isinstance(command, click.Group):
         arguments.append("COMMAND")
     yield f"```text\n{' '.join([path, '[OPTIONS]' if options else '', *arguments])}\n```".replace(

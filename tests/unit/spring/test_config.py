@@ -29,6 +29,9 @@ class Tree:
     leaves: tuple[Leaf, ...] = (Leaf(name="a"), Leaf(name="b"))
 
 
+PRESETS = {"tall": Leaf(rate=9.0), "of another kind": Tree()}
+
+
 @given(
     st.builds(
         Leaf,
@@ -59,6 +62,12 @@ def test_json_round_trip_keeps_every_value(leaf: Leaf) -> None:
         ("leaf.maybe=None", lambda tree: tree.leaf.maybe is None),
         ("leaf.flag=true", lambda tree: tree.leaf.flag is True),
         ("leaves.b.rate=4", lambda tree: tree.leaves[1].rate == 4.0 and tree.leaves[0].rate == 0.5),
+        ("leaf=tall", lambda tree: tree.leaf == PRESETS["tall"]),
+        ('leaf={"kind": "down"}', lambda tree: tree.leaf == Leaf(kind="down")),
+        (
+            'leaves.c={"rate": 2}',
+            lambda tree: tree.leaves[1:] == (Leaf(name="b"), Leaf(name="c", rate=2.0)),
+        ),
     ],
 )
 def test_text_is_read_by_the_type_of_the_field(assignment: str, read: object) -> None:
@@ -78,6 +87,25 @@ def test_text_is_read_by_the_type_of_the_field(assignment: str, read: object) ->
         ("leaf.pair=[1]", "expected"),
         ("steps", "expected name=value"),
         ("steps.deeper=1", "no fields"),
+        (
+            "leaf=tal",
+            "expected a Leaf or the name of one, found 'tal' (hint: did you mean 'tall'?)",
+        ),
+        ("leaf.rate=NaN", "leaf.rate: expected a finite number, found nan"),
+        ("leaf.rate=-Infinity", "leaf.rate: expected a finite number, found -inf"),
+        ("leaf.rate=1e999", "leaf.rate: expected a finite number, found inf"),
+        ("leaf.pair=[0.5, NaN]", "leaf.pair[1]: expected a finite number, found nan"),
+        ("leaf.rate=" + "9" * 400, "leaf.rate: expected float, found '9999"),
+        ("steps=" + "9" * 5000, "steps: expected int, found '9999"),
+        ("leaves.c=3", "leaves.c: expected an object, found 3"),
+        (
+            'leaves.c={"raet": 3}',
+            "leaves.c.raet: Leaf has no field 'raet' (hint: did you mean 'rate'?)",
+        ),
+        ("leaf.steps=3", "Leaf has no field 'steps' (hint: did you mean 'steps'?)"),
+        ("laef.rate=3", "Tree has no field 'laef' (hint: did you mean 'leaf'?)"),
+        ("flga=1", "Tree has no field 'flga' (hint: did you mean 'leaf.flag'?)"),
+        ("leaf.steps.x=3", "Leaf has no field 'steps' (hint: did you mean 'steps.x'?)"),
     ],
 )
 def test_what_cannot_be_set_is_refused_with_a_reason(assignment: str, message: str) -> None:
@@ -109,6 +137,44 @@ def test_every_recipe_is_a_whole_run_that_survives_its_record(name: str) -> None
 def test_an_impossible_value_is_refused(assignment: str) -> None:
     with pytest.raises(ConfigError):
         make_run("kosmos1", [assignment])
+
+
+def test_a_stream_is_added_from_the_command_line() -> None:
+    mine = '{"path": "x", "sequences_per_step": 4, "tokens_per_sequence": 60, "max_tokens": 64}'
+    run = make_run("microcosm", [f"streams.mine={mine}", "streams.mine.packing=isolated"])
+    before = make_run("microcosm").data.streams
+    assert run.data.streams[:-1] == before
+    added = run.data.streams[-1]
+    assert (added.name, added.path, added.packing) == ("mine", "x", "isolated")
+    with pytest.raises(
+        ConfigError, match=r"streams.mine: expected a value for tokens_per_sequence"
+    ):
+        make_run("microcosm", ['streams.mine={"path": "x", "sequences_per_step": 4}'])
+
+
+@pytest.mark.parametrize(
+    ("assignment", "meant"),
+    [
+        ("train.micro_batch_tokens=5", "data.micro_batch_tokens"),
+        ("stpes=5", "train.steps"),
+        ("train.stpes=5", "steps"),
+        ("data.learning_rate=1", "train.learning_rate"),
+        ("strems.text.path=x", "data.streams.text.path"),
+        ("streams.txet.path=x", "text"),
+        ("model=mirco", "micro"),
+    ],
+)
+def test_a_name_that_is_wrong_or_in_another_part_is_told_where_it_is(
+    assignment: str, meant: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"did you mean '{meant}'"):
+        make_run("microcosm", [assignment])
+
+
+def test_a_model_is_given_by_the_name_of_its_preset() -> None:
+    run = make_run("kosmos1", ["model=kosmos1-baseline"])
+    assert run.model.vision is None
+    assert run.model == config.from_json(Run, config.to_json(run)).model
 
 
 def test_an_unknown_recipe_names_the_nearest() -> None:
