@@ -178,7 +178,8 @@ def _run_command(line: str) -> tuple[int, str]:
     out, err = io.StringIO(), io.StringIO()
     before = sys.stdin
     if "<" in files:
-        sys.stdin = io.StringIO(Path(files["<"]).read_text(encoding="utf-8"))
+        data = io.BytesIO(Path(files["<"]).read_bytes())
+        sys.stdin = io.TextIOWrapper(data, encoding="utf-8")
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             kosmos(words[1:])
