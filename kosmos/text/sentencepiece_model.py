@@ -1,6 +1,7 @@
 """A SentencePiece model file as what it is: a message of pieces, scores and preparation of text.
 
 - :func:`read_sentencepiece`: what another library's tokenizer needs of it
+- :func:`write_sentencepiece`: the other way, from a tokenizer of another library
 - :func:`in_dictionary_order`: the same model with its pieces counted as the release counts them
 
 The file is one protocol-buffer message, and the sentencepiece package shows most but not all of it
@@ -96,6 +97,34 @@ def read_sentencepiece(model: bytes) -> SentencePieceModel:
             for spec, number in ((trainer, 22), (normalizer, 3), (normalizer, 4), (normalizer, 5))
         ),
     )
+
+
+def write_sentencepiece(model: SentencePieceModel) -> bytes:
+    """The bytes of a model file; :func:`read_sentencepiece` gives the same back.
+
+    Args:
+        model: A unigram model that handles spaces as usual.
+    """
+    assert model.is_unigram
+    assert model.usual_spaces
+    pieces = (
+        _field(1, piece.text.encode()) + b"\x15" + struct.pack("<f", piece.score)
+        + (b"" if piece.kind == PieceKind.NORMAL else bytes([0x18, piece.kind]))
+        for piece in model.pieces
+    )  # fmt: skip
+    trainer = b"\x18\x01" + (b"\x98\x02\x01" if model.byte_fallback else b"")
+    normalizer = _field(2, model.charsmap) if model.charsmap else b""
+    rest = _field(2, trainer) + _field(3, normalizer)
+    return b"".join(_field(_PIECE, piece) for piece in pieces) + rest
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A field of bytes."""
+    size, length = len(content), bytearray()
+    while size >= 0x80:
+        length.append(size & 0x7F | 0x80)
+        size >>= 7
+    return bytes([number << 3 | 2, *length, size]) + content
 
 
 def in_dictionary_order(model: bytes, where: str = "tokenizer") -> bytes:

@@ -1,6 +1,7 @@
 """Hugging Face Kosmos-2 folders, in and out.
 
-- :func:`import_huggingface` reads ``config.json``, the weights, ``sentencepiece.bpe.model`` and,
+- :func:`import_huggingface` reads ``config.json``, the weights, ``sentencepiece.bpe.model`` (or,
+  where transformers 5 left none, ``tokenizer.json``) and,
   where there are such files, ``preprocessor_config.json`` and ``generation_config.json``
 - :func:`export_huggingface` writes a folder that transformers loads offline, model and processor
 
@@ -81,8 +82,8 @@ def import_huggingface(
         folder: Where it is.
         device: A torch device.
         dtype: ``"float32"`` and so on, or ``"stored"`` for the file's own.
-        tokenizer: For a folder without ``sentencepiece.bpe.model``, or such a file elsewhere; its
-            vocabulary must fit.
+        tokenizer: For a folder without ``sentencepiece.bpe.model`` or ``tokenizer.json``, or such
+            a file elsewhere; its vocabulary must fit.
 
     Raises:
         CheckpointError: If a file is missing, damaged or disagrees with another, or if the model
@@ -183,14 +184,13 @@ def read_stored(folder: Path) -> dict[str, StoredTensor]:
 
 
 def _tokenizer_file(folder: Path) -> Path:
-    if not (folder / TOKENIZER).is_file():
-        other = (folder / "tokenizer.json").is_file()
-        raise CheckpointError(
-            f"{folder}: expected {TOKENIZER}, found "
-            + ("only tokenizer.json" if other else "no tokenizer"),
-            hint=f"copy {TOKENIZER} from the model this one was made from, or pass tokenizer=",
-        )
-    return folder / TOKENIZER
+    for name in (TOKENIZER, "tokenizer.json"):  # transformers 5 saves the second alone
+        if (folder / name).is_file():
+            return folder / name
+    raise CheckpointError(
+        f"{folder}: expected {TOKENIZER} or tokenizer.json, found no tokenizer",
+        hint=f"copy {TOKENIZER} from the model this one was made from, or pass tokenizer=",
+    )
 
 
 def _read_image(folder: Path, image_size: int) -> ImageConfig:

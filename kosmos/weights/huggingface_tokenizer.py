@@ -1,21 +1,35 @@
-"""Tokenizer files for transformers, from the SentencePiece model that ours is.
+"""Tokenizer files of transformers <-> the SentencePiece model that ours is.
+
+- :func:`write_tokenizer`: ``tokenizer.json`` and ``tokenizer_config.json``
+- :func:`read_tokenizer`: the pieces in a ``tokenizer.json``; transformers 5 saves nothing else
 
 What Hugging Face's Kosmos-2 uses is an XLM-RoBERTa tokenizer over the same pieces (ids shifted by
 one), to which its processor adds the tags and the location tokens in the release's order.
 """
 
+import base64
+import re
 import shutil
+import struct
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from kosmos.errors import CheckpointError
+from kosmos.errors import CheckpointError, DataError
 from kosmos.files import Json, read_json, write_json
 from kosmos.runtime import require
-from kosmos.text.sentencepiece_model import PieceKind, SentencePieceModel, read_sentencepiece
+from kosmos.text.sentencepiece_model import (
+    Piece,
+    PieceKind,
+    SentencePieceModel,
+    read_sentencepiece,
+    write_sentencepiece,
+)
 from kosmos.text.tokenizer import Tokenizer
+from kosmos.text.vocabulary import Vocabulary
 
 SPACE = "▁"
+_FIRST = ("<s>", "<pad>", "</s>", "<unk>")
 SPECIAL = {
     "bos_token": "<s>",
     "eos_token": "</s>",
@@ -67,6 +81,94 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
     write_json(folder / "tokenizer_config.json", fields)
 
 
+def read_tokenizer(file: Path) -> Tokenizer:
+    """The words of a ``tokenizer.json``, without a grid; the same texts give the same ids.
+
+    Args:
+        file: Of a Kosmos-2 that transformers saved, or of any XLM-RoBERTa tokenizer.
+
+    Raises:
+        CheckpointError: If it splits text in a way that SentencePiece does not.
+    """
+    try:
+        fields: Any = read_json(file)
+        core, charsmap, found = fields["model"], b"", None
+        names = [name for name, _ in core["vocab"]]
+        if core["type"] != "Unigram" or core["unk_id"] != _FIRST.index("<unk>"):
+            found = f"a {core['type']} model"
+        elif (*names[:4], *names[-1:]) != (*_FIRST, "<mask>"):
+            found = f"{names[:4]} first and {names[-1:]} last"
+        elif not _splits_at_spaces(_steps(fields["pre_tokenizer"], "pretokenizers")):
+            found = f"another pre_tokenizer, {fields['pre_tokenizer']}"
+        for step in _steps(fields["normalizer"], "normalizers"):
+            if step["type"] == "Precompiled":
+                charsmap = base64.b64decode(step["precompiled_charsmap"])
+            elif step["type"] != "Strip" and step.get("pattern") != {"Regex": " {2,}"}:
+                found = found or f"a normalizer with {step}"  # runs of spaces are one in any case
+        has_bytes = bool(core.get("byte_fallback"))
+        pieces = [
+            Piece("<unk>", 0.0, PieceKind.UNKNOWN),
+            Piece("<s>", 0.0, PieceKind.CONTROL),
+            Piece("</s>", 0.0, PieceKind.CONTROL),
+            *(Piece(text, score, _kind(text, has_bytes)) for text, score in core["vocab"][4:-1]),
+        ]
+        model = write_sentencepiece(
+            SentencePieceModel(
+                pieces=tuple(pieces),
+                is_unigram=True,
+                byte_fallback=has_bytes,
+                charsmap=charsmap,
+                usual_spaces=True,
+            )
+        )
+    except (AttributeError, DataError, LookupError, TypeError, ValueError, struct.error) as error:
+        raise CheckpointError(f"{file}: expected a tokenizer of transformers: {error!r}") from error
+    if found:
+        raise CheckpointError(
+            f"{file}: expected an XLM-RoBERTa tokenizer, as Kosmos-2 has, found {found}",
+            hint="copy sentencepiece.bpe.model from where the model was made, or pass tokenizer=",
+        )
+    return Tokenizer(model, num_cells=0, where=str(file))
+
+
+def check_added_tokens(file: Path, vocabulary: Vocabulary) -> None:
+    """Fail if tokens that a ``tokenizer.json`` adds are others than those of a vocabulary.
+
+    Raises:
+        CheckpointError: Naming the first that is another.
+    """
+    fields: Any = read_json(file)
+    for token in fields.get("added_tokens") or []:
+        ours = vocabulary.control_token(token["id"])
+        if token["content"] != ours:
+            raise CheckpointError(
+                f"{file}: added_tokens: expected {ours!r} as token {token['id']}, "
+                f"found {token['content']!r}",
+                hint="ids would mean other words; tokens that were added later are not supported",
+            )
+
+
+def _steps(step: Any, name: str) -> list[Any]:  # noqa: ANN401
+    """The steps of a sequence; one step is a sequence of one, and null of none."""
+    if step is None:
+        return []
+    return list(step[name]) if step["type"] == "Sequence" else [step]
+
+
+def _splits_at_spaces(steps: list[Any]) -> bool:
+    """Whether text is split at spaces alone, and begins with one."""
+    if [step["type"] for step in steps] not in (["Metaspace"], ["WhitespaceSplit", "Metaspace"]):
+        return False
+    last = steps[-1]
+    begins = last.get("prepend_scheme", "always" if last.get("add_prefix_space", True) else "never")
+    return bool(last["replacement"] == SPACE and begins == "always" and last.get("split", True))
+
+
+def _kind(text: str, has_bytes: bool) -> PieceKind:
+    is_byte = has_bytes and re.fullmatch("<0x[0-9A-F]{2}>", text)
+    return PieceKind.BYTE if is_byte else PieceKind.NORMAL
+
+
 def _check(model: SentencePieceModel) -> None:
     kinds = {piece.kind for piece in model.pieces[3:]}
     problem = None
@@ -86,7 +188,7 @@ def _check(model: SentencePieceModel) -> None:
 def _build(model: SentencePieceModel) -> Any:  # noqa: ANN401
     """A tokenizers.Tokenizer that splits text as SentencePiece does."""
     tokenizers = require("tokenizers", extra="huggingface")
-    start = [(token, 0.0) for token in ("<s>", "<pad>", "</s>", "<unk>")]
+    start = [(token, 0.0) for token in _FIRST]
     pieces = [(piece.text, piece.score) for piece in model.pieces[3:]]
     vocab = [*start, *pieces, ("<mask>", 0.0)]
     built = tokenizers.Tokenizer(

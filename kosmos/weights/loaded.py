@@ -19,6 +19,7 @@ from kosmos.model.forms.packed import find_packed
 from kosmos.model.kosmos import Kosmos
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.weights.convert import match
+from kosmos.weights.huggingface_tokenizer import check_added_tokens, read_tokenizer
 from kosmos.weights.names import Table
 from kosmos.weights.tensors import DTYPES, StoredTensor, take_tensors
 
@@ -143,14 +144,15 @@ def load_tokenizer(file: Path, vocab_size: int) -> Tokenizer:
     """A SentencePiece model with the grid that the model's vocabulary leaves room for.
 
     Args:
-        file: The ``.model`` file.
+        file: The ``.model`` file, or a ``tokenizer.json`` of transformers.
         vocab_size: Rows of the model's embedding.
 
     Raises:
-        CheckpointError: If no grid gives that size.
+        CheckpointError: If no grid gives that size, or SentencePiece cannot be that tokenizer.
         DataError: If the file is no SentencePiece model.
     """
-    plain = Tokenizer.load(file, num_cells=0)
+    is_json = file.suffix == ".json"
+    plain = read_tokenizer(file) if is_json else Tokenizer.load(file, num_cells=0)
     num_pieces = plain.vocabulary.num_pieces
     cells = num_cells_for(num_pieces, vocab_size)
     if cells is None:
@@ -160,7 +162,10 @@ def load_tokenizer(file: Path, vocab_size: int) -> Tokenizer:
             f"found {vocab_size}",
             hint="the tokenizer belongs to another model, or the embedding was padded",
         )
-    return plain.with_grid(cells)
+    tokenizer = plain.with_grid(cells)
+    if is_json:
+        check_added_tokens(file, tokenizer.vocabulary)
+    return tokenizer
 
 
 def num_cells_for(num_pieces: int, vocab_size: int) -> int | None:

@@ -8,6 +8,7 @@ import pytest
 
 from kosmos.document.encode import encode
 from kosmos.document.types import Document, Image, Text
+from kosmos.errors import CheckpointError
 from kosmos.image.config import ImageConfig
 from kosmos.image.transform import ImageTransform
 from kosmos.runtime import generator
@@ -186,3 +187,60 @@ def test_files_say_what_older_transformers_look_for(both, folder):
     assert config["architectures"] == ["Kosmos2ForConditionalGeneration"]
     tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
     assert tokenizer["tokenizer_class"] == "XLMRobertaTokenizer"
+
+
+def saved_by_transformers(folder, tokenizer: Tokenizer):
+    """Our export, opened and saved by transformers 5, which leaves no SentencePiece model."""
+    _, processor = exported(folder / "ours", tokenizer)
+    model = transformers.Kosmos2ForConditionalGeneration.from_pretrained(folder / "ours")
+    processor.save_pretrained(folder / "theirs")
+    model.save_pretrained(folder / "theirs")
+    assert not list((folder / "theirs").glob("*.model"))
+    return processor.tokenizer, load_model(folder / "theirs").tokenizer
+
+
+@pytest.mark.parametrize("byte_fallback", [False, True])
+def test_a_folder_that_transformers_saved_has_its_words(tmp_path, byte_fallback):
+    before = tiny_tokenizer(byte_fallback=byte_fallback)
+    theirs, ours = saved_by_transformers(tmp_path, before)
+    assert ours.vocabulary == before.vocabulary
+    rng = generator(0, "words")
+    # a vowel sign stands on its letter: one on a space of another kind than " " is normalized with
+    # it by transformers, and by itself in SentencePiece, on whose word we go
+    letters = [*"aeou sthdg  ,.éüß火йλ한ﬁＡ", "हि", "\u00a0", "\u200b", "\u3000", "\N{DOG FACE}"]
+    random = ["".join(rng.choice(letters, size=24)) for _ in range(300)]
+    for text in (*PLAIN, *TEXTS[:40], *random):
+        expected = theirs(text, add_special_tokens=False).input_ids
+        assert ours.encode(text) == expected, text
+        assert before.encode(text) == expected, text
+
+
+def test_the_released_words_come_back_from_what_transformers_saved(tmp_path, shared_data):
+    before = Tokenizer.load(shared_data / "kosmos2" / "sentencepiece.bpe.model")
+    theirs, ours = saved_by_transformers(tmp_path, before)
+    assert ours.vocabulary == before.vocabulary
+    unseen = "Größe, naïve café; Привет мир 你好世界 नमस्ते 12,345.67 e\u0301"
+    for text in (*PLAIN, *TEXTS[:20], unseen):
+        assert ours.encode(text) == theirs(text, add_special_tokens=False).input_ids, text
+
+
+def test_what_sentencepiece_would_split_otherwise_is_refused(tmp_path):
+    exported(tmp_path / "model", tiny_tokenizer())
+    (tmp_path / "model" / "sentencepiece.bpe.model").unlink()
+    file = tmp_path / "model" / "tokenizer.json"
+    whole = json.loads(file.read_text())
+    load_model(tmp_path / "model")
+    vocab = whole["model"]["vocab"]
+    added = [*whole["added_tokens"], {"id": 900, "content": "<new>"}]
+    for changes, message in (
+        ({"model": whole["model"] | {"type": "BPE"}}, "a BPE model"),
+        ({"pre_tokenizer": {"type": "ByteLevel"}}, "another pre_tokenizer, .*ByteLevel"),
+        ({"pre_tokenizer": None}, "another pre_tokenizer"),
+        ({"normalizer": {"type": "Lowercase"}}, "a normalizer with .*Lowercase"),
+        ({"model": whole["model"] | {"vocab": vocab[1:]}}, "first and"),
+        ({"added_tokens": added}, "expected None as token 900, found '<new>'"),
+        ({"model": None}, "expected a tokenizer of transformers"),
+    ):
+        file.write_text(json.dumps(whole | changes))
+        with pytest.raises(CheckpointError, match=rf"tokenizer\.json: .*{message}"):
+            load_model(tmp_path / "model")

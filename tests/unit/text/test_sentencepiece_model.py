@@ -9,8 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kosmos.errors import DataError
-from kosmos.text.sentencepiece_model import PieceKind, in_dictionary_order, read_sentencepiece
-from tests.tiny import tiny_tokenizer
+from kosmos.text.sentencepiece_model import (
+    PieceKind,
+    in_dictionary_order,
+    read_sentencepiece,
+    write_sentencepiece,
+)
+from kosmos.text.tokenizer import Tokenizer
+from tests.tiny import TEXTS, tiny_tokenizer
 
 
 @pytest.mark.parametrize("byte_fallback", [False, True])
@@ -28,6 +34,17 @@ def test_pieces_scores_and_kinds_are_those_the_package_shows(byte_fallback):
     assert ours.usual_spaces
     assert ours.byte_fallback == byte_fallback
     assert len(ours.charsmap) > 10_000  # nmt_nfkc's table
+
+
+@pytest.mark.parametrize("byte_fallback", [False, True])
+def test_a_model_is_written_as_it_is_read_and_splits_words_as_before(byte_fallback):
+    before = tiny_tokenizer(byte_fallback=byte_fallback)
+    model = write_sentencepiece(read_sentencepiece(before.model_bytes))
+    assert read_sentencepiece(model) == read_sentencepiece(before.model_bytes)
+    after = Tokenizer.from_bytes(model, num_cells=4)
+    for text in (*TEXTS, "  Ａn  ﬁre\t火 \N{DOG FACE}", ""):
+        assert after.encode(text) == before.encode(text)
+        assert after.decode(after.encode(text)) == before.decode(before.encode(text))
 
 
 def train(**settings) -> bytes:
