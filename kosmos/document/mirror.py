@@ -14,7 +14,6 @@ or a connection that broke leaves nothing that could be mistaken for it. Folders
 share their files, wherever they lie; a folder that was written anew has another digest.
 """
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -25,6 +24,7 @@ from pathlib import Path
 
 from kosmos.document.manifest import Manifest
 from kosmos.errors import DataError
+from kosmos.locks import try_lock
 from kosmos.remote import RemotePath
 
 ATTEMPTS = 4
@@ -120,5 +120,5 @@ def _copy(remote: RemotePath, path: Path) -> str:
 def _lock(path: Path) -> Iterator[None]:
     """Hold a lock that ends with the process, however it ends."""
     with open(path, "ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try_lock(file.fileno(), path, wait=True)
         yield

@@ -12,7 +12,6 @@ start, and that item is answered again. A file made by other settings is refused
 and so is an id that was asked something else. One process writes at a time.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -23,6 +22,7 @@ from types import TracebackType
 
 from kosmos.errors import ConfigError, DataError
 from kosmos.files import Json, read_json, write_json
+from kosmos.locks import busy, try_lock
 
 _ANEW = "--force starts anew; another --jsonl keeps what is there"
 
@@ -61,7 +61,8 @@ class ResumableLines:
         except OSError as error:
             raise DataError(f"{path}: could not be opened: {error.strerror}") from error
         try:
-            self._lock()
+            if not try_lock(self._file.fileno(), path):
+                raise busy(path)
             if force:
                 self._file.truncate(0)
             is_same = self._check_made_by(dict(made_by))
@@ -119,15 +120,6 @@ class ResumableLines:
             row = {"id": item_id, **asked, "reason": reason, "error": error}
             self._write(self._bad_file, self.bad_path, row)
             self._bad[item_id] = _digest(asked)
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(
-                f"{self.path}: expected no other process at it, found one writing",
-                hint="wait until it is done, or choose another --jsonl",
-            ) from error
 
     def _check_made_by(self, made_by: dict[str, Json]) -> bool:
         """Whether what is recorded is this; lines of anything else are refused."""

@@ -35,6 +35,7 @@ from kosmos.microcosm import documents
 from kosmos.microcosm.config import MicrocosmConfig
 from kosmos.microcosm.documents import Maker
 from kosmos.microcosm.world import kinds
+from kosmos.runtime import end_with_parent
 
 FORMAT = 1
 """Raised when the same config makes other documents than before."""
@@ -282,7 +283,9 @@ class Workshop:
         if self.num_workers > 1:
             # spawned, not forked: a fork of a process with threads (torch) can hang
             self._pool = ProcessPoolExecutor(
-                self.num_workers, mp_context=multiprocessing.get_context("spawn")
+                self.num_workers,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=end_with_parent,
             )
         return self
 

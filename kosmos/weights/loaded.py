@@ -284,11 +284,17 @@ def as_path(folder: str | Path, *, what: str) -> Path:
     """
     path = Path(folder)
     if not path.is_dir():
+        hint = None
+        if path.suffix == ".pt" and path.exists():
+            hint = "kosmos weights import makes a model folder of the release's .pt"
+        elif len(path.parts) == 2 and not path.parent.exists():  # as on the hub
+            hint = (
+                "nothing is fetched unasked; for a model of the Hugging Face hub, `hf download "
+                f"{path} --local-dir {path.name}` makes the folder that --model takes"
+            )
         raise CheckpointError(
             f"{path}: expected a folder with {what}, found "
             + ("a file" if path.exists() else "nothing there"),
-            hint="kosmos weights import makes a model folder of the release's .pt"
-            if path.suffix == ".pt" and path.exists()
-            else None,
+            hint=hint,
         )
     return path

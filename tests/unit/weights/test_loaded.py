@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 
 from kosmos.errors import CheckpointError
 from kosmos.text.vocabulary import Vocabulary
-from kosmos.weights.loaded import check_vocabulary, num_cells_for, shape_model, tensors_of
+from kosmos.weights.loaded import (
+    as_path,
+    check_vocabulary,
+    num_cells_for,
+    shape_model,
+    tensors_of,
+)
 from tests.tiny import tiny_config, tiny_model, tiny_tokenizer
 
 
@@ -46,3 +52,15 @@ def test_model_has_nothing_but_parameters():
     """Loading assigns parameters only; a buffer would stay on the meta device."""
     assert list(tiny_model().named_buffers()) == []
     assert set(tiny_model().state_dict()) == set(tensors_of(tiny_model()))
+
+
+def test_a_name_of_the_hub_is_told_how_to_become_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError) as caught:
+        as_path("microsoft/kosmos-2-patch14-224", what="a model")
+    command = "hf download microsoft/kosmos-2-patch14-224 --local-dir kosmos-2-patch14-224"
+    assert command in str(caught.value.hint)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(CheckpointError) as caught:
+        as_path("runs/mine", what="a model")
+    assert caught.value.hint is None
