@@ -1,32 +1,22 @@
 """Canvas: a picture of a few kinds of shapes, painted as pixels or written as SVG.
 
 Shapes are laid out once, in units that are pixels at scale 1; both ways show the same places. Words
-are measured in Pillow's own font, which every machine has. It knows Latin letters without accents:
-painting leaves accents away, SVG writes what is said.
+are measured and painted in a font of fonts.py; SVG writes what is said.
 """
 
 import base64
-import functools
 import math
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import PIL.Image
 import PIL.ImageDraw
-import PIL.ImageFont
 from PIL.Image import Resampling
 
 from kosmos.image.codec import encode_png
-from kosmos.image.labels import Font
+from kosmos.image.fonts import face_for
 from kosmos.image.svg import FONT_SCALE, FONTS, xml_attribute, xml_text
-
-_IN_FONT = "\u00b7\u2026\u2039\u203a"
-"""What Pillow's font has beyond ASCII that is used here."""
-_NEAREST = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014\u2212\u2022\u00d7", "''\"\"---*x")
-"""Quotes, dashes and the like that it lacks."""
-
 
 SCALE = 2
 """Pixels of a unit along each side, unless one asks for more."""
@@ -137,7 +127,8 @@ def words_width(text: str, size: float) -> float:
         size: Of the font, in units.
     """
     # at the size of painting, since Pillow rounds what a letter takes to whole pixels
-    return _font(size * SCALE).getlength(_in_font(text)) / SCALE
+    face = face_for(text)
+    return face.at(size * SCALE).getlength(face.painted(text)) / SCALE
 
 
 def shortened(text: str, size: float, width: float) -> str:
@@ -149,29 +140,14 @@ def shortened(text: str, size: float, width: float) -> str:
     return text + "\u2026"
 
 
-@functools.cache  # reading the font takes longer than using it
-def _font(size: float) -> Font:
-    return PIL.ImageFont.load_default(size)
-
-
-def _in_font(text: str) -> str:
-    """The same words in letters that Pillow's font has, as far as there are such."""
-    if text.isascii():
-        return text
-    parts = (c if c in _IN_FONT else unicodedata.normalize("NFKD", c) for c in text)
-    bare = "".join(parts).translate(_NEAREST)
-    return "".join(c for c in bare if not unicodedata.combining(c))
-
-
 def _paint(image: PIL.Image.Image, draw: PIL.ImageDraw.ImageDraw, shape: Shape, scale: int) -> None:
     if isinstance(shape, Words):
-        font = _font(shape.size * scale)
         total = sum(words_width(run.text, shape.size) for run in shape.runs)
         x = shape.x - total * {"start": 0.0, "middle": 0.5, "end": 1.0}[shape.anchor]
         for run in shape.runs:
-            draw.text(
-                (x * scale, shape.y * scale), _in_font(run.text), run.color, font, anchor="ls"
-            )
+            face = face_for(run.text)
+            start, font = (x * scale, shape.y * scale), face.at(shape.size * scale)
+            draw.text(start, face.painted(run.text), run.color, font, anchor="ls")
             x += words_width(run.text, shape.size)
         return
     if isinstance(shape, Polygon):

@@ -1,14 +1,13 @@
 """Boxes and their phrases drawn on a picture, for people.
 
 Places are labels.py's. Every line has a dark rim so that it shows on any background. Words are set
-in Pillow's own font, which knows Latin letters only; svg.py leaves that to who shows it.
+in a font of fonts.py; svg.py leaves that to who shows it.
 """
 
 from collections.abc import Sequence
 
 import PIL.Image
 import PIL.ImageDraw
-import PIL.ImageFont
 from PIL.Image import Resampling
 
 from kosmos.boxes import Box
@@ -59,6 +58,7 @@ def _draw_label(draw: PIL.ImageDraw.ImageDraw, label: Label, color: str) -> None
     left, top, right, bottom = label.place
     plate = (left, top, right - 1, bottom - 1)
     draw.rounded_rectangle(plate, label.radius, fill=color, outline=INK)
-    font = PIL.ImageFont.load_default(label.font_px)
+    font = label.face.at(label.font_px)
     for line in label.lines:
-        draw.text((label.left, line.baseline), line.text, label.ink, font, anchor="ls")
+        words = label.face.painted(line.text)
+        draw.text((label.left, line.baseline), words, label.ink, font, anchor="ls")

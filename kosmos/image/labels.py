@@ -2,24 +2,23 @@
 
 Legible before pretty: small pictures are enlarged by a whole factor. A label is wrapped and, if it
 must be, set smaller, never cut off by an edge, and kept off the other labels while there is room;
-one that would fill more than the whole picture ends in an ellipsis. Widths are those of Pillow's
-own font, so that the result is the same everywhere.
+one that would fill more than the whole picture ends in an ellipsis. Widths are those of fonts.py:
+of words in ASCII the same on every machine.
 
 - :class:`Mark`: what to draw
 - :func:`lay_out`, :class:`Scene`: where it goes
 """
 
 import math
-import unicodedata
 from collections.abc import Sequence
 from itertools import product
 from typing import NamedTuple, TypeAlias
 
 import PIL.ImageColor
-import PIL.ImageFont
 
 from kosmos.boxes import Box
 from kosmos.errors import DataError
+from kosmos.image.fonts import Face, face_for
 
 PALETTE = (
     "#ff5a5f",
@@ -43,7 +42,6 @@ _LONGEST_ENLARGED_PX = 4096
 
 Rectangle: TypeAlias = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels of the canvas."""
-Font: TypeAlias = PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont
 
 
 class Mark(NamedTuple):
@@ -79,6 +77,7 @@ class Label(NamedTuple):
     lines: tuple[Line, ...]
     left: int
     """Where lines begin."""
+    face: Face
     font_px: int
     ink: str
 
@@ -154,9 +153,10 @@ class _Tag:
         self._canvas = canvas
         font_px = max(12, round(min(canvas) / 26))
         text = " ".join(words.split())
+        self._face = face_for(text)
         while True:
             self._font_px = font_px
-            self._font: Font = PIL.ImageFont.load_default(font_px)
+            self._font = self._face.at(font_px)
             self._pad = max(2, round(font_px * 0.3))
             lines = self._wrap(text, canvas[0] - 2 * self._pad)
             if self._height(lines) <= canvas[1] // 2 or font_px <= _SMALLEST_FONT_PX:
@@ -199,12 +199,15 @@ class _Tag:
             Line(text, first + number * self._line_height)
             for number, text in enumerate(self._lines)
         )
-        radius = max(2, self._pad)
-        return Label(place, radius, tuple(lines), left + self._pad, self._font_px, _ink_on(color))
-
-    @property
-    def _missing(self) -> float:
-        return self._font.getlength("\u4e00")
+        return Label(
+            place=place,
+            radius=max(2, self._pad),
+            lines=tuple(lines),
+            left=left + self._pad,
+            face=self._face,
+            font_px=self._font_px,
+            ink=_ink_on(color),
+        )
 
     @property
     def _ascent(self) -> int:
@@ -219,9 +222,7 @@ class _Tag:
         return len(lines) * self._line_height + 2 * self._pad
 
     def _length(self, text: str) -> float:
-        # the font has no Chinese and the like; what paints them makes them as wide as high
-        wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
-        return self._font.getlength(text) + wide * (self._font_px - self._missing)
+        return self._font.getlength(self._face.painted(text))
 
     def _wrap(self, text: str, width: int) -> list[str]:
         """Lines no wider than that; words longer than a line are broken."""
