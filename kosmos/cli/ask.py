@@ -1,87 +1,88 @@
-"""``kosmos ask``: answer a question about a picture."""
+"""``kosmos ask``: answer a question about a picture, or about a region of it."""
 
-import json
+import re
 
 import click
 
-from kosmos.cli.answers import read_all, span_lines
+from kosmos import config as configs
 from kosmos.cli.constraint import ConstraintChoice, constraint_options
-from kosmos.cli.options import (
-    ModelChoice,
-    WorkChoice,
-    batch_option,
-    decoding_options,
-    images_option,
-    json_option,
-    model_options,
-    work_options,
-)
-from kosmos.cli.requests import Form
-from kosmos.cli.worklist import answer_list, check_sources
-from kosmos.document.types import Document, Text
+from kosmos.cli.options import ModelChoice, batch_option, decoding_options, model_options
+from kosmos.cli.output import WorkChoice, work_options, worklist
+from kosmos.cli.region import EXPRESSION, Corners, ask_about, box_option
 from kosmos.generate.config import Decoding
-from kosmos.generate.export import reply_to_json
+from kosmos.generate.request import Generate
+from kosmos.generate.request_file import Entry
+from kosmos.generate.sinks.words import grounded_lines
 from kosmos.text import prompts
-from kosmos.text.vocabulary import GROUNDING
+from kosmos.text.vocabulary import GROUNDING, PHRASE, PHRASE_END
 
 
 @click.command()
 @model_options
-@images_option(required=False, text="A picture, - for stdin; repeat to ask about several at once.")
+@work_options(
+    image="A picture, - for stdin; repeat to ask about several at once.", without=("pictures",)
+)
 @click.option("--question", help='What to ask: "what is on the table?".')
 @click.option("--ground", is_flag=True, help="Ask for boxes in the answer as well.")
+@box_option
 @constraint_options("choices", "grammar")
 @decoding_options
 @batch_option
-@work_options(folder=False)
-@json_option
 def command(
     model: ModelChoice,
-    images: tuple[str, ...],
+    work: WorkChoice,
     question: str | None,
     ground: bool,
+    corners: Corners | None,
     constraint: ConstraintChoice,
     decoding: Decoding,
     batch_size: int,
-    work: WorkChoice,
-    as_json: bool,
 ) -> None:
     """Answer a question about a picture, about several at once, or about none.
 
     Example: kosmos ask --model DIR --image dog.jpg --question "what color is the dog?"
 
+    Example: kosmos ask --model DIR --image dog.jpg --box 40,20,200,180
+
     Example: kosmos ask --model DIR --requests questions.jsonl --jsonl answers.jsonl
     """
+    work.check(one_prompt=True)
+    if not (ground or corners) and (constraint.grammar or work.draw or work.coco):
+        name = "grammar" if constraint.grammar else "draw" if work.draw else "coco"
+        raise click.UsageError(f"--{name}: expected --ground, whose boxes it is about")
+    if corners is not None and not work.images:
+        raise click.UsageError("--box: expected --image, in which it lies")
+    if question is None and corners is None and work.requests is None:
+        raise click.UsageError("expected --question, found none")
 
     def prompt(text: str) -> str:
         return (GROUNDING if ground else "") + prompts.question(text)
 
-    check_sources(work, images, one_prompt=True)
-    if constraint.grammar and not ground:
-        raise click.UsageError("--grammar: expected --ground, whose boxes it is about")
-    if work.is_list:
-        form = Form(field="question", words=question, prompt=prompt, needs_image=False)
-        answer_list(
-            model,
-            work,
-            form,
-            names=(),
-            decoding=decoding,
-            batch_size=batch_size,
-            constraint=constraint,
-        )
-        return
-    if question is None:
-        raise click.UsageError("expected --question, found none")
-    generator = model.load()
-    shown = read_all(images, max_pixels=generator.image.max_pixels)
-    reply = generator.generate(
-        Document([*shown, Text(prompt(question))]),
-        decoding=decoding,
-        constraint=constraint.make(generator),
-    )
-    if as_json:
-        asked = {"images": list(images), "question": question}
-        click.echo(json.dumps({**asked, **reply_to_json(reply), **constraint.row(reply)}))
+    words = EXPRESSION if question is None else prompt(question)
+    if corners is not None and not re.search(f"{PHRASE}.+{PHRASE_END}", words):
+        raise click.UsageError(f"--box: expected {PHRASE}...{PHRASE_END} in --question, found none")
+    if work.requests is None:
+        entries = work.one("question", question or "")
     else:
-        click.echo("\n".join([reply.text, *span_lines(reply.grounded)]))
+        entries = work.entries("question", question, needs_image=False)
+
+    made_by = {
+        "prompt": None if question is None else prompt(question),
+        "decoding": configs.to_json(decoding),
+        **constraint.settings(),
+    }
+    with worklist(work, entries, model, made_by, grounded_lines) as out:
+        if not out.todo:
+            return
+        engine = model.load()
+        held = constraint.make(engine)
+
+        def request(entry: Entry) -> Generate:
+            if corners is None:
+                doc = entry.document(prompt(entry.words))
+            else:
+                doc = ask_about(corners, words, engine, entry)
+            return Generate(id=entry.id, doc=doc, decoding=decoding, constraint=held)
+
+        for name, answer in engine.answer(out.requests(request), batch_size=batch_size):
+            out.put(name, answer, constraint.row(answer))

@@ -2,42 +2,32 @@
 
 import click
 
-from kosmos.cli.answers import Answers, Printer, print_answers
+from kosmos import config as configs
 from kosmos.cli.constraint import ConstraintChoice, constraint_options
-from kosmos.cli.options import (
-    ModelChoice,
-    WorkChoice,
-    batch_option,
-    decoding_options,
-    images_option,
-    json_option,
-    model_options,
-    work_options,
-)
-from kosmos.cli.requests import Form
-from kosmos.cli.worklist import answer_list, check_sources, folder_names
+from kosmos.cli.options import ModelChoice, batch_option, decoding_options, model_options
+from kosmos.cli.output import WorkChoice, work_options, worklist
 from kosmos.generate.config import Decoding
+from kosmos.generate.request import Generate
+from kosmos.generate.sinks.words import reply_lines
 from kosmos.text import prompts
 
 
 @click.command()
 @model_options
-@images_option(required=False, text="A picture, - for stdin; repeat for one caption each.")
+@work_options(
+    image="A picture, - for stdin; repeat for one caption each.", without=("draw", "coco")
+)
 @click.option("--prompt", default=prompts.CAPTION, show_default=True, help="Words to continue.")
 @constraint_options("choices")
 @decoding_options
 @batch_option
-@work_options(folder=True)
-@json_option
 def command(
     model: ModelChoice,
-    images: tuple[str, ...],
+    work: WorkChoice,
     prompt: str,
     constraint: ConstraintChoice,
     decoding: Decoding,
     batch_size: int,
-    work: WorkChoice,
-    as_json: bool,
 ) -> None:
     """Say what is in a picture.
 
@@ -45,25 +35,20 @@ def command(
 
     Example: kosmos caption --model DIR --image dog.jpg --num-beams 5
 
-    Example: kosmos caption --model DIR --images photos --jsonl captions.jsonl
+    Example: kosmos caption --model DIR --images photos --jsonl captions.jsonl --html captions.html
     """
-    check_sources(work, images)
-    if work.is_list:
-        form = Form(field="prompt", words=prompt)
-        answer_list(
-            model,
-            work,
-            form,
-            names=images,
-            decoding=decoding,
-            batch_size=batch_size,
-            constraint=constraint,
+    work.check()
+    entries = work.entries("prompt", prompt)
+    made_by = {"prompt": prompt, "decoding": configs.to_json(decoding), **constraint.settings()}
+    with worklist(work, entries, model, made_by, reply_lines) as out:
+        if not out.todo:
+            return
+        engine = model.load()
+        held = constraint.make(engine)
+        requests = out.requests(
+            lambda entry: Generate(
+                id=entry.id, doc=entry.document(entry.words), decoding=decoding, constraint=held
+            )
         )
-        return
-    names = folder_names(work, images)
-    answers = Answers(
-        model.load(), names, prompt, decoding=decoding, batch_size=batch_size, constraint=constraint
-    )
-    several = len(names) > 1
-    printer = Printer(as_json=as_json, several=several)
-    print_answers(answers, printer, text=lambda reply: reply.text)
+        for name, answer in engine.answer(requests, batch_size=batch_size):
+            out.put(name, answer, constraint.row(answer))

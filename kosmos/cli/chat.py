@@ -9,19 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kosmos.cli.answers import read_all, span_lines, tell
-from kosmos.cli.boxes import STDIN
-from kosmos.cli.options import (
-    ModelChoice,
-    decoding_options,
-    images_option,
-    json_option,
-    model_options,
-)
+from kosmos.cli.options import ModelChoice, decoding_options, json_option, model_options
+from kosmos.cli.output import STDIN
 from kosmos.document.types import ImageSource
 from kosmos.errors import ConfigError, KosmosError
 from kosmos.generate.config import Decoding
 from kosmos.generate.export import reply_to_json
+from kosmos.generate.sinks.words import box_lines, reply_lines
+from kosmos.image.codec import decode
+from kosmos.logs import printable
 from kosmos.text.prompts import question
 
 if TYPE_CHECKING:
@@ -30,7 +26,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @model_options
-@images_option(required=False, text="A picture to talk about; may be repeated.")
+@click.option(
+    "--image",
+    "images",
+    metavar="FILE",
+    multiple=True,
+    help="A picture to talk about; may be repeated.",
+)
 @click.option("--system", help="Words before the talk.")
 @click.option("--plain", is_flag=True, help="Say your words as they are, not as a question.")
 @decoding_options
@@ -57,19 +59,21 @@ def command(
         raise click.UsageError("--image: expected files, found -, but stdin holds the turns")
     generator = model.load()
     max_pixels = generator.image.max_pixels
-    shown = read_all(images, max_pixels=max_pixels)
+    shown: list[ImageSource] = [decode(name, max_pixels=max_pixels) for name in images]
     talk = Conversation(template=(lambda words: words) if plain else question)
     chat = Chat(generator, talk.system(system) if system else talk, decoding=decoding)
     has_failed = False
     while (line := _next_line()) not in (None, "/quit"):
         try:
             if (file := _picture_of(line or "")) is not None:
-                shown += read_all([file], max_pixels=max_pixels)
+                shown.append(decode(file, max_pixels=max_pixels))
             elif words := (line or "").strip():
-                _answer(chat, words, [image.source for image in shown], as_json=as_json)
+                _answer(chat, words, shown, as_json=as_json)
                 shown = []
         except KosmosError as error:
-            tell(error)
+            click.echo(f"error: {printable(error.message)}", err=True)
+            if error.hint is not None:
+                click.echo(f"hint: {printable(error.hint)}", err=True)
             has_failed = True
     # a person has corrected the line; a script learns at the end, when the others are answered
     if has_failed and not sys.stdin.isatty():
@@ -96,18 +100,14 @@ def _picture_of(line: str) -> str | None:
 
 def _answer(chat: "Chat", line: str, images: Sequence[ImageSource], *, as_json: bool) -> None:
     """Take a turn and print its answer, words as they come where that can be."""
-    if as_json:
-        click.echo(json.dumps(reply_to_json(chat.say(line, images))))
-    elif chat.decoding.num_beams > 1:
-        reply = chat.say(line, images)
-        click.echo("\n".join([reply.text, *span_lines(reply.grounded)]))
-    else:
-        lines: list[str] = []
-        for piece in chat.stream(line, images):
-            click.echo(piece.text, nl=False)
-            if piece.reply is not None:
-                lines = span_lines(piece.reply.grounded)
-        click.echo("".join(f"\n{span}" for span in lines))
+    if as_json or chat.decoding.num_beams > 1:
+        row = reply_to_json(chat.say(line, images))
+        click.echo(json.dumps(row) if as_json else "\n".join(reply_lines(row) + box_lines(row)))
+        return
+    for piece in chat.stream(line, images):
+        click.echo("\n".join(reply_lines({"text": piece.text})), nl=False)
+        boxes = [] if piece.reply is None else box_lines(reply_to_json(piece.reply))
+    click.echo("".join(f"\n{box}" for box in boxes))
 
 
 def _next_line() -> str | None:

@@ -1,6 +1,5 @@
 """``--choices`` and ``--grammar``: what replies are held to."""
 
-import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from kosmos.cli.options import PATH, Command, grouped
 from kosmos.errors import DataError
 from kosmos.files import Json
-from kosmos.generate.reply import Reply
+from kosmos.generate.reply import Failure, Reply
+from kosmos.generate.request import Answer
 
 if TYPE_CHECKING:
     from kosmos.generate.choices import Choices
@@ -22,15 +23,20 @@ class ConstraintChoice:
     """What replies are held to, made for the model that gives them.
 
     Args:
-        answers: Each reply is one of these; None for any reply.
+        choices: A file of answers, one a line, of which each reply is one; None for any reply.
         grammar: Whether replies are well-formed grounding markup.
+
+    Raises:
+        UsageError: If both are asked for.
+        DataError: If there is no such file, or it is no text.
     """
 
-    def __init__(self, answers: tuple[str, ...] | None = None, *, grammar: bool = False) -> None:
-        self.answers = answers
+    def __init__(self, choices: Path | None = None, *, grammar: bool = False) -> None:
+        if choices is not None and grammar:
+            raise click.UsageError("--choices and --grammar: expected one of them, found both")
+        self.answers = None if choices is None else _read(choices)
         self.grammar = grammar
         self._choices: Choices | None = None
-        self._made: Constraint | None = None
 
     @property
     def is_set(self) -> bool:
@@ -38,26 +44,29 @@ class ConstraintChoice:
         return self.answers is not None or self.grammar
 
     def make(self, engine: "Generator") -> "Constraint | None":
-        """The constraint for a model's tokens; made once, so one choice goes with one model.
+        """The constraint for a model's tokens.
 
         Raises:
             ConfigError: If the answers are no list of answers, or the model has no grounding
                 tokens.
         """
-        if self.answers is not None and self._made is None:
+        if self.answers is not None:
             from kosmos.generate.choices import Choices
 
             self._choices = Choices(engine.tokenizer, self.answers, layout=engine.layout)
-            self._made = self._choices
-        elif self.grammar and self._made is None:
+            return self._choices
+        if self.grammar:
             from kosmos.generate.grammar import GroundedGrammar
 
-            self._made = GroundedGrammar(engine.tokenizer)
-        return self._made
+            return GroundedGrammar(engine.tokenizer)
+        return None
 
-    def row(self, reply: Reply) -> dict[str, Json]:
-        """What JSON says of a reply beside what it says of every reply: the answer's index."""
-        return {} if self._choices is None else {"choice": self._choices.index(reply)}
+    def row(self, answer: Answer | Failure) -> dict[str, Json]:
+        """What JSON says of an answer beside what it says of every one: the choice's index."""
+        if self._choices is None or not isinstance(answer, list):
+            return {}
+        (reply, *_) = [item for item in answer if isinstance(item, Reply)]
+        return {"choice": self._choices.index(reply)}
 
     def settings(self) -> dict[str, Json]:
         """What replies depend on; nothing if they are held to nothing."""
@@ -66,33 +75,10 @@ class ConstraintChoice:
         return {"grammar": True} if self.grammar else {}
 
 
-def constraint_options(
-    *names: Literal["choices", "grammar"],
-) -> Callable[[Callable[..., object]], Callable[..., object]]:
-    """``--choices FILE``, ``--grammar`` or both, given to the command as ``constraint``."""
-
-    def decorate(function: Callable[..., object]) -> Callable[..., object]:
-        @functools.wraps(function)
-        def wrapper(
-            *, choices: Path | None = None, grammar: bool = False, **rest: object
-        ) -> object:
-            if choices is not None and grammar:
-                raise click.UsageError("--choices and --grammar: expected one of them, found both")
-            answers = None if choices is None else _read(choices)
-            return function(constraint=ConstraintChoice(answers, grammar=grammar), **rest)
-
-        decorated: Callable[..., object] = wrapper
-        for name in reversed(names):
-            decorated = _OPTIONS[name](decorated)
-        return decorated
-
-    return decorate
-
-
 _OPTIONS = {
     "choices": click.option(
         "--choices",
-        type=click.Path(path_type=Path),
+        type=PATH,
         metavar="FILE",
         help="Each reply is one of these answers, one a line; --json says which, from 0.",
     ),
@@ -105,12 +91,12 @@ _OPTIONS = {
 }
 
 
-def _read(path: Path) -> tuple[str, ...]:
-    """The lines of a file.
+def constraint_options(*names: Literal["choices", "grammar"]) -> Callable[[Command], Command]:
+    """``--choices FILE``, ``--grammar`` or both, given to the command as ``constraint``."""
+    return grouped("constraint", ConstraintChoice, {name: _OPTIONS[name] for name in names})
 
-    Raises:
-        DataError: If there is no such file, or it is no text.
-    """
+
+def _read(path: Path) -> tuple[str, ...]:
     try:
         return tuple(path.read_text(encoding="utf-8").splitlines())
     except (OSError, UnicodeDecodeError) as error:

@@ -2,78 +2,54 @@
 
 import click
 
-from kosmos.cli.answers import Answers, Printer, print_answers, span_lines
-from kosmos.cli.boxes import BoxFileChoice, BoxFiles, box_file_options
+from kosmos import config as configs
 from kosmos.cli.constraint import ConstraintChoice, constraint_options
-from kosmos.cli.options import (
-    ModelChoice,
-    WorkChoice,
-    batch_option,
-    decoding_options,
-    images_option,
-    json_option,
-    model_options,
-    work_options,
-)
-from kosmos.cli.requests import Form
-from kosmos.cli.worklist import answer_list, check_sources, folder_names
+from kosmos.cli.options import ModelChoice, batch_option, decoding_options, model_options
+from kosmos.cli.output import WorkChoice, work_options, worklist
 from kosmos.generate.config import Decoding
+from kosmos.generate.request import Generate
+from kosmos.generate.sinks.words import grounded_lines
 from kosmos.text import prompts
 
 
 @click.command()
 @model_options
-@images_option(required=False, text="A picture, - for stdin; repeat for one reply each.")
+@work_options(image="A picture, - for stdin; repeat for one reply each.")
 @click.option("--detail", is_flag=True, help="Ask for a long description.")
 @click.option("--prompt", help="Words to continue instead; begin them with <grounding>.")
-@box_file_options
 @constraint_options("grammar")
 @decoding_options
 @batch_option
-@work_options(folder=True)
-@json_option
 def command(
     model: ModelChoice,
-    images: tuple[str, ...],
+    work: WorkChoice,
     detail: bool,
     prompt: str | None,
-    box_files: BoxFileChoice,
     constraint: ConstraintChoice,
     decoding: Decoding,
     batch_size: int,
-    work: WorkChoice,
-    as_json: bool,
 ) -> None:
     """Caption a picture and say where things are, in pixels of the picture as it is.
 
     Example: kosmos ground --model DIR --image dog.jpg --draw boxes.png
 
-    Example: kosmos ground --model DIR --images photos --jsonl boxes.jsonl
+    Example: kosmos ground --model DIR --images photos --jsonl boxes.jsonl --coco boxes.json
     """
-    check_sources(work, images)
+    work.check()
     if prompt is not None and detail:
         raise click.UsageError("--detail and --prompt: expected one of them, found both")
     words = prompt or (prompts.GROUNDED_DETAIL if detail else prompts.GROUNDED_CAPTION)
-    if work.is_list:
-        box_files.refuse_list()
-        form = Form(field="prompt", words=words)
-        answer_list(
-            model,
-            work,
-            form,
-            names=images,
-            decoding=decoding,
-            batch_size=batch_size,
-            constraint=constraint,
+    entries = work.entries("prompt", words)
+    made_by = {"prompt": words, "decoding": configs.to_json(decoding), **constraint.settings()}
+    with worklist(work, entries, model, made_by, grounded_lines) as out:
+        if not out.todo:
+            return
+        engine = model.load()
+        held = constraint.make(engine)
+        requests = out.requests(
+            lambda entry: Generate(
+                id=entry.id, doc=entry.document(entry.words), decoding=decoding, constraint=held
+            )
         )
-        return
-    names = folder_names(work, images)
-    box_files.check(len(names))
-    answers = Answers(
-        model.load(), names, words, decoding=decoding, batch_size=batch_size, constraint=constraint
-    )
-    several = len(names) > 1
-    printer = Printer(as_json=as_json, several=several, files=BoxFiles(box_files, several=several))
-    print_answers(
-        answers, printer, text=lambda reply: "\n".join([reply.text, *span_lines(reply.grounded)])
-    )
+        for name, answer in engine.answer(requests, batch_size=batch_size):
+            out.put(name, answer)

@@ -125,7 +125,7 @@ def check_target(target: Path, *sources: Path, check: Callable[[Path], None], fo
 def _measure(
     source: Path,
     target: Path,
-    pictures: Sequence[Path] | None,
+    pictures: "Sequence[Image] | None",
     num_prompts: int,
     num_tokens: int,
     seed: int,
@@ -155,26 +155,26 @@ def _measure(
     }
 
 
-def _pictures(files: Sequence[Path] | None, num_pictures: int, seed: int) -> "list[Image]":
-    """Those of files, or scenes of a microcosm."""
-    from kosmos.document.types import Image
+def _pictures(found: "Sequence[Image] | None", num_pictures: int, seed: int) -> "list[Image]":
+    """Those of a folder, or scenes of a microcosm."""
     from kosmos.microcosm.config import MicrocosmConfig
     from kosmos.microcosm.documents import picture
     from kosmos.microcosm.world import sample_scene
 
-    if files is not None:
-        return [Image(file) for file in files]
+    if found is not None:
+        return list(found)
     world = MicrocosmConfig(seed=seed)
     scenes = (sample_scene(world, "quantize", index) for index in range(num_pictures))
     return [picture(scene, world) for scene in scenes]
 
 
-def _found(folder: Path, most: int) -> list[Path]:
+def _found(folder: Path, most: int) -> "list[Image]":
     """The first pictures of a folder, by name."""
-    from kosmos.cli.requests import Form, folder_items
+    from kosmos.document.types import Image
+    from kosmos.generate.request_file import folder_pictures
 
-    items = folder_items(folder, Form(field="prompt", words=""), limit=most)
-    return [folder / item.id for item in items]
+    found = [entry for entry in folder_pictures(folder, limit=most) if entry.problem is None]
+    return [Image(entry.images[0]) for entry in found]
 
 
 def _words(kind: str, cost: "Agreement") -> str:

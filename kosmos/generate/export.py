@@ -1,6 +1,7 @@
 """Answers for others: JSON, COCO and SVG.
 
-- :func:`reply_to_json`, :func:`span_to_json`: what the command line prints with ``--json``
+- :func:`answer_to_json`, :func:`reply_to_json`, :func:`scores_to_json`, :func:`span_to_json`: what
+  the command line prints with ``--json``; :func:`span_from_json` reads a span back
 - :func:`replies_to_coco`, :func:`coco_results`: a data set, and detections to score against one
 - :func:`reply_to_svg`, :func:`reply_marks`: boxes drawn; the marks are for
   :func:`~kosmos.image.draw.draw_boxes` too
@@ -11,13 +12,15 @@ also have a ``score``, as results do, since a model said them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import PIL.Image
 
+from kosmos.boxes import Box
 from kosmos.errors import DataError
 from kosmos.files import Json
-from kosmos.generate.reply import GroundedSpan, Located, Reply
+from kosmos.generate.reply import CandidateScore, GroundedSpan, Located, Reply
+from kosmos.generate.request import Answer, Locate, Request, Score
 from kosmos.image.labels import Mark
 from kosmos.image.svg import svg_boxes
 
@@ -39,6 +42,42 @@ def reply_to_json(reply: Reply) -> dict[str, Json]:
     }
 
 
+def scores_to_json(candidates: Sequence[str], scores: Sequence[CandidateScore]) -> dict[str, Json]:
+    """Scores of candidates as JSON values, and which is the best."""
+    rows = list(zip(candidates, scores, strict=True))
+    scored: list[Json] = [
+        {
+            "candidate": candidate,
+            "logprob": score.logprob,
+            "mean_logprob": score.mean_logprob,
+            "num_tokens": score.num_tokens,
+        }
+        for candidate, score in rows
+    ]
+    return {
+        "scores": scored,
+        "best_by_sum": max(rows, key=lambda row: row[1].logprob)[0],
+        "best_by_mean": max(rows, key=lambda row: row[1].mean_logprob)[0],
+    }
+
+
+def answer_to_json(request: Request, answer: Answer) -> dict[str, Json]:
+    """An answer as JSON values: its best reply, its boxes under their phrase, or its scores.
+
+    Args:
+        request: With a phrase if it is to locate, and strings if candidates are to be scored.
+        answer: What :meth:`~kosmos.generate.generator.Generator.answer` gave.
+    """
+    if isinstance(request, Score):
+        scores = [item for item in answer if isinstance(item, CandidateScore)]
+        return scores_to_json([str(candidate) for candidate in request.candidates], scores)
+    if isinstance(request, Locate):
+        boxes = [item for item in answer if isinstance(item, Located)]
+        return {"grounded": [span_to_json(located_span(request.phrase or "", boxes))]}
+    (reply, *_) = [item for item in answer if isinstance(item, Reply)]
+    return reply_to_json(reply)
+
+
 def span_to_json(span: GroundedSpan) -> dict[str, Json]:
     """A phrase and its boxes as JSON values; the lists are as long as there are boxes."""
     return {
@@ -53,6 +92,16 @@ def span_to_json(span: GroundedSpan) -> dict[str, Json]:
         "guaranteed_ious": list(span.guaranteed_ious),
         "image_index": span.image_index,
     }
+
+
+def span_from_json(row: Mapping[str, Any]) -> GroundedSpan:
+    """What :func:`span_to_json` wrote."""
+    tuples = {
+        name: tuple(tuple(item) if isinstance(item, list) else item for item in value)
+        for name, value in row.items()
+        if isinstance(value, list)
+    }
+    return GroundedSpan(**{**row, **tuples, "boxes": tuple(Box(*box) for box in row["boxes"])})
 
 
 def located_span(text: str, found: Sequence[Located]) -> GroundedSpan:

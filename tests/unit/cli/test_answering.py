@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kosmos import Document, Image, Text
-from kosmos.cli.main import cli
+from kosmos.cli.main import cli, main
 from kosmos.errors import ConfigError, DataError, ImageError
 from kosmos.generate.generator import Generator
 from kosmos.image.codec import encode_png
@@ -112,7 +112,8 @@ def test_refer_gives_the_box_of_the_phrase_in_pixels(folder, generator, picture,
     arguments = ("--image", picture, "--expression", "a red dog")
     result = run("refer", folder, *arguments)
     assert result.stdout == "a red dog\t5.0 3.8 25.0 18.8\t0.37\n"
-    assert "(10, 0) of 'it'" in result.stderr
+    # and ends there, whatever the model would have gone on with
+    assert result.stderr == ""
     found = json.loads(run("refer", folder, *arguments, "--json").stdout)
     assert found["grounded"] == [
         {
@@ -224,14 +225,16 @@ def test_best_boxes_of_good_pictures_come_beside_a_bad_one(folder, picture):
     [
         ("--nms", "0.5"),
         ("--best", "2", "--num-beams", "3"),
-        ("--best", "2", "--jsonl", "out.jsonl"),
         ("--best", "0"),
-        ("--coco", "out.json", "--jsonl", "out.jsonl"),
+        ("--best", "2", "--grammar"),
+        ("--seed", "3"),
+        ("--length-penalty", "2"),
     ],
 )
 def test_an_option_of_refer_without_effect_is_refused(folder, picture, options):
-    arguments = ["refer", "--model", str(folder), "--image", picture, "--expression", "it"]
-    assert CliRunner().invoke(cli, [*arguments, *options]).exit_code == 2
+    with pytest.raises(SystemExit) as caught:
+        main(["refer", "--model", str(folder), "--image", picture, "--expression", "it", *options])
+    assert caught.value.code == 2
 
 
 def test_ground_takes_one_way_to_say_the_prompt(folder, picture):

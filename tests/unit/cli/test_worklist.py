@@ -10,8 +10,7 @@ from click.testing import CliRunner, Result
 
 from kosmos import Document, Image, Text
 from kosmos.cli.main import cli
-from kosmos.cli.requests import Form, folder_items, request_items
-from kosmos.errors import ConfigError, DataError
+from kosmos.errors import ConfigError
 from kosmos.files import Json, read_json, read_jsonl
 from kosmos.text.prompts import phrase, question
 from kosmos.weights.folder import save_model
@@ -224,33 +223,6 @@ def test_candidates_of_a_file_are_scored(folder, generator, photos, tmp_path):
     assert "c.jsonl:3: candidates: expected at least one" in bad["error"]
 
 
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ("{", "expected JSON"),
-        ("3", "expected an object, found int"),
-        ({"question": "a"}, "expected an image, found none"),
-        ({"image": "z.png"}, "expected a question, found none (hint: --question gives one"),
-        ({"image": "z.png", "question": ""}, "question: expected a string"),
-        ({"image": 3, "question": "a"}, "image: expected a string"),
-        ({"images": "z.png", "question": "a"}, "images: expected a list of strings"),
-        ({"image": "z", "images": ["z"], "question": "a"}, "expected image or images"),
-        ({"image": "z", "qestion": "a"}, "did you mean 'question'?"),
-        ({"image": "z", "question": "a", "gold": 1}, "other facts go under 'meta'"),
-        ({"image": "z", "question": "a", "id": 1.5}, "id: expected a name"),
-        ({"image": "z", "question": "a", "id": "x"}, "found 'x' of line 1"),
-    ],
-)
-def test_a_line_that_is_no_request_is_named_and_the_others_count(tmp_path, line, said):
-    good = {"image": "z.png", "question": "a", "id": "x"}
-    path = write_requests(tmp_path / "q.jsonl", good, line)
-    items, bad = request_items(path, Form(field="question", words=None))
-    assert [item.id for item in items] == ["x"]
-    assert [one.id for one in bad] == ["line 2"]
-    assert bad[0].error.startswith(f"{path}:2: ")
-    assert said in bad[0].error
-
-
 def test_an_edited_request_is_not_taken_for_the_one_that_was_answered(folder, photos, tmp_path):
     requests = write_requests(photos / "q.jsonl", {"image": "z.png", "question": "red?"})
     options = ("--requests", requests, "--jsonl", tmp_path / "o.jsonl", "--max-new-tokens", "2")
@@ -262,18 +234,6 @@ def test_an_edited_request_is_not_taken_for_the_one_that_was_answered(folder, ph
         run("ask", folder, *options)
 
 
-def test_folders_and_files_with_nothing_in_them_are_refused(tmp_path):
-    form = Form(field="prompt", words="")
-    with pytest.raises(DataError, match="expected a folder with pictures"):
-        folder_items(tmp_path / "missing", form)
-    with pytest.raises(DataError, match=r"expected pictures \(\.avif"):
-        folder_items(tmp_path, form)
-    with pytest.raises(DataError, match="expected a requests file"):
-        request_items(tmp_path / "missing.jsonl", form)
-    with pytest.raises(DataError, match="found no line"):
-        request_items(write_requests(tmp_path / "empty.jsonl", ""), form)
-
-
 @pytest.mark.parametrize(
     "words",
     [
@@ -282,7 +242,7 @@ def test_folders_and_files_with_nothing_in_them_are_refused(tmp_path):
         ("caption", "--image", "a.png", "--limit", "1"),
         ("caption", "--image", "a.png", "--force"),
         ("caption", "--image", "-", "--jsonl", "out.jsonl"),
-        ("ground", "--images", "photos", "--jsonl", "out.jsonl", "--draw", "boxes"),
+        ("ground", "--image", "a.png", "--draw", "boxes"),
         ("refer", "--image", "a.png"),
         ("ask", "--image", "a.png"),
         ("ask", "--image", "a.png", "--question", "x", "--jsonl", "out.jsonl"),

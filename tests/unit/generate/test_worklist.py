@@ -1,6 +1,7 @@
-"""A work list: every item exactly once, whatever its length and its company."""
+"""A work list: every entry exactly once, whatever its length and its company."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -13,20 +14,13 @@ from kosmos.document.types import Document, Image, Text
 from kosmos.errors import CheckpointError, ConfigError, DataError, ImageError, MarkupError
 from kosmos.generate.config import Decoding
 from kosmos.generate.generator import Generator
-from kosmos.generate.reply import CandidateScore, Failure, Reply
-from kosmos.generate.resumable import ResumableLines
+from kosmos.generate.reply import Failure, Reply
+from kosmos.generate.request import Generate, Locate, Request, Score
+from kosmos.generate.request_file import Entry, Problem
 from kosmos.generate.schedule import batches, shared_groups
-from kosmos.generate.worklist import (
-    SCORED_ITEMS,
-    Answered,
-    Item,
-    Totals,
-    reason_of,
-    replies,
-    run,
-    scores,
-    unfinished,
-)
+from kosmos.generate.sinks.answers_file import AnswersFile
+from kosmos.generate.sinks.sink import Row
+from kosmos.generate.worklist import WorkList, reason_of
 from kosmos.weights.loaded import LoadedModel
 from tests.unit.generate.random_models import make_generator, make_model, small_tokenizer
 
@@ -39,43 +33,171 @@ def noise(seed: int) -> Image:
     return Image(PIL.Image.fromarray(rng.integers(0, 256, (12, 20, 3), dtype=np.uint8)))
 
 
-def item(item_id: str, *parts: Image | str, candidates: Sequence[str] = ()) -> Item:
-    doc = Document([Text(part) if isinstance(part, str) else part for part in parts], id=item_id)
-    return Item(id=item_id, doc=doc, asked={"image": item_id}, candidates=candidates)
+def item(item_id: str, *parts: Image | str) -> Document:
+    return Document([Text(part) if isinstance(part, str) else part for part in parts], id=item_id)
 
 
-class Counting:
-    """Answers at once, and remembers how much it was asked at a time."""
+def entry(name: str, problem: Problem | None = None) -> Entry:
+    return Entry(id=name, words=name, asked={"image": name}, problem=problem)
+
+
+class Kept:
+    """A sink that keeps what it is given."""
 
     def __init__(self) -> None:
-        self.sizes: list[int] = []
+        self.found: list[tuple[int, str, Row | Problem]] = []
+        self.is_finished = False
 
-    def replies(
-        self, docs: Sequence[Document], *, decoding: Decoding, batch_size: int, constraint: None
-    ) -> Iterator[tuple[int, Reply | Failure]]:
-        self.sizes.append(len(docs))
-        for index in reversed(range(len(docs))):
-            yield index, Failure(name=docs[index].id, error=DataError("no"))
+    def put(self, place: int, entry: Entry, found: Row | Problem) -> None:
+        self.found.append((place, entry.id, found))
 
-    def score_many(
-        self, asks: Sequence[tuple[Document, Sequence[str]]], *, end: bool, neutral: str | None
-    ) -> list[list[CandidateScore]]:
-        self.sizes.append(len(asks))
-        if any(not candidates for _, candidates in asks):
-            raise ConfigError("candidates: expected at least one, found none")
-        return [[CandidateScore(logprob=-1.0, num_tokens=1) for _ in found] for _, found in asks]
+    def finish(self) -> None:
+        self.is_finished = True
 
 
-@given(count=st.integers(0, 100), batch_size=st.integers(1, 5))
-@settings(max_examples=40)
-def test_windows_give_every_item_its_answer_once(count, batch_size):
-    items = [item(str(index), "a") for index in range(count)]
-    engine = Counting()
-    found = list(replies(engine, items, decoding=Decoding(), batch_size=batch_size))
-    assert sorted(one.id for one, _ in found) == sorted(one.id for one in items)
-    assert all(one.id == answer.name for one, answer in found)
-    assert sum(engine.sizes) == count
-    assert all(size <= 16 * batch_size for size in engine.sizes)
+REPLY = Reply(
+    text="a dog",
+    grounded=(),
+    token_ids=(5, 2),
+    logprob=-1.0,
+    token_logprobs=(-0.5, -0.5),
+    markup="a dog",
+    dropped=(),
+    finish="stop",
+)
+
+
+def ask(entry: Entry) -> Request:
+    return Generate(id=entry.id, doc=entry.document(entry.words))
+
+
+def work_off(
+    work: WorkList, *, make: Callable[[Entry], Request] = ask, reverse: bool = False, bad: str = ""
+) -> None:
+    """Answer what is left, as an engine may: in any order."""
+    asked = list(work.requests(make))
+    for request in reversed(asked) if reverse else asked:
+        failure = Failure(name=request.id, error=ImageError(f"{request.id}: expected a picture"))
+        work.put(request.id, failure if request.id == bad else [REPLY])
+    work.finish()
+
+
+@given(
+    names=st.lists(st.sampled_from("abcdefgh"), max_size=12),
+    bad=st.sets(st.sampled_from("abc")),
+    done=st.sets(st.sampled_from("defg")),
+    reverse=st.booleans(),
+)
+@settings(max_examples=60)
+def test_every_entry_is_asked_once_and_told_in_order_and_shown_with_what_was_there(
+    tmp_path_factory, names, bad, done, reverse
+):
+    path = tmp_path_factory.mktemp("list") / "out.jsonl"
+    with closing(AnswersFile(path, {})) as file:
+        for name in sorted(done):
+            file.put(entry(name), {"text": f"earlier {name}"})
+    entries = [entry(n, Problem("line", f"{n} is bad") if n in bad else None) for n in names]
+    told, shown = Kept(), Kept()
+    with closing(AnswersFile(path, {})) as file:
+        work = WorkList(entries, sinks=[shown], told=told, file=file)
+        assert [one.id for one in work.todo] == [
+            n for n in dict.fromkeys(names) if n not in bad | done
+        ]
+        work_off(work, reverse=reverse)
+        recorded = {name for name, _ in file.rows()}
+    # what was there is not told again, and the others come in the order of the list
+    assert [place for place, _, _ in told.found] == [
+        place for place, name in enumerate(names) if name not in done
+    ]
+    assert sorted(place for place, _, _ in shown.found) == list(range(len(names)))
+    assert shown.is_finished
+    for place, name, found in shown.found:
+        assert names[place] == name
+        expected = (
+            Problem("line", f"{name} is bad")
+            if name in bad
+            else {"text": f"earlier {name}"}
+            if name in done
+            else {"text": "a dog"}
+        )
+        assert found == expected or found["text"] == expected["text"]
+    assert recorded == done | set(names)
+
+
+def test_what_becomes_of_a_list_is_counted(tmp_path):
+    path = tmp_path / "out.jsonl"
+    entries = [entry("a"), entry("b"), entry("line 3", Problem("line", "no"))]
+    with closing(AnswersFile(path, {})) as file:
+        work = WorkList(entries, file=file)
+        work_off(work, bad="b")
+    assert (work.totals.num_done, work.totals.num_tokens) == (1, 2)
+    assert work.totals.failed == {"picture": 1, "line": 1}
+    with closing(AnswersFile(path, {})) as file:
+        again = WorkList([*entries, entry("c")], file=file)
+        assert [one.id for one in again.todo] == ["c"]
+    assert (again.totals.num_kept, again.totals.num_failed_before) == (1, 2)
+
+
+def test_an_entry_of_which_no_request_can_be_made_has_no_answer():
+    def make(one: Entry) -> Request:
+        if one.id == "a":
+            raise DataError("a: expected a box in the picture", hint="look")
+        return ask(one)
+
+    told = Kept()
+    work = WorkList([entry("a"), entry("b")], told=told)
+    work_off(work, make=make)
+    assert told.found[0] == (
+        0,
+        "a",
+        Problem("document", "a: expected a box in the picture", "look"),
+    )
+    assert told.found[1][2]["text"] == "a dog"
+
+
+def test_the_failure_of_one_question_is_raised_as_it_has_no_name():
+    work = WorkList([Entry(id="", words="what?")])
+    assert len(list(work.requests(ask))) == 1
+    with pytest.raises(ImageError, match="torn"):
+        work.put("0", Failure(name="document", error=ImageError("torn")))
+
+
+def test_a_sink_whose_picture_is_gone_costs_neither_the_others_nor_the_answer(caplog):
+    class Gone(Kept):
+        def put(self, place: int, entry: Entry, found: Row | Problem) -> None:
+            raise ImageError(f"{entry.id}\x1b: expected a picture, found no such file")
+
+    kept = Kept()
+    work = WorkList([entry("a"), entry("b")], sinks=[Gone(), kept])
+    work_off(work)
+    assert len(kept.found) == 2
+    assert (work.totals.num_done, work.totals.failed) == (2, {"picture": 2})
+    assert r"a\x1b: expected a picture" in caplog.text
+
+
+def test_answers_of_every_kind_are_rows(generator):
+    entries = [entry("say"), entry("score"), entry("find")]
+
+    def make(one: Entry) -> Request:
+        doc = Document([noise(0)], id=one.id)
+        if one.id == "say":
+            return Generate(id=one.id, doc=doc, decoding=Decoding(max_new_tokens=3))
+        if one.id == "score":
+            return Score(id=one.id, doc=doc, candidates=["red", "a dog"])
+        return Locate(id=one.id, doc=doc, phrase="a dog", k=2)
+
+    told = Kept()
+    work = WorkList(entries, told=told)
+    for name, answer in generator.answer(work.requests(make)):
+        work.put(name, answer, {"more": name})
+    said, scored, found = (row for _, _, row in told.found)
+    assert (said["finish"], said["more"]) == ("length", "say") or said["token_ids"]
+    assert [score["candidate"] for score in scored["scores"]] == ["red", "a dog"]
+    (span,) = found["grounded"]
+    assert (span["text"], len(span["boxes"])) == ("a dog", 2)
+    assert work.totals.num_tokens == len(said["token_ids"]) + sum(
+        score["num_tokens"] for score in scored["scores"]
+    )
 
 
 @given(
@@ -95,7 +217,7 @@ def test_batches_have_every_prompt_once_and_no_more_than_they_may(shapes, most):
 
 
 @pytest.fixture
-def items(tmp_path) -> list[Item]:
+def items(tmp_path) -> list[Document]:
     missing = Image(tmp_path / "missing.png")
     return [
         item("caption", noise(0), "An image of"),
@@ -120,10 +242,10 @@ BAD["markup"] = "markup"
 def test_bad_documents_fail_alone_and_the_others_are_answered_as_without_them(
     generator, items, batch_size, options
 ):
-    good = [one.doc for one in items if one.id not in BAD]
+    good = [one for one in items if one.id not in BAD]
     alone = [generator.generate(doc, max_new_tokens=6, **options) for doc in good]
     found = generator.generate(
-        [one.doc for one in items],
+        items,
         max_new_tokens=6,
         batch_size=batch_size,
         errors="return",
@@ -149,7 +271,7 @@ def test_every_failure_names_its_document_and_what_is_wrong(generator, items):
         "crowd": (DataError, "show fewer images; each takes 5 tokens"),
         "markup": (MarkupError, "9999"),
     }
-    found = generator.generate([one.doc for one in items], max_new_tokens=2, errors="return")
+    found = generator.generate(items, max_new_tokens=2, errors="return")
     for one, answer in zip(items, found, strict=True):
         if one.id in expected:
             kind, words = expected[one.id]
@@ -159,7 +281,7 @@ def test_every_failure_names_its_document_and_what_is_wrong(generator, items):
             assert one.id in str(answer.error)
             assert words in str(answer.error)
             with pytest.raises(kind, match=one.id):
-                generator.generate([one.doc, "a dog"], max_new_tokens=2)
+                generator.generate([one, "a dog"], max_new_tokens=2)
 
 
 def test_a_bad_document_without_an_id_is_named_by_its_place(generator):
@@ -223,7 +345,7 @@ def test_an_unknown_way_with_errors_is_refused(generator):
 
 
 def test_replies_as_they_finish_are_those_of_one_call(generator, items):
-    docs = [one.doc for one in items]
+    docs = items
     whole = generator.generate(docs, max_new_tokens=4, batch_size=2, errors="return")
     found = dict(generator.replies(docs, decoding=Decoding(max_new_tokens=4), batch_size=2))
     assert sorted(found) == list(range(len(docs)))
@@ -234,58 +356,24 @@ def test_replies_as_they_finish_are_those_of_one_call(generator, items):
             assert str(found[index].error) == str(answer.error)
 
 
-def test_scores_of_a_list_are_those_of_single_calls_and_bad_items_fail_alone(generator):
-    asked = [
-        item("a", noise(0), "it is", candidates=("red", "a dog")),
-        item("none", noise(0), candidates=()),
-        item("b", "a", candidates=("star",)),
-        item("torn", BAD_IMAGE, candidates=("red",)),
-        item("long", "a", candidates=("dog " * 200,)),
-    ]
-    found = {one.id: answer for one, answer in scores(generator, asked)}
-    for one in (asked[0], asked[2]):
-        expected = [s.logprob for s in generator.score(one.doc, one.candidates)]
-        assert [s.logprob for s in found[one.id]] == pytest.approx(expected, abs=1e-5)
-    failed = {k: reason_of(v.error) for k, v in found.items() if isinstance(v, Failure)}
-    assert failed == {"none": "request", "torn": "picture", "long": "document"}
-
-
-def test_scored_items_are_asked_in_parts():
-    engine = Counting()
-    asked = [item(str(n), candidates=("a",)) for n in range(SCORED_ITEMS + 3)]
-    found = list(scores(engine, asked))
-    assert [one.id for one, _ in found] == [one.id for one in asked]
-    assert engine.sizes == [SCORED_ITEMS, 3]
-
-
 def test_a_list_is_counted_written_and_gone_on_with(generator, items, tmp_path, capsys):
     path = tmp_path / "out.jsonl"
-    done_first: set[str] = set()
-    for turn in range(2):
-        totals = Totals()
-        with ResumableLines(path, {}, asked=("image",)) as out:
-            todo = unfinished(items if turn else items[:3], out, totals)
-            run(
-                todo,
-                lambda part: replies(generator, part, decoding=Decoding(max_new_tokens=3)),
-                lambda reply: Answered({"text": reply.text}, len(reply.token_ids)),
-                out=out,
-                title="caption",
-                totals=totals,
-            )
-        if not turn:
-            done_first = {one.id for one in items[:3]}
-            assert (totals.num_done, totals.failed) == (2, {"picture": 1})
-    assert (totals.num_kept, totals.num_failed_before) == (2, 1)
-    assert totals.num_done == len(items) - len(done_first) - 4
-    assert totals.failed == {"picture": 1, "document": 2, "markup": 1}
-    assert totals.num_tokens > 0
+    by_id = {doc.id: doc for doc in items}
+    decoding = Decoding(max_new_tokens=3)
+
+    def make(one: Entry) -> Request:
+        return Generate(id=one.id, doc=by_id[one.id], decoding=decoding)
+
+    for names in (list(by_id)[:3], list(by_id)):
+        with closing(AnswersFile(path, {})) as file:
+            work = WorkList([entry(name) for name in names], file=file, title="caption")
+            with closing(work):
+                for name, answer in generator.answer(work.requests(make)):
+                    work.put(name, answer)
+        if len(names) == 3:
+            assert (work.totals.num_done, work.totals.failed) == (2, {"picture": 1})
+    assert (work.totals.num_kept, work.totals.num_failed_before) == (2, 1)
+    assert work.totals.num_done == len(items) - 3 - 4
+    assert work.totals.failed == {"picture": 1, "document": 2, "markup": 1}
+    assert work.totals.num_tokens > 0
     assert "items/s" in capsys.readouterr().err
-
-
-def test_an_id_that_two_items_have_is_refused(tmp_path):
-    with (
-        ResumableLines(tmp_path / "out.jsonl", {}, asked=()) as out,
-        pytest.raises(DataError, match="found 'a' more than once"),
-    ):
-        unfinished([item("a"), item("b"), item("a")], out, Totals())

@@ -1,8 +1,8 @@
-"""A file of lines goes on where it was stopped, and is never mixed with another's lines."""
+"""A file of answers goes on where it was stopped, and is never mixed with another's."""
 
 import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,20 +11,25 @@ from hypothesis import strategies as st
 
 from kosmos.errors import ConfigError, DataError
 from kosmos.files import Json, read_jsonl
-from kosmos.generate.resumable import ResumableLines
+from kosmos.generate.request_file import Entry, Problem
+from kosmos.generate.sinks.answers_file import AnswersFile
 
 MADE_BY: dict[str, Json] = {"model": "d1", "decoding": {"num_beams": 1, "seed": 0}}
-ASKED = ("image", "question")
+BAD = Problem("picture", "expected a picture", "look at it")
 
 
-def lines_of(path: Path, **options: bool) -> ResumableLines:
-    return ResumableLines(path, MADE_BY, asked=ASKED, **options)
+def entry(name: str, image: str | None = None) -> Entry:
+    return Entry(id=name, asked={"image": image or name})
 
 
-def write(path: Path, *ids: str) -> None:
-    with lines_of(path) as out:
-        for item_id in ids:
-            out.add(item_id, {"image": item_id}, {"text": f"about {item_id}"})
+def file_of(path: Path, **options: bool) -> AnswersFile:
+    return AnswersFile(path, MADE_BY, **options)
+
+
+def write(path: Path, *names: str) -> None:
+    with closing(file_of(path)) as file:
+        for name in names:
+            file.put(entry(name), {"text": f"about {name}"})
 
 
 def ids(path: Path) -> list[str]:
@@ -41,11 +46,12 @@ def test_a_line_has_its_id_what_was_asked_and_the_answer(tmp_path):
 def test_what_is_done_is_known_at_the_next_start(tmp_path):
     path = tmp_path / "out.jsonl"
     write(path, "a", "b")
-    with lines_of(path) as out:
-        assert out.has("a", {"image": "a"})
-        assert not out.has("c", {"image": "c"})
-        out.add("c", {"image": "c"}, {})
-        assert out.has("c", {"image": "c"})
+    with closing(file_of(path)) as file:
+        assert file.has(entry("a"))
+        assert not file.has(entry("c"))
+        file.put(entry("c"), {})
+        assert file.has(entry("c"))
+        assert [name for name, _ in file.rows()] == ["a", "b", "c"]
     assert ids(path) == ["a", "b", "c"]
 
 
@@ -53,8 +59,8 @@ def test_a_name_that_is_not_utf_8_survives(tmp_path):
     path = tmp_path / "out.jsonl"
     name = b"caf\xe9 \xf0\x9f\x90\xb6.png".decode("utf-8", "surrogateescape")
     write(path, name)
-    with lines_of(path) as out:
-        assert out.has(name, {"image": name})
+    with closing(file_of(path)) as file:
+        assert file.has(entry(name))
 
 
 @given(cut=st.integers(0, 120), again=st.integers(0, 120))
@@ -66,13 +72,13 @@ def test_a_file_cut_anywhere_is_repaired_and_completed(tmp_path_factory, cut, ag
     whole = path.read_bytes()
     for size in (cut, again):
         path.write_bytes(path.read_bytes()[:size])
-        with lines_of(path) as out:
-            kept = [name for name in names if out.has(name, {"image": name})]
+        with closing(file_of(path)) as file:
+            kept = [name for name in names if file.has(entry(name))]
             # nothing that was whole is lost, nothing that was torn is kept
             assert kept == names[: whole[:size].count(b"\n")]
             for name in names:
                 if name not in kept:
-                    out.add(name, {"image": name}, {"text": f"about {name}"})
+                    file.put(entry(name), {"text": f"about {name}"})
         assert path.read_bytes() == whole
 
 
@@ -82,24 +88,24 @@ def test_other_settings_are_refused_naming_what_differs(tmp_path):
     before = path.read_bytes()
     other = {"model": "d1", "decoding": {"num_beams": 5, "seed": 0}, "prompt": "An image of"}
     with pytest.raises(ConfigError) as caught:
-        ResumableLines(path, other, asked=ASKED)
+        AnswersFile(path, other)
     assert "decoding.num_beams 1 there, 5 here; prompt None there" in caught.value.message
     assert "seed" not in caught.value.message
     assert "--force" in str(caught.value.hint)
     assert path.read_bytes() == before
-    with ResumableLines(path, other, asked=ASKED, force=True) as out:
-        assert not out.has("a", {"image": "a"})
+    with closing(AnswersFile(path, other, force=True)) as file:
+        assert not file.has(entry("a"))
         assert path.read_bytes() == b""
-        out.add("a", {"image": "a"}, {})
+        file.put(entry("a"), {})
     with pytest.raises(ConfigError, match="num_beams 5 there, 1 here"):
-        lines_of(path)
+        file_of(path)
 
 
 def test_an_empty_file_may_be_of_any_settings(tmp_path):
     path = tmp_path / "out.jsonl"
     write(path)
-    with ResumableLines(path, {"model": "d2"}, asked=ASKED) as out:
-        out.add("a", {"image": "a"}, {})
+    with closing(AnswersFile(path, {"model": "d2"})) as file:
+        file.put(entry("a"), {})
     assert ids(path) == ["a"]
 
 
@@ -107,7 +113,7 @@ def test_lines_without_a_record_of_what_made_them_are_refused(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("a diary\n")
     with pytest.raises(ConfigError, match=r"notes\.txt\.meta\.json"):
-        lines_of(path)
+        file_of(path)
     assert path.read_text() == "a diary\n"
 
 
@@ -117,39 +123,43 @@ def test_a_whole_line_that_is_none_of_ours_is_named(tmp_path, line):
     write(path, "a")
     path.write_bytes(path.read_bytes() + line)
     with pytest.raises(DataError, match=r"out\.jsonl:2: expected"):
-        lines_of(path)
+        file_of(path)
+    # and what was opened is let go of
+    path.write_bytes(b"")
+    write(path, "a")
 
 
 def test_an_id_that_was_asked_something_else_is_refused(tmp_path):
     path = tmp_path / "out.jsonl"
     write(path, "1")
-    with lines_of(path) as out, pytest.raises(ConfigError, match=r"'1'.*something else"):
-        out.has("1", {"image": "another.png"})
+    with closing(file_of(path)) as file, pytest.raises(ConfigError, match=r"'1'.*something else"):
+        file.has(entry("1", "another.png"))
 
 
-def test_bad_items_are_recorded_once_and_tried_again_when_told_to(tmp_path):
+def test_bad_entries_are_recorded_once_and_tried_again_when_told_to(tmp_path):
     path = tmp_path / "out.jsonl"
     bad = tmp_path / "out.jsonl.bad.jsonl"
     for _ in range(2):
-        with lines_of(path) as out:
-            out.add_bad("a", {"image": "a"}, reason="picture", error="a: expected a picture")
-    assert list(read_jsonl(bad)) == [
-        {"id": "a", "image": "a", "reason": "picture", "error": "a: expected a picture"}
-    ]
-    with lines_of(path) as out:
-        assert out.has_failed("a", {"image": "a"})
+        with closing(file_of(path)) as file:
+            file.put(entry("a"), BAD)
+    error = "expected a picture (hint: look at it)"
+    row = {"id": "a", "image": "a", "reason": "picture", "error": error}
+    assert list(read_jsonl(bad)) == [row]
+    with closing(file_of(path)) as file:
+        assert file.has_failed(entry("a"))
         # what is asked now was never tried
-        assert not out.has_failed("a", {"image": "b"})
-        assert not out.has("a", {"image": "a"})
-    with lines_of(path, retry_bad=True) as out:
-        assert not out.has_failed("a", {"image": "a"})
+        assert not file.has_failed(entry("a", "b"))
+        assert not file.has(entry("a"))
+        assert list(file.rows()) == [("a", Problem("picture", error))]
+    with closing(file_of(path, retry_bad=True)) as file:
+        assert not file.has_failed(entry("a"))
     assert not bad.exists()
 
 
 def test_a_second_process_is_kept_out(tmp_path):
     path = tmp_path / "out.jsonl"
-    with lines_of(path), pytest.raises(DataError, match="no other process"):
-        lines_of(path)
+    with closing(file_of(path)), pytest.raises(DataError, match="no other process"):
+        file_of(path)
     write(path, "a")
 
 
@@ -157,8 +167,12 @@ def test_a_full_disk_keeps_what_is_whole_and_says_so(tmp_path):
     path = tmp_path / "out.jsonl"
     write(path, "a")
     size = path.stat().st_size
-    with lines_of(path) as out, file_size_limit(size + 10), pytest.raises(DataError) as caught:
-        out.add("b", {"image": "b"}, {"text": "x" * 100})
+    with (
+        closing(file_of(path)) as file,
+        file_size_limit(size + 10),
+        pytest.raises(DataError) as caught,
+    ):
+        file.put(entry("b"), {"text": "x" * 100})
     assert "could not be written" in caught.value.message
     write(path, "b")
     assert ids(path) == ["a", "b"]
@@ -175,5 +189,6 @@ def file_size_limit(num_bytes: int) -> Iterator[None]:
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
-    with pytest.raises(DataError, match="could not be opened"):
-        lines_of(tmp_path)
+    for place in (tmp_path, Path("/dev/null")):
+        with pytest.raises(DataError, match=str(place)):
+            file_of(place)
