@@ -1,6 +1,7 @@
 """``kosmos chat``: talk with a model, pictures included."""
 
 import difflib
+import io
 import json
 import re
 import sys
@@ -63,6 +64,8 @@ def command(
     talk = Conversation(template=(lambda words: words) if plain else question)
     chat = Chat(generator, talk.system(system) if system else talk, decoding=decoding)
     has_failed = False
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # or a byte that is no UTF-8 would end the talk
     while (line := _next_line()) not in (None, "/quit"):
         try:
             if (file := _picture_of(line or "")) is not None:
@@ -114,5 +117,5 @@ def _next_line() -> str | None:
     """A turn without the break behind it; None at the end of input."""
     if sys.stdin.isatty():
         click.echo("you> ", err=True, nl=False)
-    line = sys.stdin.buffer.readline()
-    return line.decode("utf-8", "replace").rstrip() if line else None
+    line = sys.stdin.readline()
+    return line.rstrip() if line else None

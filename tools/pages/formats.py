@@ -31,8 +31,8 @@ FORMAT_MODULES = {
     "Adapter folder": "kosmos.weights.adapter",
     "Hugging Face model folder": "kosmos.weights.huggingface",
     "Checkpoint of the release": "kosmos.weights.fairseq",
-    "Requests file": "kosmos.cli.requests",
-    "Answers file": "kosmos.generate.resumable",
+    "Requests file": "kosmos.generate.request_file",
+    "Answers file": "kosmos.generate.sinks.answers_file",
     "Results folder": "kosmos.evaluate.runner",
 }
 SHARED_MODULES = (
