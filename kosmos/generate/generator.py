@@ -8,7 +8,7 @@ reply while it grows, and give its logits.
 - :func:`load`, which is ``kosmos.load``
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, Unpack
 
@@ -19,13 +19,13 @@ from torch import Tensor
 from kosmos.document.encode import Encoded
 from kosmos.errors import ConfigError
 from kosmos.generate.config import GREEDY, Decoding, DecodingOptions, with_options
-from kosmos.generate.constraints import Constraint, ConstraintOption, per_document
+from kosmos.generate.constraints import Constraint
 from kosmos.generate.engine import Engine
 from kosmos.generate.image_cache import CACHE_BYTES, ImageCache
 from kosmos.generate.locate import locate
 from kosmos.generate.reading import Reader
 from kosmos.generate.replies import pieces, replies
-from kosmos.generate.reply import Failure, Piece, Reply
+from kosmos.generate.reply import Failure, Piece
 from kosmos.generate.request import (
     Answer,
     Generate,
@@ -127,23 +127,6 @@ class Generator(Engine):
                         yield from scores(self._reader, asked, batch_tokens=batch_tokens)
                     case Locate():
                         yield from locate(self._reader, asked, batch_size=batch_size)
-
-    def replies(
-        self,
-        docs: Sequence[PromptLike],
-        *,
-        decoding: Decoding = GREEDY,
-        batch_size: int = 16,
-        constraint: ConstraintOption = None,
-    ) -> Iterator[tuple[int, Reply | Failure]]:
-        """:meth:`generate` with ``errors="return"``, each answer as soon as it is there."""
-        bounds = per_document(constraint, len(docs))
-        asked = [
-            Generate(doc=as_document(doc), decoding=decoding, constraint=bound)
-            for doc, bound in zip(docs, bounds, strict=True)
-        ]
-        for key, answer in self.answer(asked, batch_size=batch_size):
-            yield int(key), answer if isinstance(answer, Failure) else answer[0]  # type: ignore
 
     def stream(
         self,

@@ -25,9 +25,9 @@ from tests.unit.generate.random_models import make_generator, make_model, small_
 PACKAGE = Path(kosmos.__file__).parent
 LAST = ["model/kosmos.py", "model/decoder.py", "model/attention.py"]
 
-CAPTION_FILES, CAPTION_LINES = 9, 2000
+CAPTION_FILES, CAPTION_LINES = 7, 1700
 """To be 7 and 1,700: the command, the generator, replies and rollout before the last three."""
-TRAIN_FILES = 7
+TRAIN_FILES = 6
 """To be 6: the command, the trainer and the step before the last three."""
 
 

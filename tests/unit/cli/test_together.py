@@ -186,7 +186,7 @@ def test_what_the_options_are_called_is_what_errors_say(folder, photos, capsys):
         (("--seed", "2"), "error: --seed: expected temperature above 0"),
         (("--min-new-tokens", "99"), "at most --max-new-tokens 64, found 99"),
         (("--num-beams", "2", "--temperature", "1"), "error: --temperature: beams do not sample"),
-        (("--device", "abacus"), "hint: 'auto' takes the GPU if there is one"),
+        (("--device", "abacus"), "device: expected one that is here, 'cpu'"),
     ):
         with pytest.raises(SystemExit) as caught:
             main(["caption", "--model", str(folder), "--image", photo, *options])
