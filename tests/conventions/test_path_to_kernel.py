@@ -26,9 +26,9 @@ PACKAGE = Path(kosmos.__file__).parent
 LAST = ["model/kosmos.py", "model/decoder.py", "model/attention.py"]
 
 CAPTION_FILES, CAPTION_LINES = 7, 1700
-"""To be 7 and 1,700: the command, the generator, replies and rollout before the last three."""
+"""The command, the generator, replies and rollout before the last three."""
 TRAIN_FILES = 6
-"""To be 6: the command, the trainer and the step before the last three."""
+"""The command, the trainer and the step before the last three."""
 
 
 class Paths:
