@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from real_data import named_from_above
+
 from kosmos.files import read_json, read_jsonl, write_jsonl
 
 TOKENIZER = "kosmos2/sentencepiece.bpe.model"
@@ -120,14 +122,15 @@ def _import(data: Path, out: Path) -> None:
     if not (out / "questions.jsonl").exists():
         write_questions(data / PHOTOS, out / "questions.jsonl")
     grit = "grounding/coco_grit_schema_dev.jsonl"
+    referring = data / "grounding/refcoco_dev.jsonl"
     photos = ("--images", str(data / "coco"))
     sources = {
         "text": ("wikitext", data / "text/wikitext2_valid.txt"),
         "captions": ("coco", data / PHOTOS, "--set", "prompt=An image of"),
         "boxes": ("grit", data / grit, *photos, "--set", "grit_mode=phrase"),
         "referring": (
-            *("boxes", data / "grounding/refcoco_dev.jsonl"),
-            *("--images", str(data / "grounding"), "--set", "boxes=xyxy-pixels"),
+            *("boxes", named_from_above(referring, data, out / "refcoco.jsonl")),
+            *("--images", str(data), "--set", "boxes=xyxy-pixels"),
         ),
         "questions": ("questions", out / "questions.jsonl", *photos),
     }

@@ -23,7 +23,7 @@ from kosmos.config import from_json
 from kosmos.data.config import Corpus, Stream
 from kosmos.data.indexing import recorded_folder
 from kosmos.data.loader import Loader
-from kosmos.files import read_json, write_json
+from kosmos.files import read_json, read_jsonl, write_json, write_jsonl
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run
 
@@ -56,7 +56,7 @@ SOURCES: dict[str, Source] = {
     "refcoco": Source(
         "boxes",
         "grounding/refcoco_dev.jsonl",
-        images="grounding",
+        images=".",
         options=("--set", "boxes=xyxy-pixels"),
     ),
     "conversations": Source(
@@ -163,9 +163,12 @@ def read_trial(out: Path) -> Run:
     # the run was made in OUT, and its paths start there; an empty one stays empty
     return replace(
         run,
-        streams=tuple(
-            replace(_whole(stream, out), corpora=tuple(_whole(c, out) for c in stream.corpora))
-            for stream in run.data.streams
+        data=replace(
+            run.data,
+            streams=tuple(
+                replace(_whole(stream, out), corpora=tuple(_whole(c, out) for c in stream.corpora))
+                for stream in run.data.streams
+            ),
         ),
     )
 
@@ -228,11 +231,27 @@ def _kosmos(out: Path, *arguments: str) -> None:
     subprocess.run(command, cwd=out, check=True, env=environment)
 
 
+def named_from_above(path: Path, data: Path, target: Path) -> Path:
+    """Rows whose pictures are named from the root of all data.
+
+    Theirs lead out of the folder they are in, which an import refuses.
+    """
+    folder = path.parent.relative_to(data)
+    rows = [row for row in read_jsonl(path) if isinstance(row, dict)]
+    write_jsonl(
+        target, ({**row, "file": os.path.normpath(folder / str(row["file"]))} for row in rows)
+    )
+    return target
+
+
 def _import_arguments(name: str, source: Source, data: Path, args: argparse.Namespace) -> list[str]:
     images = ["--images", str(data / source.images)] if source.images else []
     limit = ["--limit", str(args.limit)] if args.limit is not None else []
     share = ["--heldout-fraction", str(args.heldout_fraction)]
-    paths = [str(data / source.path), f"corpora/{name}"]
+    path = data / source.path
+    if name == "refcoco":
+        path = named_from_above(path, data, args.out.resolve() / "refcoco.jsonl")
+    paths = [str(path), f"corpora/{name}"]
     return ["data", "import", source.format, *paths, *images, *source.options, *share, *limit]
 
 

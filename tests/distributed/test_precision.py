@@ -65,7 +65,7 @@ def test_tables_stay_float32_and_losses_are_close_however_a_run_is_wrapped(
     run = replace(
         base,
         {
-            "data.streams": (replace(text, {"max_tokens": 10}),),
+            "data.streams": (replace(text, {"max_tokens": 10, "max_unusable": 1.0}),),
             "data.micro_batch_tokens": 10,
             "model.decoder.num_layers": 1,
             "model.decoder.dropout": 0.0,

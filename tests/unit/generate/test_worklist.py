@@ -344,18 +344,6 @@ def test_an_unknown_way_with_errors_is_refused(generator):
         generator.generate("a", errors="skip")
 
 
-def test_replies_as_they_finish_are_those_of_one_call(generator, items):
-    docs = items
-    whole = generator.generate(docs, max_new_tokens=4, batch_size=2, errors="return")
-    found = dict(generator.replies(docs, decoding=Decoding(max_new_tokens=4), batch_size=2))
-    assert sorted(found) == list(range(len(docs)))
-    for index, answer in enumerate(whole):
-        if isinstance(answer, Reply):
-            assert found[index].token_ids == answer.token_ids
-        else:
-            assert str(found[index].error) == str(answer.error)
-
-
 def test_a_list_is_counted_written_and_gone_on_with(generator, items, tmp_path, capsys):
     path = tmp_path / "out.jsonl"
     by_id = {doc.id: doc for doc in items}

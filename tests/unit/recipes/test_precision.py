@@ -47,6 +47,7 @@ def small(run: Run, tiny: Run, *, precision: str) -> Run:
         "model": shrunken(run.model, tiny.model.decoder.vocab_size),
         "data": data,
         "train.steps": 2,
+        "train.fresh": True,
         "train.warmup_steps": 1,
         "train.vision": "all",  # nothing is loaded into the tower
         "train.precision": precision,

@@ -34,7 +34,9 @@ def test_compiled_layers_train_what_plain_ones_do(
     plain = replace(
         run,
         {
-            "streams": (replace(text, {"sequences_per_step": 1, "max_tokens": 10}),),
+            "streams": (
+                replace(text, {"sequences_per_step": 1, "max_tokens": 10, "max_unusable": 1.0}),
+            ),
             "model.decoder.num_layers": 1,
             "model.decoder.dropout": 0.0,
             "train.steps": 2,

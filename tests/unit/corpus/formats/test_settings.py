@@ -77,7 +77,7 @@ def test_a_reader_takes_the_choices_of_its_own_format_alone(tmp_path: Path) -> N
     ("format_name", "setting", "told"),
     [
         ("grit", "min_score=1.5", r"expected \[0, 1\]"),
-        ("grit", "grounded_share=NaN", r"expected \[0, 1\]"),
+        ("grit", "grounded_share=NaN", "expected a finite number, found nan"),
         ("mmc4", "single_image_share=-0.1", r"expected \[0, 1\]"),
         ("mmc4", "max_images=0", "expected at least 1"),
         ("pairs", "min_caption_side_px=-1", "expected at least 0"),
