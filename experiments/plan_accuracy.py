@@ -60,7 +60,7 @@ def cases(out: Path, tokenizer: Path) -> dict[str, Run]:
             kind="perceiver", num_queries=16, num_layers=2, num_heads=4, width=128
         ),
     )
-    streams = {stream.name: stream for stream in world.streams}
+    streams = {stream.name: stream for stream in world.data.streams}
     mixed = replace(
         world,
         {

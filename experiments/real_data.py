@@ -147,7 +147,7 @@ def summarize(out: Path) -> list[Line]:
     strong = strong_unigrams(out)
     return [
         _line(out, stream, curves[stream.name], strong[stream.name])
-        for stream in read_trial(out).streams
+        for stream in read_trial(out).data.streams
     ]
 
 
