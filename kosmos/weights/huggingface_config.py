@@ -24,34 +24,36 @@ log = logging.getLogger(__name__)
 MODEL_TYPE = "kosmos-2"
 BICUBIC = 3
 
-TEXT_DEFAULTS: dict[str, Any] = {
-    "vocab_size": 65037,
-    "max_position_embeddings": 2048,
-    "embed_dim": 2048,
-    "layers": 24,
-    "ffn_dim": 8192,
-    "attention_heads": 32,
-    "activation_function": "gelu",
-    "dropout": 0.1,
-    "attention_dropout": 0.1,
-    "layer_norm_eps": 1e-5,
-    "scale_embedding": True,
+TEXT: dict[str, tuple[str, Any]] = {
+    "vocab_size": ("vocab_size", 65037),
+    "max_tokens": ("max_position_embeddings", 2048),
+    "width": ("embed_dim", 2048),
+    "num_layers": ("layers", 24),
+    "ffn_width": ("ffn_dim", 8192),
+    "num_heads": ("attention_heads", 32),
+    "activation": ("activation_function", "gelu"),
+    "dropout": ("dropout", 0.1),
+    "attention_dropout": ("attention_dropout", 0.1),
+    "norm_eps": ("layer_norm_eps", 1e-5),
+    "scale_embedding": ("scale_embedding", True),
 }
+"""Our field, theirs in ``text_config``, and its value where the file has none."""
 TEXT_ALIASES = {
     "hidden_size": "embed_dim",
     "num_hidden_layers": "layers",
     "num_attention_heads": "attention_heads",
 }
-VISION_DEFAULTS: dict[str, Any] = {
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "image_size": 224,
-    "patch_size": 14,
-    "hidden_act": "quick_gelu",
-    "layer_norm_eps": 1e-5,
+VISION: dict[str, tuple[str, Any]] = {
+    "width": ("hidden_size", 1024),
+    "ffn_width": ("intermediate_size", 4096),
+    "num_layers": ("num_hidden_layers", 24),
+    "num_heads": ("num_attention_heads", 16),
+    "image_size": ("image_size", 224),
+    "patch_size": ("patch_size", 14),
+    "activation": ("hidden_act", "quick_gelu"),
+    "norm_eps": ("layer_norm_eps", 1e-5),
 }
+"""The same of ``vision_config``."""
 FIXED_TEXT: dict[str, Any] = {
     "pad_token_id": 1,
     "bos_token_id": 0,
@@ -87,29 +89,15 @@ def read_model_config(fields: Mapping[str, Json], *, where: str) -> ModelConfig:
     for name in TRAINING_ONLY:
         if text.get(name):
             log.warning("%s: text_config.%s=%s is left out", where, name, text[name])
-    text = {**TEXT_DEFAULTS, **text}
+    ours = {name: text.get(theirs, default) for name, (theirs, default) in TEXT.items()}
     try:
         return ModelConfig(
-            decoder=DecoderConfig(
-                vocab_size=text["vocab_size"],
-                width=text["embed_dim"],
-                num_layers=text["layers"],
-                num_heads=text["attention_heads"],
-                ffn_width=text["ffn_dim"],
-                max_tokens=text["max_position_embeddings"],
-                activation=_activation(text["activation_function"]),
-                norm_eps=text["layer_norm_eps"],
-                scale_embedding=text["scale_embedding"],
-                dropout=text["dropout"],
-                attention_dropout=text["attention_dropout"],
-            ),
+            decoder=DecoderConfig(**{**ours, "activation": _activation(ours["activation"])}),
             vision=read_vision_config(vision),
             connector=ConnectorConfig(
                 kind="cross-attention",
                 num_queries=fields.get("latent_query_num", 64),  # type: ignore[arg-type]
-                num_heads=text["attention_heads"],
-                width=text["embed_dim"],
-                attention_dropout=text["attention_dropout"],
+                **{name: ours[name] for name in ("num_heads", "width", "attention_dropout")},
             ),
         )
     except ConfigError as error:
@@ -124,17 +112,10 @@ def read_vision_config(fields: Mapping[str, Any]) -> VisionConfig:
     Raises:
         ConfigError: If it is one that ours cannot be.
     """
-    vision = {**VISION_DEFAULTS, **fields}
-    return VisionConfig(
-        image_size=_side(vision["image_size"], "image_size"),
-        patch_size=_side(vision["patch_size"], "patch_size"),
-        width=vision["hidden_size"],
-        num_layers=vision["num_hidden_layers"],
-        num_heads=vision["num_attention_heads"],
-        ffn_width=vision["intermediate_size"],
-        activation=_activation(vision["hidden_act"]),
-        norm_eps=vision["layer_norm_eps"],
-    )
+    ours = {name: fields.get(theirs, default) for name, (theirs, default) in VISION.items()}
+    for name in ("image_size", "patch_size"):
+        ours[name] = _side(ours[name], name)
+    return VisionConfig(**{**ours, "activation": _activation(ours["activation"])})
 
 
 def model_fields(config: ModelConfig) -> dict[str, Json]:
@@ -174,33 +155,17 @@ def model_fields(config: ModelConfig) -> dict[str, Json]:
         "tie_word_embeddings": True,
         "text_config": {
             "model_type": "kosmos_2_text_model",
-            "vocab_size": decoder.vocab_size,
-            "max_position_embeddings": decoder.max_tokens,
-            "embed_dim": decoder.width,
-            "layers": decoder.num_layers,
-            "ffn_dim": decoder.ffn_width,
-            "attention_heads": decoder.num_heads,
-            "activation_function": decoder.activation,
-            "dropout": decoder.dropout,
+            **{theirs: getattr(decoder, name) for name, (theirs, _) in TEXT.items()},
             "attention_dropout": attention_dropout,
             "activation_dropout": 0.0,
             "layerdrop": 0.0,
-            "layer_norm_eps": decoder.norm_eps,
-            "scale_embedding": decoder.scale_embedding,
             "tie_word_embeddings": True,
             **FIXED_TEXT,
         },
         "vision_config": {
             "model_type": "kosmos_2_vision_model",
-            "hidden_size": vision.width,
-            "intermediate_size": vision.ffn_width,
-            "num_hidden_layers": vision.num_layers,
-            "num_attention_heads": vision.num_heads,
+            **{theirs: getattr(vision, name) for name, (theirs, _) in VISION.items()},
             "num_channels": 3,
-            "image_size": vision.image_size,
-            "patch_size": vision.patch_size,
-            "hidden_act": vision.activation,
-            "layer_norm_eps": vision.norm_eps,
             "attention_dropout": 0.0,
         },
     }

@@ -33,26 +33,39 @@ VISION_TOWER: Table = {
     "post_norm": "post_layernorm",
 }
 
+_DECODER: Table = {
+    "embedding": "embed_tokens",
+    "layers.*.attention_norm": "layers.*.self_attn_layer_norm",
+    "layers.*.attention.query": "layers.*.self_attn.q_proj",
+    "layers.*.attention.key": "layers.*.self_attn.k_proj",
+    "layers.*.attention.value": "layers.*.self_attn.v_proj",
+    "layers.*.attention.inner_norm": "layers.*.self_attn.inner_attn_ln",
+    "layers.*.attention.out": "layers.*.self_attn.out_proj",
+    "layers.*.ffn_norm": "layers.*.final_layer_norm",
+    "layers.*.ffn.fc1": "layers.*.ffn.fc1",
+    "layers.*.ffn.norm": "layers.*.ffn.ffn_layernorm",
+    "layers.*.ffn.fc2": "layers.*.ffn.fc2",
+    "norm": "layer_norm",
+}
+_CONNECTOR: Table = {
+    "dense": "dense",
+    "latents": "latent_query",
+    "attention.query": "x_attn.q_proj",
+    "attention.key": "x_attn.k_proj",
+    "attention.value": "x_attn.v_proj",
+    "attention.out": "x_attn.out_proj",
+}
+
+
+def _within(ours: str, theirs: str, table: Table) -> dict[str, str]:
+    """A table of what lies in a part, for the whole model."""
+    return {f"{ours}.{mine}": f"{theirs}.{other}" for mine, other in table.items()}
+
+
 HUGGINGFACE: Table = {
-    "decoder.embedding": "text_model.model.embed_tokens",
-    "decoder.layers.*.attention_norm": "text_model.model.layers.*.self_attn_layer_norm",
-    "decoder.layers.*.attention.query": "text_model.model.layers.*.self_attn.q_proj",
-    "decoder.layers.*.attention.key": "text_model.model.layers.*.self_attn.k_proj",
-    "decoder.layers.*.attention.value": "text_model.model.layers.*.self_attn.v_proj",
-    "decoder.layers.*.attention.inner_norm": "text_model.model.layers.*.self_attn.inner_attn_ln",
-    "decoder.layers.*.attention.out": "text_model.model.layers.*.self_attn.out_proj",
-    "decoder.layers.*.ffn_norm": "text_model.model.layers.*.final_layer_norm",
-    "decoder.layers.*.ffn.fc1": "text_model.model.layers.*.ffn.fc1",
-    "decoder.layers.*.ffn.norm": "text_model.model.layers.*.ffn.ffn_layernorm",
-    "decoder.layers.*.ffn.fc2": "text_model.model.layers.*.ffn.fc2",
-    "decoder.norm": "text_model.model.layer_norm",
-    "connector.dense": "image_to_text_projection.dense",
-    "connector.latents": "image_to_text_projection.latent_query",
-    "connector.attention.query": "image_to_text_projection.x_attn.q_proj",
-    "connector.attention.key": "image_to_text_projection.x_attn.k_proj",
-    "connector.attention.value": "image_to_text_projection.x_attn.v_proj",
-    "connector.attention.out": "image_to_text_projection.x_attn.out_proj",
-    **{f"vision.{ours}": f"vision_model.model.{theirs}" for ours, theirs in VISION_TOWER.items()},
+    **_within("decoder", "text_model.model", _DECODER),
+    **_within("connector", "image_to_text_projection", _CONNECTOR),
+    **_within("vision", "vision_model.model", VISION_TOWER),
 }
 
 HUGGINGFACE_EMBEDDING = "text_model.model.embed_tokens.weight"
@@ -61,38 +74,29 @@ HUGGINGFACE_HEAD = "text_model.lm_head.weight"
 
 CLIP_VISION: Table = {ours: f"vision_model.{theirs}" for ours, theirs in VISION_TOWER.items()}
 
+_RESBLOCK = "transformer.resblocks.*"
 RELEASE: Table = {
-    "decoder.embedding": "gpt_model.decoder.embed_tokens",
-    "decoder.layers.*.attention_norm": "gpt_model.decoder.layers.*.self_attn_layer_norm",
-    "decoder.layers.*.attention.query": "gpt_model.decoder.layers.*.self_attn.q_proj",
-    "decoder.layers.*.attention.key": "gpt_model.decoder.layers.*.self_attn.k_proj",
-    "decoder.layers.*.attention.value": "gpt_model.decoder.layers.*.self_attn.v_proj",
-    "decoder.layers.*.attention.inner_norm": "gpt_model.decoder.layers.*.self_attn.inner_attn_ln",
-    "decoder.layers.*.attention.out": "gpt_model.decoder.layers.*.self_attn.out_proj",
-    "decoder.layers.*.ffn_norm": "gpt_model.decoder.layers.*.final_layer_norm",
-    "decoder.layers.*.ffn.fc1": "gpt_model.decoder.layers.*.ffn.fc1",
-    "decoder.layers.*.ffn.norm": "gpt_model.decoder.layers.*.ffn.ffn_layernorm",
-    "decoder.layers.*.ffn.fc2": "gpt_model.decoder.layers.*.ffn.fc2",
-    "decoder.norm": "gpt_model.decoder.layer_norm",
-    "connector.dense": "img_connector.dense",
-    "connector.latents": "img_connector.latent_query",
-    "connector.attention.query": "img_connector.x_attn.q_proj",
-    "connector.attention.key": "img_connector.x_attn.k_proj",
-    "connector.attention.value": "img_connector.x_attn.v_proj",
-    "connector.attention.out": "img_connector.x_attn.out_proj",
-    "vision.class_embedding": "img_model.visual.class_embedding",
-    "vision.patch_embedding": "img_model.visual.conv1",
-    "vision.position_embedding": "img_model.visual.positional_embedding",
-    "vision.pre_norm": "img_model.visual.ln_pre",
-    "vision.layers.*.attention_norm": "img_model.visual.transformer.resblocks.*.ln_1",
-    "vision.layers.*.attention.query": "img_model.visual.transformer.resblocks.*.ts_attn.q_proj",
-    "vision.layers.*.attention.key": "img_model.visual.transformer.resblocks.*.ts_attn.k_proj",
-    "vision.layers.*.attention.value": "img_model.visual.transformer.resblocks.*.ts_attn.v_proj",
-    "vision.layers.*.attention.out": "img_model.visual.transformer.resblocks.*.ts_attn.out_proj",
-    "vision.layers.*.ffn_norm": "img_model.visual.transformer.resblocks.*.ln_2",
-    "vision.layers.*.ffn.fc1": "img_model.visual.transformer.resblocks.*.mlp.c_fc",
-    "vision.layers.*.ffn.fc2": "img_model.visual.transformer.resblocks.*.mlp.c_proj",
-    "vision.post_norm": "img_model.visual.ln_post",
+    **_within("decoder", "gpt_model.decoder", _DECODER),
+    **_within("connector", "img_connector", _CONNECTOR),
+    **_within(
+        "vision",
+        "img_model.visual",
+        {
+            "class_embedding": "class_embedding",
+            "patch_embedding": "conv1",
+            "position_embedding": "positional_embedding",
+            "pre_norm": "ln_pre",
+            "layers.*.attention_norm": f"{_RESBLOCK}.ln_1",
+            "layers.*.attention.query": f"{_RESBLOCK}.ts_attn.q_proj",
+            "layers.*.attention.key": f"{_RESBLOCK}.ts_attn.k_proj",
+            "layers.*.attention.value": f"{_RESBLOCK}.ts_attn.v_proj",
+            "layers.*.attention.out": f"{_RESBLOCK}.ts_attn.out_proj",
+            "layers.*.ffn_norm": f"{_RESBLOCK}.ln_2",
+            "layers.*.ffn.fc1": f"{_RESBLOCK}.mlp.c_fc",
+            "layers.*.ffn.fc2": f"{_RESBLOCK}.mlp.c_proj",
+            "post_norm": "ln_post",
+        },
+    ),
 }
 
 RELEASE_EMBEDDING = "gpt_model.decoder.embed_tokens.weight"
