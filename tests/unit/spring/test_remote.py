@@ -3,8 +3,10 @@
 import io
 import pickle
 import random
+import socket
+import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +16,7 @@ from typing import ClassVar
 import fsspec
 import pytest
 
+from kosmos import remote
 from kosmos.errors import ConfigError, DataError, MissingExtraError
 from kosmos.remote import RemotePath, locate
 
@@ -180,3 +183,142 @@ def test_large_files_are_read_whole_or_in_parts_from_any_server(
             assert file.read(3) == data[7_000_000:7_000_003]
             assert file.seek(-1, io.SEEK_CUR) == 7_000_002
             assert (file.tell(), file.read(1)) == (7_000_002, data[7_000_002:7_000_003])
+
+
+# --- servers that misbehave
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long was waited for servers, in place of waiting."""
+    waited: list[float] = []
+    monkeypatch.setattr(remote.time, "sleep", waited.append)
+    return waited
+
+
+class Failing(Parts):
+    """Answers the first questions as told, and all others well."""
+
+    fail: ClassVar[Callable[["Failing"], None]]
+    left: ClassVar[int] = 0
+
+    def do_GET(self) -> None:
+        if Failing.left > 0:
+            Failing.left -= 1
+            Failing.fail(self)
+            self.close_connection = True
+        else:
+            super().do_GET()
+
+    def do_HEAD(self) -> None:
+        # a fault of the whole server, which fsspec's look before reading meets as well
+        if Failing.left > 0 and Failing.fail in FAULTS_OF_ALL:
+            self.send_error(405)
+        else:
+            super().do_HEAD()
+
+
+def busy(handler: Failing) -> None:
+    handler.send_response(503)
+    handler.send_header("Retry-After", "7")
+    handler.send_header("Content-Length", "0")
+    handler.end_headers()
+
+
+def busy_for_hours(handler: Failing) -> None:
+    handler.send_response(502)
+    handler.send_header("Retry-After", "7200")
+    handler.send_header("Content-Length", "0")
+    handler.end_headers()
+
+
+def reset(handler: Failing) -> None:
+    linger = struct.pack("ii", 1, 0)
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    handler.connection.close()
+    handler.wfile = io.BytesIO()
+
+
+def cut(handler: Failing) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000000")
+    handler.end_headers()
+    handler.wfile.write(b"x" * 1000)
+
+
+def cut_chunks(handler: Failing) -> None:
+    handler.protocol_version = "HTTP/1.1"
+    handler.send_response(200)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    handler.wfile.write(b"3e8\r\n" + b"x" * 1000 + b"\r\n")
+
+
+def cut_without_length(handler: Failing) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    handler.wfile.write(b"x" * 1000)
+
+
+FAULTS_OF_ALL = (busy, busy_for_hours)
+DATA = b"x" * 1000 + random.Random(1).randbytes(500_000)
+
+
+@pytest.mark.parametrize("fault", [busy, busy_for_hours, reset, cut, cut_chunks])
+def test_what_a_server_does_better_a_moment_later_is_asked_again(
+    tmp_path: Path, waits: list[float], fault: Callable[[Failing], None]
+) -> None:
+    (tmp_path / "x.bin").write_bytes(DATA)
+    with served(tmp_path, Failing) as url:
+        Failing.fail, Failing.left = fault, 1
+        assert RemotePath(f"{url}/x.bin").read_bytes() == DATA
+    expected = [{busy: 7.0, busy_for_hours: remote.MAX_WAIT_S}.get(fault, remote.WAIT_S)]
+    # a connection that is used again and was reset may have been renewed by aiohttp itself
+    assert waits == expected or (fault is reset and not waits)
+
+
+@pytest.mark.parametrize("fault", [busy, reset, cut, cut_chunks])
+def test_a_server_that_never_does_better_is_given_up(
+    tmp_path: Path, waits: list[float], fault: Callable[[Failing], None]
+) -> None:
+    (tmp_path / "x.bin").write_bytes(DATA)
+    with served(tmp_path, Failing) as url:
+        Failing.fail, Failing.left = fault, 1000
+        with pytest.raises(DataError, match=r"x\.bin: could not be read"):
+            RemotePath(f"{url}/x.bin").read_bytes()
+    assert remote.ATTEMPTS - 1 <= len(waits) <= remote.ATTEMPTS**2
+
+
+def test_a_body_without_a_length_that_ends_early_is_no_shorter_file(
+    tmp_path: Path, waits: list[float]
+) -> None:
+    (tmp_path / "x.bin").write_bytes(DATA)
+    with served(tmp_path, Failing) as url:
+        Failing.fail, Failing.left = cut_without_length, 1
+        with pytest.raises(DataError, match="expected 501000 bytes, found 1000 when"):
+            RemotePath(f"{url}/x.bin").read_bytes()
+    assert waits == []
+
+
+def test_what_is_not_there_or_not_allowed_is_not_asked_again(
+    tmp_path: Path, waits: list[float]
+) -> None:
+    with served(tmp_path) as url, pytest.raises(FileNotFoundError):
+        RemotePath(f"{url}/nothing").read_bytes()
+    assert waits == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("ftp://127.0.0.1:9/x", "zip://x", "zip://", "http://[", "http://[::1", "file://["),
+        *("nope://x", "http://", "reference://x", "http://127.0.0.1:99999/x"),
+        *("zip://a.txt::http://127.0.0.1:9/x.zip", "https://a b/c"),
+    ],
+)
+def test_a_url_of_whatever_kind_is_an_error_of_ours(url: str) -> None:
+    with pytest.raises((ConfigError, DataError)) as caught:
+        path = locate(url)
+        assert not path.is_file()
+        path.read_bytes()
+    assert caught.value.message.startswith(url)
