@@ -44,6 +44,7 @@ BASE = {
                 "tokens_per_sequence": 256.0,
                 "max_tokens": 256,
                 "packing": "full-sentence",
+                "long_lines": "carry",
                 "line_tokens": True,
             }
         ]
