@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from kosmos.model.attention import SelfAttention
 from kosmos.model.cache import KVCache
-from kosmos.model.config import DecoderConfig
+from kosmos.model.config import DecoderConfig, VisionConfig
 from kosmos.model.pattern import Pattern, causal_pattern
 from kosmos.model.positions import block_positions, count_positions, rotation_of, sinusoids
 
@@ -51,12 +51,12 @@ class Embedding(nn.Embedding):
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with an activation and MAGNETO's extra norm between them."""
+    """Two linear layers, an activation between them, and in the decoder MAGNETO's extra norm."""
 
-    def __init__(self, config: DecoderConfig) -> None:
+    def __init__(self, config: DecoderConfig | VisionConfig, *, has_norm: bool) -> None:
         super().__init__()
         self.fc1 = nn.Linear(config.width, config.ffn_width)
-        self.norm = nn.LayerNorm(config.ffn_width, eps=config.norm_eps)
+        self.norm = nn.LayerNorm(config.ffn_width, eps=config.norm_eps) if has_norm else None
         self.fc2 = nn.Linear(config.ffn_width, config.width)
         self.activation = ACTIVATIONS[config.activation]
 
@@ -64,7 +64,8 @@ class FeedForward(nn.Module):
         self, hidden: Float[Tensor, "batch tokens width"]
     ) -> Float[Tensor, "batch tokens width"]:
         """Apply the block to each token by itself."""
-        output: Tensor = self.fc2(self.norm(self.activation(self.fc1(hidden))))
+        inner = self.activation(self.fc1(hidden))
+        output: Tensor = self.fc2(inner if self.norm is None else self.norm(inner))
         return output
 
 
@@ -76,7 +77,7 @@ class DecoderLayer(nn.Module):
         self.attention_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.attention = SelfAttention(config, layer_index)
         self.ffn_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.ffn = FeedForward(config)
+        self.ffn = FeedForward(config, has_norm=True)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(

@@ -14,24 +14,7 @@ from torch import Tensor, nn
 from kosmos.errors import DataError
 from kosmos.model.attention import Attention
 from kosmos.model.config import VisionConfig
-from kosmos.model.decoder import ACTIVATIONS
-
-
-class VisionFeedForward(nn.Module):
-    """Two linear layers with an activation between them."""
-
-    def __init__(self, config: VisionConfig) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(config.width, config.ffn_width)
-        self.fc2 = nn.Linear(config.ffn_width, config.width)
-        self.activation = ACTIVATIONS[config.activation]
-
-    def forward(
-        self, hidden: Float[Tensor, "images patches width"]
-    ) -> Float[Tensor, "images patches width"]:
-        """Apply the block to each token by itself."""
-        output: Tensor = self.fc2(self.activation(self.fc1(hidden)))
-        return output
+from kosmos.model.decoder import FeedForward
 
 
 class VisionLayer(nn.Module):
@@ -42,7 +25,7 @@ class VisionLayer(nn.Module):
         self.attention_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.attention = Attention(config.width, config.num_heads)
         self.ffn_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.ffn = VisionFeedForward(config)
+        self.ffn = FeedForward(config, has_norm=False)
 
     def forward(
         self, hidden: Float[Tensor, "images patches width"]
