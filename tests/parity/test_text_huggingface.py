@@ -40,6 +40,13 @@ def released(shared_data: Path) -> Tokenizer:
     return Tokenizer.load(shared_data / "kosmos2" / "sentencepiece.bpe.model")
 
 
+def likelihood(processor: Any, token_ids: list[int]) -> tuple[str, float]:
+    """The text that ids spell, and the sum of their scores in the unigram model."""
+    pieces = processor.tokenizer.convert_ids_to_tokens(token_ids)
+    scores = dict(processor.tokenizer._vocab)
+    return "".join(pieces), round(sum(scores.get(piece, 0.0) for piece in pieces), 4)
+
+
 @pytest.fixture(scope="module")
 def processor(port: Any, released: Tokenizer) -> Any:
     """The port's processor around the same pieces."""
@@ -107,7 +114,18 @@ def test_ids_are_the_ports_where_typed_control_tokens_count(
         position = round(where * len(text))
         text = text[:position] + token + text[position:]
     expected = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert released.encode_markup(text, typed_control="control") == expected
+    ours = released.encode_markup(text, typed_control="control")
+    # ">>>" is ">", ">>" or ">>", ">" at the same likelihood: SentencePiece, whose model it is, and
+    # the port's tokenizer sum in another precision and may break such a tie apart
+    assert ours == expected or likelihood(processor, ours) == likelihood(processor, expected)
+
+
+def test_pieces_of_the_same_likelihood_are_the_only_other_ids(processor: Any) -> None:
+    def ids(*pieces: str) -> list[int]:
+        return processor.tokenizer.convert_tokens_to_ids(list(pieces))
+
+    assert likelihood(processor, ids(">", ">>")) == likelihood(processor, ids(">>", ">"))
+    assert likelihood(processor, ids(">", ">")) != likelihood(processor, ids(">>"))
 
 
 def test_the_ports_prompts_have_our_ids(processor: Any, released: Tokenizer) -> None:
