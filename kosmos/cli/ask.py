@@ -4,12 +4,10 @@ import re
 
 import click
 
-from kosmos import config as configs
-from kosmos.cli.constraint import ConstraintChoice, constraint_options
-from kosmos.cli.options import ModelChoice, batch_option, decoding_options, model_options
-from kosmos.cli.output import WorkChoice, work_options, worklist
+from kosmos.cli.options import ModelChoice, model_options
+from kosmos.cli.output import WorkChoice, answers, work_options
 from kosmos.cli.region import EXPRESSION, Corners, ask_about, box_option
-from kosmos.generate.config import Decoding
+from kosmos.cli.replies import ReplyChoice, reply_options
 from kosmos.generate.request import Generate
 from kosmos.generate.request_file import Entry
 from kosmos.generate.sinks.words import grounded_lines
@@ -25,18 +23,14 @@ from kosmos.text.vocabulary import GROUNDING, PHRASE, PHRASE_END
 @click.option("--question", help='What to ask: "what is on the table?".')
 @click.option("--ground", is_flag=True, help="Ask for boxes in the answer as well.")
 @box_option
-@constraint_options("choices", "grammar")
-@decoding_options
-@batch_option
+@reply_options("choices", "grammar")
 def command(
     model: ModelChoice,
     work: WorkChoice,
     question: str | None,
     ground: bool,
     corners: Corners | None,
-    constraint: ConstraintChoice,
-    decoding: Decoding,
-    batch_size: int,
+    replies: ReplyChoice,
 ) -> None:
     """Answer a question about a picture, about several at once, or about none.
 
@@ -47,8 +41,8 @@ def command(
     Example: kosmos ask --model DIR --requests questions.jsonl --jsonl answers.jsonl
     """
     work.check(one_prompt=True)
-    if not (ground or corners) and (constraint.grammar or work.draw or work.coco):
-        name = "grammar" if constraint.grammar else "draw" if work.draw else "coco"
+    if not (ground or corners) and (replies.grammar or work.draw or work.coco):
+        name = "grammar" if replies.grammar else "draw" if work.draw else "coco"
         raise click.UsageError(f"--{name}: expected --ground, whose boxes it is about")
     if corners is not None and not work.images:
         raise click.UsageError("--box: expected --image, in which it lies")
@@ -66,23 +60,15 @@ def command(
     else:
         entries = work.entries("question", question, needs_image=False)
 
-    made_by = {
-        "prompt": None if question is None else prompt(question),
-        "decoding": configs.to_json(decoding),
-        **constraint.settings(),
-    }
-    with worklist(work, entries, model, made_by, grounded_lines) as out:
-        if not out.todo:
+    made_by = {"prompt": None if question is None else prompt(question), **replies.settings()}
+    with answers(work, entries, model, grounded_lines, made_by, replies=replies) as (engine, out):
+        if engine is None:
             return
-        engine = model.load()
-        held = constraint.make(engine)
 
         def request(entry: Entry) -> Generate:
             if corners is None:
-                doc = entry.document(prompt(entry.words))
-            else:
-                doc = ask_about(corners, words, engine, entry)
-            return Generate(id=entry.id, doc=doc, decoding=decoding, constraint=held)
+                return replies.generate(entry, entry.document(prompt(entry.words)))
+            return replies.generate(entry, ask_about(corners, words, engine, entry))
 
-        for name, answer in engine.answer(out.requests(request), batch_size=batch_size):
-            out.put(name, answer, constraint.row(answer))
+        for name, answer in engine.answer(out.requests(request), batch_size=replies.batch_size):
+            out.put(name, answer, replies.row(answer))

@@ -2,12 +2,9 @@
 
 import click
 
-from kosmos import config as configs
-from kosmos.cli.constraint import ConstraintChoice, constraint_options
-from kosmos.cli.options import ModelChoice, batch_option, decoding_options, model_options
-from kosmos.cli.output import WorkChoice, work_options, worklist
-from kosmos.generate.config import Decoding
-from kosmos.generate.request import Generate
+from kosmos.cli.options import ModelChoice, model_options
+from kosmos.cli.output import WorkChoice, answers, work_options
+from kosmos.cli.replies import ReplyChoice, reply_options
 from kosmos.generate.sinks.words import reply_lines
 from kosmos.text import prompts
 
@@ -18,17 +15,8 @@ from kosmos.text import prompts
     image="A picture, - for stdin; repeat for one caption each.", without=("draw", "coco")
 )
 @click.option("--prompt", default=prompts.CAPTION, show_default=True, help="Words to continue.")
-@constraint_options("choices")
-@decoding_options
-@batch_option
-def command(
-    model: ModelChoice,
-    work: WorkChoice,
-    prompt: str,
-    constraint: ConstraintChoice,
-    decoding: Decoding,
-    batch_size: int,
-) -> None:
+@reply_options("choices")
+def command(model: ModelChoice, work: WorkChoice, prompt: str, replies: ReplyChoice) -> None:
     """Say what is in a picture.
 
     A bad picture is named on stderr; the others are captioned all the same, and the exit code is 1.
@@ -39,16 +27,9 @@ def command(
     """
     work.check()
     entries = work.entries("prompt", prompt)
-    made_by = {"prompt": prompt, "decoding": configs.to_json(decoding), **constraint.settings()}
-    with worklist(work, entries, model, made_by, reply_lines) as out:
-        if not out.todo:
-            return
-        engine = model.load()
-        held = constraint.make(engine)
-        requests = out.requests(
-            lambda entry: Generate(
-                id=entry.id, doc=entry.document(entry.words), decoding=decoding, constraint=held
-            )
-        )
-        for name, answer in engine.answer(requests, batch_size=batch_size):
-            out.put(name, answer, constraint.row(answer))
+    made_by = {"prompt": prompt, **replies.settings()}
+    with answers(work, entries, model, reply_lines, made_by, replies=replies) as (engine, out):
+        if engine is not None:
+            requests = out.requests(lambda e: replies.generate(e, e.document(e.words)))
+            for name, answer in engine.answer(requests, batch_size=replies.batch_size):
+                out.put(name, answer, replies.row(answer))

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import click
 
+from kosmos.cli.options import PATH
+
 
 @click.command()
-@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="RUN", type=PATH)
 @click.option(
     "--index",
     "index_folder",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Folder of the indices of its data, if it was moved.",
 )
 def command(folder: Path, index_folder: Path | None) -> None:

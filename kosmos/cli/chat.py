@@ -2,7 +2,6 @@
 
 import difflib
 import io
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kosmos.cli.options import ModelChoice, decoding_options, json_option, model_options
+from kosmos.cli.options import ModelChoice, decoding_options, echo_json, json_option, model_options
 from kosmos.cli.output import STDIN
 from kosmos.document.types import ImageSource
 from kosmos.errors import ConfigError, KosmosError
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 @click.option("--system", help="Words before the talk.")
 @click.option("--plain", is_flag=True, help="Say your words as they are, not as a question.")
 @decoding_options
-@json_option
+@json_option("reply, one a line")
 def command(
     model: ModelChoice,
     images: tuple[str, ...],
@@ -105,7 +104,10 @@ def _answer(chat: "Chat", line: str, images: Sequence[ImageSource], *, as_json: 
     """Take a turn and print its answer, words as they come where that can be."""
     if as_json or chat.decoding.num_beams > 1:
         row = reply_to_json(chat.say(line, images))
-        click.echo(json.dumps(row) if as_json else "\n".join(reply_lines(row) + box_lines(row)))
+        if as_json:
+            echo_json(row)
+        else:
+            click.echo("\n".join(reply_lines(row) + box_lines(row)))
         return
     for piece in chat.stream(line, images):
         click.echo("\n".join(reply_lines({"text": piece.text})), nl=False)

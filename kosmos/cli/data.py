@@ -1,12 +1,12 @@
 """``kosmos data``: bring real data into document shards, and look at shards."""
 
-import json
 from pathlib import Path
 
 import click
 
 from kosmos.cli.data_check import check
 from kosmos.cli.data_ledger import ledger
+from kosmos.cli.options import PATH, echo_json, json_option
 from kosmos.cli.rows import leak_test, show
 
 
@@ -40,7 +40,7 @@ command.add_command(ledger)
 )
 @click.argument("format_name", metavar="FORMAT")
 @click.argument("source")
-@click.argument("destination", type=click.Path(path_type=Path))
+@click.argument("destination", type=PATH)
 @click.option(
     "--images",
     default="",
@@ -71,7 +71,7 @@ command.add_command(ledger)
     help="Change a setting of FORMAT, such as grit_mode=phrase.",
 )
 @click.option("--force", is_flag=True, help="Replace the shards of an earlier import.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@json_option()
 def import_(
     format_name: str,
     source: str,
@@ -115,7 +115,7 @@ def import_(
         max_bad=max_bad,
     )
     if as_json:
-        click.echo(json.dumps(read_json(destination / "report.json"), ensure_ascii=False))
+        echo_json(read_json(destination / "report.json"))
         return
     click.echo(f"{destination}  train {report.num_train}  heldout {report.num_heldout}")
     for fate in ("bad", "left out", "changed"):

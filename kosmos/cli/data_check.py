@@ -1,13 +1,14 @@
 """``kosmos data check``: what is wrong with data, before anything trains on it."""
 
 import difflib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import click
+
+from kosmos.cli.options import PATH, echo_json, json_option
 
 if TYPE_CHECKING:
     from kosmos.check.corpus import Expected
@@ -42,7 +43,7 @@ _FOR: dict[str, tuple[_Kind, ...]] = {
 @click.option(
     "--tokenizer",
     "tokenizer_file",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Of shards or a source: lay documents out as training would.",
 )
 @click.option("--num-cells", default=32, show_default=True, help="With --tokenizer: its grid.")
@@ -56,7 +57,7 @@ _FOR: dict[str, tuple[_Kind, ...]] = {
 )
 @click.option("--limit", type=click.IntRange(1), help="Of a source: stop after so many documents.")
 @click.option("--seed", default=0, show_default=True, help="Of every sample.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@json_option()
 def check(
     target: str,
     format_name: str | None,
@@ -112,7 +113,7 @@ def check(
             corpora += _check_folder(target, findings, expected)
     is_whole = all(corpus.is_whole for corpus in corpora)
     if as_json:
-        click.echo(json.dumps(_to_json(target, corpora, findings), ensure_ascii=False, indent=2))
+        echo_json(_to_json(target, corpora, findings), indent=2)
     else:
         told = _sum(findings) + ("" if is_whole else "; interrupted, not all was read")
         click.echo("\n".join([*_table(corpora), *_lines(findings), told]))

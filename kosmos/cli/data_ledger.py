@@ -1,14 +1,13 @@
 """``kosmos data ledger``: which samples are in a step of a run, and where a document is."""
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from kosmos.cli.options import echo_json, json_option
 from kosmos.errors import ConfigError
 from kosmos.logs import printable
 
@@ -29,7 +28,7 @@ _NUM_NAMED = 3
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Folder of the run's indices, if they were moved.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each sample.")
+@json_option("sample")
 def ledger(
     run_folder: Path,
     step: int | None,
@@ -59,7 +58,11 @@ def ledger(
         samples = chain.from_iterable(map(book.step, range(first, last + 1)))
     else:
         samples = book.document(document, first=first, last=last)
-    for line in _json_lines(samples) if as_json else _lines(samples):
+    if as_json:
+        for sample in samples:
+            echo_json(sample)
+        return
+    for line in _lines(samples):
         click.echo(line)
 
 
@@ -76,10 +79,6 @@ def _bounds(step: int | None, steps: str | None, num_steps: int) -> tuple[int, i
     if not 1 <= bounds[0] <= bounds[1] <= num_steps:
         raise ConfigError(f"--step: expected 1 to {num_steps}, as the run has steps, found {text}")
     return bounds
-
-
-def _json_lines(samples: "Iterator[Sample]") -> Iterator[str]:
-    return (json.dumps(asdict(sample), ensure_ascii=False) for sample in samples)
 
 
 def _lines(samples: "Iterator[Sample]") -> Iterator[str]:

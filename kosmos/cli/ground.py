@@ -2,12 +2,9 @@
 
 import click
 
-from kosmos import config as configs
-from kosmos.cli.constraint import ConstraintChoice, constraint_options
-from kosmos.cli.options import ModelChoice, batch_option, decoding_options, model_options
-from kosmos.cli.output import WorkChoice, work_options, worklist
-from kosmos.generate.config import Decoding
-from kosmos.generate.request import Generate
+from kosmos.cli.options import ModelChoice, model_options
+from kosmos.cli.output import WorkChoice, answers, work_options
+from kosmos.cli.replies import ReplyChoice, reply_options
 from kosmos.generate.sinks.words import grounded_lines
 from kosmos.text import prompts
 
@@ -17,17 +14,9 @@ from kosmos.text import prompts
 @work_options(image="A picture, - for stdin; repeat for one reply each.")
 @click.option("--detail", is_flag=True, help="Ask for a long description.")
 @click.option("--prompt", help="Words to continue instead; begin them with <grounding>.")
-@constraint_options("grammar")
-@decoding_options
-@batch_option
+@reply_options("grammar")
 def command(
-    model: ModelChoice,
-    work: WorkChoice,
-    detail: bool,
-    prompt: str | None,
-    constraint: ConstraintChoice,
-    decoding: Decoding,
-    batch_size: int,
+    model: ModelChoice, work: WorkChoice, detail: bool, prompt: str | None, replies: ReplyChoice
 ) -> None:
     """Caption a picture and say where things are, in pixels of the picture as it is.
 
@@ -40,16 +29,9 @@ def command(
         raise click.UsageError("--detail and --prompt: expected one of them, found both")
     words = prompt or (prompts.GROUNDED_DETAIL if detail else prompts.GROUNDED_CAPTION)
     entries = work.entries("prompt", words)
-    made_by = {"prompt": words, "decoding": configs.to_json(decoding), **constraint.settings()}
-    with worklist(work, entries, model, made_by, grounded_lines) as out:
-        if not out.todo:
-            return
-        engine = model.load()
-        held = constraint.make(engine)
-        requests = out.requests(
-            lambda entry: Generate(
-                id=entry.id, doc=entry.document(entry.words), decoding=decoding, constraint=held
-            )
-        )
-        for name, answer in engine.answer(requests, batch_size=batch_size):
-            out.put(name, answer)
+    made_by = {"prompt": words, **replies.settings()}
+    with answers(work, entries, model, grounded_lines, made_by, replies=replies) as (engine, out):
+        if engine is not None:
+            requests = out.requests(lambda e: replies.generate(e, e.document(e.words)))
+            for name, answer in engine.answer(requests, batch_size=replies.batch_size):
+                out.put(name, answer, replies.row(answer))

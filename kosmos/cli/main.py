@@ -4,9 +4,11 @@ Data goes to stdout and talk to stderr. Exit code 2 is a usage error, 1 any othe
 told as ``error:`` and ``hint:`` lines, with the traceback under ``--debug``.
 """
 
+import codecs
 import difflib
 import importlib
 import io
+import json
 import os
 import sys
 import traceback
@@ -146,7 +148,14 @@ def _open_streams() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+        codecs.register_error("jsonescape", _as_json_has_it)
+        sys.stdout.reconfigure(errors="jsonescape")
+
+
+def _as_json_has_it(error: UnicodeError) -> tuple[str, int]:
+    """What an encoding lacks as JSON has it: JSON stays JSON, and in words it is as good."""
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 def _told(error: BaseException) -> tuple[str, str | None, int] | None:

@@ -1,9 +1,10 @@
 """``kosmos microcosm``: make the procedural world that is the default of every command."""
 
-import json
 from pathlib import Path
 
 import click
+
+from kosmos.cli.options import FOLDER, echo_json, json_option, set_option
 
 
 @click.group()
@@ -12,13 +13,13 @@ def command() -> None:
 
 
 @command.command("make", short_help="Write its document shards.")
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder", type=FOLDER)
 @click.option("--num-scenes", type=int, help="Training pictures.  [default: 20000]")
 @click.option("--seed", type=int, help="Which scenes and words are drawn.  [default: 0]")
-@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change a field.")
+@set_option()
 @click.option("--workers", type=int, help="Processes.  [default: one for each core]")
 @click.option("--force", is_flag=True, help="Replace a microcosm of another config.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@json_option()
 def make(
     folder: Path,
     num_scenes: int | None,
@@ -55,7 +56,7 @@ def make(
             "kept": list(made.kept),
             "parts": configs.to_json(made.parts),
         }
-        click.echo(json.dumps(summary, indent=2))
+        echo_json(summary, indent=2)
         return
     width = max(map(len, made.parts))
     for part, counts in made.parts.items():

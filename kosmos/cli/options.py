@@ -1,8 +1,6 @@
-"""Options that several commands share, each written once.
+"""Options that several commands share, each written once, and how JSON is printed.
 
-Decorators add them; a command receives ``model`` as :class:`ModelChoice`, ``work`` as
-:class:`~kosmos.cli.output.WorkChoice`, ``decoding`` as :class:`~kosmos.generate.config.Decoding`,
-and the rest by the names of the options. Nothing here imports torch before a model is asked for.
+Nothing here imports torch before a model is asked for.
 """
 
 import functools
@@ -15,15 +13,19 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import click
 
+from kosmos import config as configs
 from kosmos.errors import ConfigError
+from kosmos.files import json_text, sha256_file, sha256_json
 from kosmos.generate.config import GREEDY, Decoding
 
 if TYPE_CHECKING:
     from kosmos.generate.generator import Generator
 
 Command: TypeAlias = Callable[..., object]
+Option: TypeAlias = Callable[[Command], Command]
 
 PATH = click.Path(path_type=Path)
+FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,12 @@ class ModelChoice:
         """What replies depend on beside the folder's content."""
         return {"dtype": self.dtype, **({"quantize": self.quantize} if self.quantize else {})}
 
+    def digest(self, **beside: str) -> str:
+        """SHA-256 of all in its folder that makes it answer as it does, and of what is beside."""
+        kinds = ("*.safetensors", "*.json", "*.model")
+        files = [file for kind in kinds for file in self.folder.glob(kind)]
+        return sha256_json({**{file.name: sha256_file(file) for file in files}, **beside})
+
     def load(self) -> "Generator":
         """Load it; this is where torch is imported.
 
@@ -52,9 +60,7 @@ class ModelChoice:
         )
 
 
-def grouped(
-    name: str, make: Callable[..., object], options: dict[str, Callable[[Command], Command]]
-) -> Callable[[Command], Command]:
+def grouped(name: str, make: Callable[..., object], options: dict[str, Option]) -> Option:
     """Options that a command receives as one value.
 
     Args:
@@ -124,7 +130,7 @@ _DECODING = {
 }
 
 
-def _decoding_option(name: str, text: str) -> Callable[[Command], Command]:
+def _decoding_option(name: str, text: str) -> Option:
     default = getattr(GREEDY, name)
     if name == "stop":
         return click.option("--stop", metavar="TEXT", multiple=True, help=text)
@@ -156,25 +162,27 @@ def told_as_options() -> Iterator[None]:
         raise ConfigError(as_options(error.message), hint=hint) from error
 
 
-decoding_options = grouped(
-    "decoding",
-    told_as_options()(Decoding),
-    {name: _decoding_option(name, text) for name, text in _DECODING.items()},
-)
+decoding_of: Callable[..., Decoding] = told_as_options()(Decoding)
+DECODING_OPTIONS = {name: _decoding_option(name, text) for name, text in _DECODING.items()}
+decoding_options = grouped("decoding", decoding_of, DECODING_OPTIONS)
 """How tokens are chosen, given to the command as ``decoding``."""
 
 
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print a JSON object for each reply, one a line."
-)
-"""``--json``, given as ``as_json``."""
+def json_option(what: str = "") -> Option:
+    """``--json``, given as ``as_json``.
+
+    Args:
+        what: What there is an object for, if there are several.
+    """
+    words = f"Print a JSON object{f' for each {what}' if what else ''}."
+    return click.option("--json", "as_json", is_flag=True, help=words)
 
 
-batch_option = click.option(
-    "--batch-size",
-    default=16,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="Most pictures answered at once; lower it to save memory.",
-)
-"""``--batch-size``."""
+def set_option(words: str = "Change a field.") -> Option:
+    """``--set NAME=VALUE``, given as ``assignments``."""
+    return click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help=words)
+
+
+def echo_json(value: object, *, indent: int | None = None) -> None:
+    """Print a value, a config or what is made of such."""
+    click.echo(json_text(configs.to_json(value), indent=indent))

@@ -1,7 +1,7 @@
 """What the answering commands share: what there is to answer, and where answers go.
 
 - :func:`work_options`, :class:`WorkChoice`: ``--image``, ``--requests``, ``--jsonl`` and the rest
-- :func:`worklist`: the list of a command, opened; at its end what became of it is told
+- :func:`answers`: the list of a command, opened; at its end what became of it is told
 """
 
 import datetime
@@ -10,20 +10,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from kosmos import __version__, runtime
-from kosmos.cli.evaluate import model_digest
 from kosmos.cli.options import (
     PATH,
-    Command,
     ModelChoice,
+    Option,
     as_options,
     grouped,
     json_option,
     told_as_options,
 )
+from kosmos.cli.replies import ReplyChoice
 from kosmos.document.types import ImageSource
 from kosmos.errors import ConfigError
 from kosmos.files import Json
@@ -40,6 +41,9 @@ from kosmos.generate.sinks.page import Page
 from kosmos.generate.sinks.sink import Row, Sink
 from kosmos.generate.sinks.words import Told
 from kosmos.generate.worklist import Totals, WorkList
+
+if TYPE_CHECKING:
+    from kosmos.generate.generator import Generator
 
 STDIN = "-"
 VERSION = 2
@@ -159,7 +163,7 @@ class WorkChoice:
         ]
 
 
-_OPTIONS = {
+_OPTIONS: dict[str, Option] = {
     "pictures": click.option(
         "--images",
         "pictures",
@@ -191,11 +195,11 @@ _OPTIONS = {
     "html": click.option(
         "--html", type=PATH, metavar="FILE", help="Write a page of all pictures and answers."
     ),
-    "as_json": json_option,
+    "as_json": json_option("reply, one a line"),
 }
 
 
-def work_options(*, image: str, without: Sequence[str] = ()) -> Callable[[Command], Command]:
+def work_options(*, image: str, without: Sequence[str] = ()) -> Option:
     """What to answer and where answers go, given to the command as ``work``.
 
     Args:
@@ -203,28 +207,34 @@ def work_options(*, image: str, without: Sequence[str] = ()) -> Callable[[Comman
         without: Fields of :class:`WorkChoice` that the command has no option for.
     """
     first = click.option("--image", "images", metavar="FILE", multiple=True, help=image)
-    options = {name: option for name, option in _OPTIONS.items() if name not in without}
+    options: dict[str, Option] = {
+        name: option for name, option in _OPTIONS.items() if name not in without
+    }
     return grouped("work", WorkChoice, {"images": first, **options})
 
 
 @contextmanager
-def worklist(
+def answers(
     work: WorkChoice,
     entries: Sequence[Entry],
     model: ModelChoice,
-    made_by: Mapping[str, Json],
     lines: Callable[[Row], list[str]],
+    made_by: Mapping[str, Json],
     *,
+    replies: ReplyChoice | None = None,
     show_confidence: bool = False,
-) -> Iterator[WorkList]:
-    """The list of a command: opened, finished, and what became of it told.
+) -> Iterator[tuple["Generator | None", WorkList]]:
+    """The list of a command, opened, and who answers what is left of it, if anything is.
+
+    At the end the list is finished, and what became of it is told.
 
     Args:
         work: Where answers go.
         entries: What is asked.
         model: Who answers.
-        made_by: What answers depend on beside.
         lines: An answer as people read it.
+        made_by: What answers depend on beside the model.
+        replies: How replies are made, where they are.
         show_confidence: Whether boxes are labelled with it.
 
     Raises:
@@ -233,11 +243,8 @@ def worklist(
     """
     command = click.get_current_context().info_name or ""
     several = work.pictures is not None or work.requests is not None or len(entries) > 1
-    drawn = None
-    sinks: list[Sink] = []
-    if work.draw is not None:
-        drawn = Drawings(work.draw, several=several, show_confidence=show_confidence)
-        sinks.append(drawn)
+    drawn = work.draw and Drawings(work.draw, several=several, show_confidence=show_confidence)
+    sinks: list[Sink] = [drawn] if drawn else []
     if work.coco is not None:
         sinks.append(Coco(work.coco))
     if work.html is not None:
@@ -249,7 +256,7 @@ def worklist(
         file = None
         if work.jsonl is not None:
             settings: dict[str, Json] = {"version": VERSION, "command": command}
-            settings |= {"model": model_digest(model.folder), **model.settings(), **made_by}
+            settings |= {"model": model.digest(), **model.settings(), **made_by}
             file = AnswersFile(work.jsonl, settings, force=work.force, retry_bad=work.retry_bad)
             stack.callback(file.close)
         told = None
@@ -260,13 +267,16 @@ def worklist(
                 lines=None if work.as_json or work.requests is not None else lines,
                 several=several,
                 ids=work.requests is not None,
-                drawn=None if drawn is None else drawn.target,
+                drawn=drawn.target if drawn else None,
             )
         title = command if work.is_list else ""
         listed = WorkList(entries, sinks=sinks, told=told, file=file, title=title)
         try:
             with closing(listed), told_as_options():
-                yield listed
+                engine = model.load() if listed.todo else None
+                if engine and replies:
+                    replies.prepare(engine)
+                yield engine, listed
             listed.finish()
         except KeyboardInterrupt:
             _tell_totals(work, listed.totals)

@@ -1,6 +1,5 @@
 """``kosmos plan``: what a run will take, before anything runs."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +8,7 @@ import click
 
 from kosmos import config
 from kosmos.check.settings import doubts
+from kosmos.cli.options import echo_json, json_option, set_option
 from kosmos.plan.footprint import PROGRAM_BYTES
 from kosmos.plan.plan import CorpusPlan, Plan, plan, planned_shapes
 from kosmos.recipes.table import make_run
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("recipe")
-@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change a field.")
+@set_option()
 @click.option(
     "--index",
     "index_folder",
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0, min_open=True),
     help="Operations a second that all devices reach together, for a time; 4e14 is an H100.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@json_option()
 def command(
     recipe: str,
     assignments: tuple[str, ...],
@@ -91,7 +91,7 @@ def command(
         value["parts_s"] = None if step is None else config.to_json(step)
         value["time_s"] = None if step_s is None else step_s * result.steps
         value["warnings"] = [config.to_json(doubt._asdict()) for doubt in doubted]
-        click.echo(json.dumps(value, indent=2))
+        echo_json(value, indent=2)
     else:
         click.echo("\n".join([*_lines(result), *_times(result, step, step_s)]))
 

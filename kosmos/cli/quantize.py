@@ -2,18 +2,17 @@
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from kosmos.cli.options import PATH, echo_json, json_option
+
 if TYPE_CHECKING:
     from kosmos.document.types import Image
     from kosmos.generate.accuracy import Agreement
-
-_FOLDER = click.Path(path_type=Path)
 
 PROMPTS = (
     "Question: What is the largest animal that has ever lived? Answer:",
@@ -29,11 +28,11 @@ PROMPTS = (
 
 
 @click.command("quantize", short_help="A model folder with weights of one byte.")
-@click.argument("source", type=_FOLDER)
-@click.argument("target", type=_FOLDER)
+@click.argument("source", type=PATH)
+@click.argument("target", type=PATH)
 @click.option(
     "--images",
-    type=_FOLDER,
+    type=PATH,
     help="Folder of pictures to measure with.  [default: pictures made for it]",
 )
 @click.option(
@@ -54,7 +53,7 @@ PROMPTS = (
 )
 @click.option("--seed", default=0, show_default=True, help="Of the pictures made.")
 @click.option("--force", is_flag=True, help="Replace an earlier result at TARGET.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@json_option()
 def command(
     source: Path,
     target: Path,
@@ -98,7 +97,7 @@ def command(
             for kind, cost in costs.items():
                 click.echo(_words(kind, cost))
     if as_json:
-        click.echo(json.dumps(facts))
+        echo_json(facts)
 
 
 def check_target(target: Path, *sources: Path, check: Callable[[Path], None], force: bool) -> None:

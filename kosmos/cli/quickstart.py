@@ -1,6 +1,5 @@
 """``kosmos quickstart``: the whole project in miniature and for real, in one command."""
 
-import json
 import shutil
 import sys
 import time
@@ -11,18 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kosmos.cli.options import PATH, ModelChoice, echo_json, json_option, set_option
+
 if TYPE_CHECKING:
     from kosmos.evaluate.results import Results
+    from kosmos.files import Json
     from kosmos.recipes.quickstart import Quickstart
 
 
 @click.command()
 @click.option(
-    "--out", default="quickstart", show_default=True, type=click.Path(path_type=Path),
-    help="Folder for everything.",
-)  # fmt: skip
-@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change a field.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+    "--out", default="quickstart", show_default=True, type=PATH, help="Folder for everything."
+)
+@set_option()
+@json_option()
 def command(out: Path, assignments: tuple[str, ...], as_json: bool) -> None:
     """Make a world, train a small KOSMOS on it, tune it, evaluate it, write a report.
 
@@ -51,7 +52,7 @@ def command(out: Path, assignments: tuple[str, ...], as_json: bool) -> None:
     with _timed("evaluate", times_s):
         results, page = _evaluate(plan, out)
     picture = _example_picture(out)
-    facts = {
+    facts: Json = {
         "model": str(out / "model"),
         "report": str(page),
         "picture": str(picture),
@@ -60,7 +61,7 @@ def command(out: Path, assignments: tuple[str, ...], as_json: bool) -> None:
         "results": config.to_json(results),
     }
     if as_json:
-        click.echo(json.dumps(facts, ensure_ascii=False))
+        echo_json(facts)
         return
     _summarize(results, out, page, picture, sum(times_s.values()))
 
@@ -100,31 +101,18 @@ def _take_model(trained: Path, folder: Path) -> None:
 
 
 def _evaluate(plan: "Quickstart", out: Path) -> tuple["Results", Path]:
-    from kosmos.cli.evaluate import how_asked, model_digest, model_facts
+    from kosmos.cli.evaluate import measure
     from kosmos.evaluate.report import write_report
-    from kosmos.evaluate.runner import Plan, evaluate
-    from kosmos.evaluate.suite import choose
-    from kosmos.generate.generator import Generator
+    from kosmos.evaluate.runner import EvaluateConfig
 
-    engine = Generator.load(out / "model")
-    results = evaluate(
-        engine,
-        choose("all"),
-        Plan(
-            data=out / "microcosm",
-            out=out / "evaluate",
-            limit=plan.num_examples,
-            model=str(out / "model"),
-            model_digest=model_digest(out / "model"),
-            facts={
-                **how_asked(out / "microcosm", limit=plan.num_examples, shots=0),
-                **model_facts(engine, device="cpu", dtype="float32"),
-            },
-            force=True,  # replies of an earlier model are no use to this one
-        ),
+    config = EvaluateConfig(
+        data=out / "microcosm",
+        out=out / "evaluate",
+        limit=plan.num_examples,
+        force=True,  # replies of an earlier model are no use to this one
     )
-    page, _ = write_report(out / "evaluate")
-    return results, page
+    results = measure(ModelChoice(out / "model", "auto", "float32"), "all", config)
+    return results, write_report(config.out)[0]
 
 
 def _example_picture(out: Path) -> Path:
@@ -140,11 +128,9 @@ def _example_picture(out: Path) -> Path:
 
 
 def _summarize(results: "Results", out: Path, page: Path, picture: Path, time_s: float) -> None:
-    from kosmos.cli.evaluate import print_result
-    from kosmos.evaluate.suite import TASKS
+    from kosmos.cli.evaluate import print_results
 
-    for result in results.tasks:
-        print_result(TASKS[result.task], result)
+    print_results(results)
     click.echo(f"\nReport: {page}   ({time_s / 60:.1f} minutes)")
     click.echo(f"{picture} shows: {', '.join(_things(out))}\n\nTry next:")
     model = f"--model {out / 'model'}"

@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import click
 
-from kosmos import config as configs
-from kosmos.cli.constraint import ConstraintChoice, constraint_options
-from kosmos.cli.options import ModelChoice, batch_option, decoding_options, model_options
-from kosmos.cli.output import WorkChoice, work_options, worklist
-from kosmos.generate.config import FIRST_BOX, GREEDY, Decoding
-from kosmos.generate.request import Generate, Locate, Request
+from kosmos.cli.options import ModelChoice, model_options
+from kosmos.cli.output import WorkChoice, answers, work_options
+from kosmos.cli.replies import ReplyChoice, reply_options
+from kosmos.generate.config import FIRST_BOX, GREEDY
+from kosmos.generate.request import Locate, Request
 from kosmos.generate.request_file import Entry
 from kosmos.generate.sinks.words import box_lines
 from kosmos.text import prompts
@@ -31,18 +30,14 @@ from kosmos.text import prompts
     metavar="IOU",
     help="With --best: no box that overlaps a likelier one by more than this.",
 )
-@constraint_options("grammar")
-@decoding_options
-@batch_option
+@reply_options("grammar")
 def command(
     model: ModelChoice,
     work: WorkChoice,
     expression: str | None,
     best: int | None,
     nms: float | None,
-    constraint: ConstraintChoice,
-    decoding: Decoding,
-    batch_size: int,
+    replies: ReplyChoice,
 ) -> None:
     """Say where a described thing is, in pixels of the picture as it is; best box first.
 
@@ -59,32 +54,27 @@ def command(
         raise click.UsageError("expected --expression, found none")
     if nms is not None and best is None:
         raise click.UsageError("--nms: expected --best, whose boxes it thins out")
-    if best is not None and (decoding != GREEDY or constraint.is_set):
+    if best is not None and (replies.decoding != GREEDY or replies.grammar):
         raise click.UsageError("--best: expected no option of decoding, as no reply is written")
-    decoding = replace(decoding, stop_after=FIRST_BOX.stop_after)
-    made_by = {"best": best, "nms": nms} if best is not None else constraint.settings()
-    made_by |= {"decoding": configs.to_json(decoding)} if best is None else {}
+    replies.decoding = replace(replies.decoding, stop_after=FIRST_BOX.stop_after)
     entries = [
         replace(entry, asked={**entry.asked, "expression": entry.words})
         if entry.problem is None
         else entry
         for entry in work.entries("expression", expression)
     ]
-    with worklist(
-        work, entries, model, made_by, box_lines, show_confidence=best is not None
-    ) as out:
-        if not out.todo:
-            return
-        engine = model.load()
-        held = constraint.make(engine)
 
-        def request(entry: Entry) -> Request:
-            if best is not None:
-                return Locate(
-                    id=entry.id, doc=entry.document(), phrase=entry.words, k=best, nms=nms
-                )
-            doc = entry.document(prompts.phrase(entry.words))
-            return Generate(id=entry.id, doc=doc, decoding=decoding, constraint=held)
+    def request(entry: Entry) -> Request:
+        if best is None:
+            return replies.generate(entry, entry.document(prompts.phrase(entry.words)))
+        return Locate(id=entry.id, doc=entry.document(), phrase=entry.words, k=best, nms=nms)
 
-        for name, answer in engine.answer(out.requests(request), batch_size=batch_size):
-            out.put(name, answer)
+    made_by = replies.settings() if best is None else {"best": best, "nms": nms}
+    is_best = best is not None
+    with answers(
+        work, entries, model, box_lines, made_by, replies=replies, show_confidence=is_best
+    ) as (engine, out):
+        if engine is not None:
+            requests = out.requests(request)
+            for name, answer in engine.answer(requests, batch_size=replies.batch_size):
+                out.put(name, answer)

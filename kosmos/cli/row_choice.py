@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kosmos.check.show.rows import Chosen, FolderChoice, OpenRows
     from kosmos.data.config import Packing
 
-_FOLDER_OPTIONS = ("--tokenizer", "--num-cells", "--packing", "--max-tokens", "--line-tokens")
+PATH_OPTIONS = ("--tokenizer", "--num-cells", "--packing", "--max-tokens", "--line-tokens")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class RowChoice:
         if is_shards and not is_recipe:
             data = folder_data(self.source, self.folder, self.assignments)
         else:
-            for name, value in zip(_FOLDER_OPTIONS, self.folder, strict=True):
+            for name, value in zip(PATH_OPTIONS, self.folder, strict=True):
                 if value is not None:
                     raise ConfigError(
                         f"{name}: expected it with a folder of shards, found {self.source}",

@@ -1,6 +1,5 @@
 """``kosmos data show`` and ``kosmos data leak-test``: rows as the model gets them."""
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kosmos.cli.options import PATH, echo_json, json_option
 from kosmos.cli.row_choice import RowChoice, row_options
 from kosmos.errors import ConfigError
 from kosmos.logs import printable
@@ -36,7 +36,7 @@ _MOST_NUMBERS = 10
     type=click.Path(path_type=Path, dir_okay=False),
     help="Draw the first row into FILE.png or FILE.svg, or all of them into FILE.html.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each row.")
+@json_option("row")
 def show(choice: RowChoice, limit: int, as_tokens: bool, out: Path | None, as_json: bool) -> None:
     """Show rows of SOURCE: a folder of shards, a recipe, a run.json or a run's folder.
 
@@ -55,7 +55,7 @@ def show(choice: RowChoice, limit: int, as_tokens: bool, out: Path | None, as_js
     shown = rows[:limit] if limit else rows
     if as_json:
         for row in shown:
-            click.echo(json.dumps({"name": row.name, **row.row.to_json()}, ensure_ascii=False))
+            echo_json({"name": row.name, **row.row.to_json()})
     else:
         _print([line for row in shown for line in _lines(row, as_tokens=as_tokens)])
     if len(shown) < len(rows):
@@ -69,12 +69,12 @@ def show(choice: RowChoice, limit: int, as_tokens: bool, out: Path | None, as_js
 @click.option(
     "--model",
     "model_folder",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Model folder to test; without, a small one of random weights.",
 )
 @click.option("--device", default="cpu", show_default=True, help="A torch device.")
 @click.option("--seed", default=0, show_default=True, help="What things are changed to.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each batch.")
+@json_option("batch")
 def leak_test(
     choice: RowChoice, model_folder: Path | None, device: str, seed: int, as_json: bool
 ) -> None:
@@ -101,7 +101,7 @@ def leak_test(
         reports.append(report)
         if as_json:
             value = {"name": chosen.name, "row_names": list(chosen.names), **report.to_json()}
-            click.echo(json.dumps(value, ensure_ascii=False))
+            echo_json(value)
         else:
             click.echo("\n".join(_matrix(chosen, report)) + "\n")
     for report in reports:

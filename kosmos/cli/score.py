@@ -3,9 +3,10 @@
 import click
 
 from kosmos.cli.options import ModelChoice, model_options
-from kosmos.cli.output import WorkChoice, work_options, worklist
+from kosmos.cli.output import WorkChoice, answers, work_options
 from kosmos.files import Json
 from kosmos.generate.request import Score
+from kosmos.generate.request_file import Entry
 from kosmos.generate.sinks.words import score_lines
 
 
@@ -37,15 +38,13 @@ def command(
         entries = work.one("prompt", prompt, candidates)
     else:
         raise click.UsageError("expected --candidate, found none")
+
+    def request(entry: Entry) -> Score:
+        doc = entry.document(entry.words)
+        return Score(id=entry.id, doc=doc, candidates=entry.candidates, end=end)
+
     made_by: dict[str, Json] = {"prompt": prompt, "end": end, "candidates": [*candidates]}
-    with worklist(work, entries, model, made_by, score_lines) as out:
-        if not out.todo:
-            return
-        engine = model.load()
-        requests = out.requests(
-            lambda entry: Score(
-                id=entry.id, doc=entry.document(entry.words), candidates=entry.candidates, end=end
-            )
-        )
-        for name, answer in engine.answer(requests):
-            out.put(name, answer)
+    with answers(work, entries, model, score_lines, made_by) as (engine, out):
+        if engine is not None:
+            for name, answer in engine.answer(out.requests(request)):
+                out.put(name, answer)

@@ -1,10 +1,11 @@
 """``kosmos tokenizer``: train a SentencePiece model on text files or document shards."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
+
+from kosmos.cli.options import PATH, echo_json, json_option
 
 
 @click.group()
@@ -14,11 +15,11 @@ def command() -> None:
 
 @command.command("train", short_help="Train on text files or document shards.")
 @click.argument("sources", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The .model to write.")
+@click.option("--out", required=True, type=PATH, help="The .model to write.")
 @click.option("--num-pieces", default=64_000, show_default=True, help="Pieces, 3 control included.")
 @click.option("--byte-fallback", is_flag=True, help="Spell unknown characters as bytes.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@json_option()
 def train(
     sources: tuple[Path, ...],
     out: Path,
@@ -42,8 +43,10 @@ def train(
     with atomic_file(out) as file:
         file.write(model)
     tokenizer = Tokenizer.from_bytes(model, num_cells=0)
-    facts = {"file": str(out), "num_pieces": num_pieces, "sha256": tokenizer.digest}
-    click.echo(json.dumps(facts) if as_json else f"{out}  {num_pieces} pieces  {facts['sha256']}")
+    if as_json:
+        echo_json({"file": out, "num_pieces": num_pieces, "sha256": tokenizer.digest})
+    else:
+        click.echo(f"{out}  {num_pieces} pieces  {tokenizer.digest}")
 
 
 def sentences(sources: Sequence[Path]) -> Iterator[str]:

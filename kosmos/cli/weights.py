@@ -1,19 +1,17 @@
 """``kosmos weights``: model folders made, merged, compared and turned into other people's."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from kosmos.cli.options import PATH, echo_json, json_option
 from kosmos.cli.quantize import check_target
 from kosmos.cli.quantize import command as quantize
 
 if TYPE_CHECKING:
     from kosmos.files import Json
     from kosmos.weights.loaded import LoadedModel
-
-_FOLDER = click.Path(path_type=Path)
 
 
 @click.group()
@@ -25,8 +23,8 @@ command.add_command(quantize)
 
 
 @command.command("import", short_help="Other people's weights into a model folder.")
-@click.argument("source", type=_FOLDER)
-@click.argument("target", type=_FOLDER)
+@click.argument("source", type=PATH)
+@click.argument("target", type=PATH)
 @click.option(
     "--format",
     "kind",
@@ -34,7 +32,7 @@ command.add_command(quantize)
     help="What SOURCE is.  [default: hf for a folder, fairseq for a file]",
 )
 @click.option(
-    "--tokenizer", type=_FOLDER, help="hf, fairseq: SentencePiece model, if SOURCE has none."
+    "--tokenizer", type=PATH, help="hf, fairseq: SentencePiece model, if SOURCE has none."
 )
 @click.option("--recipe", default="kosmos1", show_default=True, help="clip: recipe of the model.")
 @click.option(
@@ -45,7 +43,7 @@ command.add_command(quantize)
     help="clip: change a field of the recipe.",
 )
 @click.option("--force", is_flag=True, help="Replace an earlier result at TARGET.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@json_option()
 def import_(
     source: Path,
     target: Path,
@@ -93,8 +91,8 @@ def import_(
 
 
 @command.command("export", short_help="A model folder into a Hugging Face one.")
-@click.argument("source", type=_FOLDER)
-@click.argument("target", type=_FOLDER)
+@click.argument("source", type=PATH)
+@click.argument("target", type=PATH)
 @click.option(
     "--format",
     "kind",
@@ -105,7 +103,7 @@ def import_(
 )
 @click.option("--max-shard-gb", default=5.0, show_default=True, help="Largest weight file, in GB.")
 @click.option("--force", is_flag=True, help="Replace an earlier result at TARGET.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@json_option()
 def export(
     source: Path, target: Path, kind: str, max_shard_gb: float, force: bool, as_json: bool
 ) -> None:
@@ -124,9 +122,9 @@ def export(
 
 
 @command.command("merge", short_help="A model and its adapter into one model folder.")
-@click.argument("base", type=_FOLDER)
-@click.argument("adapter", type=_FOLDER)
-@click.argument("target", type=_FOLDER)
+@click.argument("base", type=PATH)
+@click.argument("adapter", type=PATH)
+@click.argument("target", type=PATH)
 @click.option(
     "--dtype",
     type=click.Choice(["stored", "float32", "bfloat16", "float16"]),
@@ -135,7 +133,7 @@ def export(
     help="Of the weights; stored: as BASE has them.",
 )
 @click.option("--force", is_flag=True, help="Replace an earlier result at TARGET.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@json_option()
 def merge(base: Path, adapter: Path, target: Path, dtype: str, force: bool, as_json: bool) -> None:
     """Write the model BASE with ADAPTER added to its weights as a model folder of ours at TARGET.
 
@@ -152,10 +150,10 @@ def merge(base: Path, adapter: Path, target: Path, dtype: str, force: bool, as_j
 
 
 @command.command("verify", short_help="Compare two model folders.")
-@click.argument("source", type=_FOLDER)
-@click.argument("target", type=_FOLDER)
+@click.argument("source", type=PATH)
+@click.argument("target", type=PATH)
 @click.option("--seed", default=0, show_default=True, help="Seed of the random inputs.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+@json_option()
 def verify(source: Path, target: Path, seed: int, as_json: bool) -> None:
     """Compare two models: every tensor, and the logits of random inputs.
 
@@ -178,7 +176,7 @@ def verify(source: Path, target: Path, seed: int, as_json: bool) -> None:
             "max_logit": found.max_logit,
             "damaged": list(found.damaged),
         }
-        click.echo(json.dumps(facts))
+        echo_json(facts)
     else:
         click.echo(
             f"tensors  {len(found.tensor_differences)}, largest difference "
@@ -239,7 +237,10 @@ def _tell(target: Path, loaded: "LoadedModel", *, as_json: bool, imported: bool 
         if isinstance(names, list):
             facts[key] = names
             words += f"\nleft out  {len(names)} {what}" + (f": {_listed(names)}" if names else "")
-    click.echo(json.dumps(facts) if as_json else words)
+    if as_json:
+        echo_json(facts)
+    else:
+        click.echo(words)
 
 
 def _listed(names: "list[Json]", limit: int = 8) -> str:

@@ -5,18 +5,71 @@ by rule, not by hand: the best and the worst replies by the headline metric, the
 among those whose picture was kept.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from kosmos import config as configs
+from kosmos.boxes import Box
 from kosmos.errors import ConfigError, DataError
 from kosmos.evaluate.report_html import render_html
 from kosmos.evaluate.report_markdown import render_markdown
-from kosmos.evaluate.report_sections import Section, Shown
-from kosmos.evaluate.results import Results, TaskResult
+from kosmos.evaluate.results import Line, Results, TaskResult, to_lines
 from kosmos.evaluate.runner import kept_picture, read_predictions
 from kosmos.evaluate.suite import TASKS
-from kosmos.evaluate.task import Task
+from kosmos.evaluate.task import Example, Prediction, Task
 from kosmos.files import read_json, write_text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A reply on the page."""
+
+    example: Example
+    prediction: Prediction
+    values: dict[str, float]
+    """Metric values, in their own scale."""
+    picture: bytes | None
+    """PNG or JPEG; None for examples without a picture, or whose picture was not kept."""
+
+    @property
+    def asked(self) -> str:
+        """The question in the example's words; empty where all are asked the same."""
+        match self.example.doc.meta:
+            case {"question": asked}:
+                return str(asked)
+            case {"object": thing}:
+                return f"The color of {thing} is?"
+            case {"first": first, "second": second}:
+                return f"Is {first} larger than {second}?"
+        return ""
+
+    @property
+    def said_boxes(self) -> list[Box]:
+        """Of all phrases of the reply."""
+        return [box for found in self.prediction.phrases for box in found.boxes]
+
+    @property
+    def true_boxes(self) -> list[Box]:
+        """Of the gold, if the task has one."""
+        return [self.example.box("box")] if "box" in self.example.doc.meta else []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A task on the page."""
+
+    task: Task
+    result: TaskResult
+    best: Sequence[Shown]
+    """Highest by the headline metric."""
+    worst: Sequence[Shown]
+    """Lowest; none of them among the best."""
+
+    @property
+    def lines(self) -> list[Line]:
+        """Its numbers."""
+        return to_lines(self.result, self.task)
 
 
 def write_report(folder: Path, *, num_shown: int = 6) -> tuple[Path, Path]:
@@ -64,25 +117,13 @@ def _section(folder: Path, task: Task, result: TaskResult, num_shown: int) -> Se
     shown = []
     for example, prediction in pairs:
         path = kept_picture(folder, task, example.id)
-        picture = path.read_bytes() if path is not None else None
-        shown.append(
-            Shown(
-                example=example,
-                prediction=prediction,
-                values=dict(scorer(example, prediction)),
-                picture=picture,
-            )
-        )
-    if any(item.picture for item in shown):
-        shown = [item for item in shown if item.picture]
+        picture = None if path is None else path.read_bytes()
+        values = dict(scorer(example, prediction))
+        shown.append(Shown(example=example, prediction=prediction, values=values, picture=picture))
+    shown = [item for item in shown if item.picture] or shown
     ranked = sorted(shown, key=lambda item: _rank(task, item))
-    best = ranked[:num_shown]
-    return Section(
-        task=task,
-        result=result,
-        best=best,
-        worst=ranked[len(best) :][-num_shown:][::-1],
-    )
+    best, rest = ranked[:num_shown], ranked[num_shown:]
+    return Section(task=task, result=result, best=best, worst=rest[-num_shown:][::-1])
 
 
 def _rank(task: Task, item: Shown) -> tuple[float, ...]:

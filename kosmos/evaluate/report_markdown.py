@@ -5,14 +5,17 @@ What models, documents and users said is escaped: it is text here, whatever it l
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from kosmos.evaluate.report_sections import Section, Shown
-from kosmos.evaluate.results import Results, to_lines
+from kosmos.evaluate.results import Results
+
+if TYPE_CHECKING:
+    from kosmos.evaluate.report import Section, Shown
 
 _NUM_REPLIES = 3
 
 
-def render_markdown(results: Results, sections: Sequence[Section]) -> str:
+def render_markdown(results: Results, sections: "Sequence[Section]") -> str:
     """The whole text."""
     lines = ["# Evaluation", ""]
     facts = {"model": results.model, "weights": results.model_digest[:16], **results.facts}
@@ -27,25 +30,28 @@ def render_markdown(results: Results, sections: Sequence[Section]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _section(section: Section) -> list[str]:
+def _section(section: "Section") -> list[str]:
     task, result = section.task, section.result
+    failed = f"; {result.num_failed} could not be answered and count as wrong"
     lines = [
         f"## {task.title}",
         "",
-        f"{task.help} {result.num_examples} examples.",
+        f"{task.help} {result.num_examples} examples{failed if result.num_failed else ''}.",
         "",
         "| | metric | value | 95% interval | chance | excludes chance | n |",
         "|---|---|--:|--:|--:|---|--:|",
     ]
-    for line in to_lines(result, task):
-        chance = "–" if line.chance is None else f"{line.chance:.1f}"
-        verdict = {True: "yes", False: "no", None: "–"}[line.excludes_chance]
+    for line in section.lines:
+        metric, found = line.metric, line.found
+        chance = "–" if found.chance is None else f"{found.chance:.1f}"
+        verdict = {True: "yes", False: "no", None: "–"}[found.excludes_chance]
         lines.append(
-            f"| {_text(line.group or 'all')} | {line.metric} | {line.value:.1f}{line.unit} | "
-            f"{line.low:.1f} – {line.high:.1f} | {chance} | {verdict} | {line.num_examples} |"
+            f"| {_text(line.group or 'all')} | {metric.title} | {found.value:.1f}{metric.unit} | "
+            f"{found.low:.1f} – {found.high:.1f} | {chance} | {verdict} | {found.num_examples} |"
         )
     if task.published:
-        lines += ["", "The papers, on their data: " + "; ".join(_published(section)) + "."]
+        told = (f"{p.model} {p.value:g} on {p.data} ({p.source})" for p in task.published)
+        lines += ["", f"The papers, on their data: {'; '.join(told)}."]
     for title, shown in (("Best", section.best), ("Worst", section.worst)):
         if shown:
             lines += ["", f"{title}:", ""]
@@ -53,14 +59,10 @@ def _section(section: Section) -> list[str]:
     return lines
 
 
-def _published(section: Section) -> list[str]:
-    return [f"{p.model} {p.value:g} on {p.data} ({p.source})" for p in section.task.published]
-
-
-def _reply(section: Section, item: Shown) -> str:
-    boxes = [box for phrase in item.prediction.phrases for box in phrase.boxes]
+def _reply(section: "Section", item: "Shown") -> str:
     places = "; ".join(
-        f"{box.x0:.2f} {box.y0:.2f} {box.x1:.2f} {box.y1:.2f}" for box in boxes[:_NUM_REPLIES]
+        f"{box.x0:.2f} {box.y0:.2f} {box.x1:.2f} {box.y1:.2f}"
+        for box in item.said_boxes[:_NUM_REPLIES]
     )
     words = _text(item.prediction.text)
     said = " ".join(filter(None, (words, places and f"[{places}]"))) or "(nothing)"

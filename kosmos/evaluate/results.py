@@ -10,8 +10,8 @@ side of the mean of those orders.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -57,13 +57,13 @@ class TaskResult:
     num_failed: int = 0
     """Examples that could not be answered, such as one whose picture is torn; they count as wrong
     answers."""
-    shots: int
+    shots: int = 0
     """Demonstrations before each."""
-    dataset: str
+    dataset: str = ""
     """The folder of its documents."""
-    dataset_digest: str
+    dataset_digest: str = ""
     """What is in the folder, by its checksums."""
-    seconds: float
+    seconds: float = 0.0
     """Time the replies took."""
     metrics: Mapping[str, Measured]
     """By metric."""
@@ -93,22 +93,14 @@ def score_task(
     predictions: Sequence[Prediction],
     *,
     seed: int,
-    dataset: str = "",
-    dataset_digest: str = "",
-    seconds: float = 0.0,
-    shots: int = 0,
 ) -> TaskResult:
-    """Score predictions, as a whole and by group.
+    """Score predictions, as a whole and by group; how they came about is left to say.
 
     Args:
         task: What scores them.
         examples: At least one.
         predictions: One per example, in order.
         seed: Of intervals and chance.
-        dataset: Recorded.
-        dataset_digest: Recorded.
-        seconds: Recorded.
-        shots: Recorded.
     """
     scorer = task.scorer(examples)
     groups: dict[str, list[int]] = {}
@@ -126,55 +118,41 @@ def score_task(
         version=task.version,
         num_examples=len(examples),
         num_failed=sum(bool(prediction.failure) for prediction in predictions),
-        shots=shots,
-        dataset=dataset,
-        dataset_digest=dataset_digest,
-        seconds=seconds,
         metrics=measure(range(len(examples)), ""),
         groups={name: measure(indices, name) for name, indices in named.items()},
     )
 
 
 class Line(NamedTuple):
-    """A number as people read it: scaled, with its unit."""
+    """A number as people read it."""
 
+    task: str
     group: str
     """Empty for the whole set."""
-    metric: str
-    value: float
-    low: float
-    high: float
-    chance: float | None
-    excludes_chance: bool | None
-    unit: str
-    num_examples: int
+    metric: Metric
+    found: Measured
+    """Scaled, so that it reads with the metric's unit."""
 
     @property
-    def verdict(self) -> str:
-        """Whether the interval excludes chance, in words; empty where chance means nothing."""
-        if self.excludes_chance is None:
-            return ""
-        return "excludes chance" if self.excludes_chance else "does not exclude chance"
+    def name(self) -> str:
+        """Of what was measured: the task, or a group of it."""
+        return f"{self.task}/{self.group}" if self.group else self.task
 
 
 def to_lines(result: TaskResult, task: Task) -> list[Line]:
     """All numbers of a task, the whole set first."""
     return [
-        Line(
-            group=group,
-            metric=metric.title,
-            value=found.value * metric.scale,
-            low=found.low * metric.scale,
-            high=found.high * metric.scale,
-            chance=None if found.chance is None else found.chance * metric.scale,
-            excludes_chance=found.excludes_chance,
-            unit=metric.unit,
-            num_examples=found.num_examples,
-        )
-        for group, metrics in {"": result.metrics, **result.groups}.items()
+        Line(task.name, group, metric, _scaled(measured[metric.name], metric.scale))
+        for group, measured in {"": result.metrics, **result.groups}.items()
         for metric in task.metrics
-        if (found := metrics.get(metric.name)) is not None
+        if metric.name in measured
     ]
+
+
+def _scaled(found: Measured, scale: float) -> Measured:
+    names = ("value", "low", "high", "chance", "chance_low", "chance_high")
+    values: dict[str, Any] = {name: getattr(found, name) for name in names}
+    return replace(found, **{name: v and v * scale for name, v in values.items()})
 
 
 def _measure(
@@ -221,11 +199,8 @@ def _with_chance(
     ]
     chance = float(np.mean(means))
     better = interval.low > chance if metric.higher_is_better else interval.high < chance
-    return Measured(
-        value=found.value,
-        low=found.low,
-        high=found.high,
-        num_examples=count,
+    return replace(
+        found,
         chance=chance,
         chance_low=min(means),
         chance_high=max(means),

@@ -14,7 +14,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +52,7 @@ _IMPORTED_AS = {"captions": "coco-references", "vqa": "vqa", "referring": "refco
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class EvaluateConfig:
     """How a suite is asked."""
 
     data: Path
@@ -79,7 +79,7 @@ class Plan:
     """Recorded in the results."""
 
 
-def evaluate(engine: "Generator", tasks: Sequence[Task], plan: Plan) -> Results:
+def evaluate(engine: "Generator", tasks: Sequence[Task], config: EvaluateConfig) -> Results:
     """Run tasks one after the other.
 
     Raises:
@@ -87,18 +87,17 @@ def evaluate(engine: "Generator", tasks: Sequence[Task], plan: Plan) -> Results:
             demonstrations and some were asked for.
         DataError: If a dataset is missing, empty, or its gold is not what the task reads.
     """
-    opened = [(task, _dataset(task, plan.data)) for task in tasks]  # fail before the first reply
-    done = [_run_task(engine, task, reader, plan) for task, reader in opened]
+    opened = [(task, _dataset(task, config.data)) for task in tasks]  # fail before the first reply
+    done = [_run_task(engine, task, reader, config) for task, reader in opened]
+    beams = {} if config.num_beams is None else {"Beams": f"{config.num_beams}"}
     results = Results(
-        model=plan.model,
-        model_digest=plan.model_digest,
-        seed=plan.seed,
+        model=config.model,
+        model_digest=config.model_digest,
+        seed=config.seed,
         tasks=tuple(done),
-        facts=plan.facts
-        if plan.num_beams is None
-        else {**plan.facts, "Beams": f"{plan.num_beams}"},
+        facts={**config.facts, **beams},
     )
-    write_json(plan.out / "results.json", configs.to_json(results))
+    write_json(config.out / "results.json", configs.to_json(results))
     return results
 
 
@@ -113,9 +112,11 @@ def read_predictions(path: Path) -> Iterator[tuple[Example, Prediction]]:
     if not isinstance(first, dict) or "header" not in first:
         raise DataError(f"{path}: expected a header in the first line, found none")
     for row in rows:
-        if not isinstance(row, dict):
-            raise DataError(f"{path}: expected an object in each line, found {row!r:.100}")
-        yield _example_of(row, path), _prediction_of(row, path)
+        gold = row.get("gold") if isinstance(row, dict) else None
+        if not isinstance(row, dict) or not isinstance(gold, dict):
+            raise DataError(f"{path}: expected an object with the gold, found {row!r:.100}")
+        name = str(row.get("id"))
+        yield Example(name, Document([], id=name, meta=gold)), _prediction_of(row, path)
 
 
 def kept_picture(out: Path, task: Task, example_id: str) -> Path | None:
@@ -145,59 +146,52 @@ def _dataset(task: Task, data: Path) -> ShardReader:
     )
 
 
-def _run_task(engine: "Generator", task: Task, reader: ShardReader, plan: Plan) -> TaskResult:
-    first = POOL if plan.shots else 0
+def _run_task(
+    engine: "Generator", task: Task, reader: ShardReader, config: EvaluateConfig
+) -> TaskResult:
+    first = POOL if config.shots else 0
     count = len(reader) - first
-    if plan.limit is not None:
-        count = min(count, plan.limit)
-    if count < 1 or plan.shots > POOL:
+    if config.limit is not None:
+        count = min(count, config.limit)
+    if count < 1 or config.shots > POOL:
         raise DataError(
             f"{reader.folder}: expected more than the {POOL} examples that demonstrations are "
-            f"drawn from (at most {POOL} each), found {len(reader)} for {plan.shots} shots"
+            f"drawn from (at most {POOL} each), found {len(reader)} for {config.shots} shots"
         )
-    pool = [_example(reader, index) for index in range(first)]
-    examples = [_example(reader, first + index) for index in range(count)]
+    docs = ((index, reader[index]) for index in range(first + count))
+    asked = [Example(doc.id or str(index), doc) for index, doc in docs]
+    pool, examples = asked[:first], asked[first:]
     began_s = time.monotonic()
-    with _open(task, reader, plan) as lines:
+    with _open(task, reader, config) as lines:
         predictions, spent_s = _kept(lines, examples)
         progress = Progress(task.name, total=count, unit="examples", start=len(predictions))
         with progress:
             while len(predictions) < count:
-                batch = examples[len(predictions) : len(predictions) + plan.batch_size]
-                prompts = [task.prompt(e, _shots(e, pool, plan)) for e in batch]
-                answers = _ask(engine, task, batch, prompts, plan)
+                batch = examples[len(predictions) : len(predictions) + config.batch_size]
+                prompts = [task.prompt(e, _shots(e, pool, config)) for e in batch]
+                answers = _ask(engine, task, batch, prompts, config)
                 for example, prompt, answer in zip(batch, prompts, answers, strict=True):
                     seconds = spent_s + time.monotonic() - began_s
                     lines.write(_row(example, prompt, answer, seconds))
-                    _keep_picture(plan.out, task, example, number=len(predictions))
+                    _keep_picture(config.out, task, example, number=len(predictions))
                     predictions.append(answer)
                 progress.advance(len(batch))
     failed = [answer.failure for answer in predictions if answer.failure]
     if failed:
         told = "%s: %d of %d examples could not be answered and count as wrong; the first: %s"
         _log.warning(told, task.name, len(failed), count, failed[0])
-    return score_task(
-        task,
-        examples,
-        predictions,
-        seed=plan.seed,
+    return replace(
+        score_task(task, examples, predictions, seed=config.seed),
         dataset=str(reader.folder),
         dataset_digest=reader.digest,
         seconds=round(spent_s + time.monotonic() - began_s, 3),
-        shots=plan.shots,
+        shots=config.shots,
     )
 
 
-def _example(reader: ShardReader, index: int) -> Example:
-    doc = reader[index]
-    return Example(doc.id or str(index), doc)
-
-
-def _shots(example: Example, pool: Sequence[Example], plan: Plan) -> list[Example]:
-    if not plan.shots:
-        return []
-    order = generator(plan.seed, "shots", example.id).permutation(len(pool))
-    return [pool[int(index)] for index in order[: plan.shots]]
+def _shots(example: Example, pool: Sequence[Example], config: EvaluateConfig) -> list[Example]:
+    order = generator(config.seed, "shots", example.id).permutation(len(pool))
+    return [pool[int(index)] for index in order[: config.shots]]
 
 
 def _ask(
@@ -205,22 +199,22 @@ def _ask(
     task: Task,
     batch: Sequence[Example],
     prompts: Sequence[Document],
-    plan: Plan,
+    config: EvaluateConfig,
 ) -> list[Prediction]:
-    decoding = _decoding(task, plan)
-    given = [[] if decoding else task.candidates(example) for example in batch]
+    decoding = _decoding(task, config)
+    given = [task.candidates(example) for example in batch]
     requests = [
         Generate(doc=doc, decoding=decoding) if decoding else Score(doc=doc, candidates=candidates)
         for doc, candidates in zip(prompts, given, strict=True)
     ]
-    found = dict(engine.answer(requests, batch_size=plan.batch_size))
+    found = dict(engine.answer(requests, batch_size=config.batch_size))
     return [_prediction(found[str(i)], candidates) for i, candidates in enumerate(given)]
 
 
-def _decoding(task: Task, plan: Plan) -> Decoding | None:
-    if task.decoding is None or plan.num_beams is None:
+def _decoding(task: Task, config: EvaluateConfig) -> Decoding | None:
+    if task.decoding is None or config.num_beams is None:
         return task.decoding
-    return configs.replace(task.decoding, {"num_beams": plan.num_beams})
+    return configs.replace(task.decoding, {"num_beams": config.num_beams})
 
 
 def _prediction(answer: Answer | Failure, candidates: Sequence[str]) -> Prediction:
@@ -249,27 +243,23 @@ def _prediction(answer: Answer | Failure, candidates: Sequence[str]) -> Predicti
 # --- what is on disk
 
 
-def _header(task: Task, reader: ShardReader, plan: Plan) -> dict[str, Json]:
-    """Everything a reply depends on, the number of examples left out: more can be asked later."""
-    return {
+def _open(task: Task, reader: ShardReader, config: EvaluateConfig) -> Lines:
+    """The replies to a task, to be continued; those of something else only give way to force."""
+    path = config.out / "predictions" / f"{task.name}.jsonl"
+    # all that a reply depends on; the number of examples is left out: more can be asked later
+    header: Json = {
         "task": task.name,
         "version": task.version,
         "dataset_digest": reader.digest,
-        "model_digest": plan.model_digest,
-        "shots": plan.shots,
-        "seed": plan.seed if plan.shots else None,
-        "decoding": configs.to_json(_decoding(task, plan)),
+        "model_digest": config.model_digest,
+        "shots": config.shots,
+        "seed": config.seed if config.shots else None,
+        "decoding": configs.to_json(_decoding(task, config)),
     }
-
-
-def _open(task: Task, reader: ShardReader, plan: Plan) -> Lines:
-    """The replies to a task, to be continued; those of something else only give way to force."""
-    path = plan.out / "predictions" / f"{task.name}.jsonl"
-    header = _header(task, reader, plan)
     try:
         return Lines(path, header, header="first")
     except ConfigError:
-        if not plan.force:
+        if not config.force:
             raise
         return Lines(path, header, header="first", force=True)
 
@@ -303,14 +293,6 @@ def _row(example: Example, prompt: Document, answer: Prediction, seconds: float)
     }
 
 
-def _example_of(row: dict[str, Json], path: Path) -> Example:
-    gold = row.get("gold")
-    if not isinstance(gold, dict):
-        raise DataError(f"{path}: expected the gold in every row, found {gold!r}")
-    name = str(row.get("id"))
-    return Example(name, Document([], id=name, meta=gold))
-
-
 def _prediction_of(row: dict[str, Json], path: Path) -> Prediction:
     try:
         return configs.from_json(Prediction, row.get("reply"), "reply")
@@ -319,9 +301,8 @@ def _prediction_of(row: dict[str, Json], path: Path) -> Prediction:
 
 
 def _keep_picture(out: Path, task: Task, example: Example, *, number: int) -> None:
-    if number >= NUM_PICTURES or not example.doc.images:
-        return
-    if kept_picture(out, task, example.id) is not None:
+    is_shown = number < NUM_PICTURES and example.doc.images
+    if not is_shown or kept_picture(out, task, example.id) is not None:
         return
     try:
         image = decode(example.doc.images[-1].source, max_pixels=MAX_PICTURE_PIXELS).copy()

@@ -5,16 +5,17 @@ prompt, and turns a reply into numbers. It never sees the model, so that saved p
 scored again, and scored against other examples' gold to learn what chance would give.
 
 - :class:`Metric`, :class:`Example`, :class:`Prediction`
-- :class:`Task`, the protocol, for requests to generate or to score candidates
+- :class:`Task`, what replies are generated or candidates scored for
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, NamedTuple, TypeAlias
 
 from kosmos.boxes import Box
-from kosmos.document.types import Document
-from kosmos.errors import DataError
+from kosmos.document.types import Document, Part, Text
+from kosmos.errors import ConfigError, DataError
 from kosmos.generate.config import Decoding
 
 
@@ -55,9 +56,7 @@ class Example(NamedTuple):
         """
         value = self.doc.meta.get(name)
         if not isinstance(value, str):
-            raise DataError(
-                f"example {self.id!r}: expected meta {name!r} to be text, found {value!r}"
-            )
+            raise DataError(f"{self._where(name)} to be text, found {value!r}")
         return value
 
     def texts(self, name: str) -> list[str]:
@@ -67,11 +66,10 @@ class Example(NamedTuple):
             DataError: If it is not, naming the example.
         """
         value = self.doc.meta.get(name)
-        if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
-            raise DataError(
-                f"example {self.id!r}: expected meta {name!r} to be texts, found {value!r}"
-            )
-        return [str(item) for item in value]
+        texts = [v for v in value if isinstance(v, str)] if isinstance(value, list) else []
+        if not texts or texts != value:
+            raise DataError(f"{self._where(name)} to be texts, found {value!r}")
+        return texts
 
     def box(self, name: str) -> Box:
         """A field of the gold that is a box.
@@ -87,6 +85,9 @@ class Example(NamedTuple):
         if len(corners) != 4:
             raise DataError(f"{where}: expected four numbers, found {value!r}")
         return Box(*corners).checked(where)
+
+    def _where(self, name: str) -> str:
+        return f"example {self.id!r}: expected meta {name!r}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,65 +136,6 @@ Values: TypeAlias = Mapping[str, float]
 Scorer: TypeAlias = Callable[[Example, Prediction], Values]
 
 
-@runtime_checkable
-class Task(Protocol):
-    """What every entry of the suite does."""
-
-    @property
-    def name(self) -> str:
-        """Key in the suite, in results and of files."""
-
-    @property
-    def title(self) -> str:
-        """What people call it."""
-
-    @property
-    def help(self) -> str:
-        """What is asked and how it is measured, in a sentence or two."""
-
-    @property
-    def version(self) -> int:
-        """Raised when the same replies would get other numbers."""
-
-    @property
-    def dataset(self) -> str:
-        """Folder of its documents in the data folder."""
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        """What it measures; the first is the headline."""
-
-    @property
-    def decoding(self) -> Decoding | None:
-        """How replies are generated; None where candidates are scored."""
-
-    @property
-    def published(self) -> tuple["Published", ...]:
-        """What the papers report, on their data."""
-
-    def prompt(self, example: Example, shots: Sequence[Example]) -> Document:
-        """What the model is shown: demonstrations, then the example, its gold left out."""
-
-    def candidates(self, example: Example) -> list[str]:
-        """What is scored behind the prompt; empty where replies are generated."""
-
-    def group(self, example: Example) -> str:
-        """A part of the set that is also measured by itself; empty for none."""
-
-    def scorer(self, examples: Sequence[Example]) -> Scorer:
-        """What turns the gold of an example and a prediction into numbers.
-
-        Args:
-            examples: The whole set, which some metrics weigh by.
-        """
-
-    def truth(self, example: Example) -> str:
-        """The gold in words, for people."""
-
-    def perfect(self, example: Example) -> Prediction:
-        """A prediction that cannot be beaten, which tests hold the scorer to."""
-
-
 class Published(NamedTuple):
     """A number of a paper."""
 
@@ -202,3 +144,73 @@ class Published(NamedTuple):
     metric: str
     value: float
     source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task(ABC):
+    """An entry of the suite: what it is called, and how it asks and scores."""
+
+    name: str
+    """Key in the suite, in results and of files."""
+    title: str
+    """What people call it."""
+    help: str
+    """What is asked and how it is measured, in a sentence or two."""
+    version: int = 1
+    """Raised when the same replies would get other numbers."""
+    dataset: str
+    """Folder of its documents in the data folder."""
+    metrics: tuple[Metric, ...]
+    """What it measures; the first is the headline."""
+    decoding: Decoding | None = None
+    """How replies are generated; None where candidates are scored."""
+    published: tuple[Published, ...] = ()
+    """What the papers report, on their data."""
+    group_field: str = ""
+    """Field of the gold whose values part the set into groups that are also measured each."""
+    has_shots: bool = False
+    """Whether the paper has demonstrations for it."""
+
+    @abstractmethod
+    def words(self, example: Example) -> str:
+        """What is asked, behind the picture if there is one."""
+
+    @abstractmethod
+    def truth(self, example: Example) -> str:
+        """The gold in words, for people, and behind the words of a demonstration."""
+
+    @abstractmethod
+    def perfect(self, example: Example) -> Prediction:
+        """A prediction that cannot be beaten, which tests hold the scorer to."""
+
+    @abstractmethod
+    def scorer(self, examples: Sequence[Example]) -> Scorer:
+        """What turns the gold of an example and a prediction into numbers.
+
+        Args:
+            examples: The whole set, which some metrics weigh by.
+        """
+
+    def prompt(self, example: Example, shots: Sequence[Example]) -> Document:
+        """What the model is shown: demonstrations, then the example, its gold left out.
+
+        Raises:
+            ConfigError: If there are demonstrations where the paper has none.
+        """
+        if shots and not self.has_shots:
+            raise ConfigError(f"{self.name}: expected no demonstrations, found {len(shots)}")
+        parts: list[Part] = []
+        for shot in shots:
+            parts += [*shot.doc.images, Text(f"{self.words(shot)} {self.truth(shot)}")]
+        parts += [*example.doc.images, Text(self.words(example))]
+        return Document(parts, id=example.id)
+
+    def candidates(self, example: Example) -> list[str]:
+        """What is scored behind the prompt; empty where replies are generated."""
+        del example
+        return []
+
+    def group(self, example: Example) -> str:
+        """The part of the set that an example is in; empty for none."""
+        group = example.doc.meta.get(self.group_field)
+        return group if isinstance(group, str) else ""

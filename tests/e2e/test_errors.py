@@ -1,5 +1,6 @@
 """What the system, the disk or a hostile file refuses is told in our own form by every command."""
 
+import json
 import logging
 import os
 import subprocess
@@ -207,6 +208,14 @@ def test_words_that_stdout_cannot_hold_are_escaped(tmp_path: Path) -> None:
     found = run("kosmos data import text x y --set 'ž=1'", PYTHONIOENCODING="ascii")
     assert found.returncode == 2
     assert r"\u017e" in found.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_json_is_json_whatever_stdout_can_hold(encoding: str) -> None:
+    command = "kosmos recipe show microcosm --set tokenizer=ž漢\U0001f600"
+    found = run(command, PYTHONIOENCODING=encoding)
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["data"]["tokenizer"] == "ž漢\U0001f600"
 
 
 INTERRUPTED = """

@@ -7,11 +7,10 @@ Source: KOSMOS-1 (arXiv:2302.14045) section 4.1: the prompt, five beams, CIDEr; 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from kosmos.document.types import Document, Part, Text
 from kosmos.evaluate.metrics.cider import Cider
 from kosmos.evaluate.metrics.ptb import ptb_words
 from kosmos.evaluate.metrics.words import f1, facts_of, facts_said, lexicon_of
-from kosmos.evaluate.task import Example, Metric, Prediction, Published, Scorer, Values
+from kosmos.evaluate.task import Example, Metric, Prediction, Published, Scorer, Task, Values
 from kosmos.files import Json
 from kosmos.generate.config import Decoding
 from kosmos.text.prompts import CAPTION
@@ -21,8 +20,8 @@ _PEOPLE = "consensus with the references, by rare n-grams (CIDEr-D), times 100 a
 _DECODING = Decoding(num_beams=5, max_new_tokens=48)
 
 
-@dataclass(frozen=True, slots=True)
-class Captioning:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Captioning(Task):
     """Pictures with references; where the objects are known, words are held to them too."""
 
     name: str = "captioning"
@@ -48,23 +47,20 @@ class Captioning:
             "KOSMOS-2 1.6B", "Flickr30k Karpathy test", "cider", 66.7, "arXiv:2306.14824 Table 5"
         ),
     )
+    has_shots: bool = True
 
-    def prompt(self, example: Example, shots: Sequence[Example]) -> Document:
-        """Demonstrations are captions behind the same words."""
-        parts: list[Part] = []
-        for shot in shots:
-            parts += [*shot.doc.images, Text(f"{CAPTION} {shot.texts('references')[0]}")]
-        return Document([*parts, *example.doc.images, Text(CAPTION)], id=example.id)
-
-    def candidates(self, example: Example) -> list[str]:
-        """None: captions are generated."""
+    def words(self, example: Example) -> str:
+        """The same for every picture."""
         del example
-        return []
+        return CAPTION
 
-    def group(self, example: Example) -> str:
-        """The set is measured as a whole."""
-        del example
-        return ""
+    def truth(self, example: Example) -> str:
+        """The first reference."""
+        return example.texts("references")[0]
+
+    def perfect(self, example: Example) -> Prediction:
+        """The first reference again."""
+        return Prediction(text=self.truth(example))
 
     def scorer(self, examples: Sequence[Example]) -> Scorer:
         """CIDEr weighs n-grams by the references of the whole set."""
@@ -83,14 +79,6 @@ class Captioning:
             return values
 
         return score
-
-    def truth(self, example: Example) -> str:
-        """The first reference."""
-        return example.texts("references")[0]
-
-    def perfect(self, example: Example) -> Prediction:
-        """The first reference again."""
-        return Prediction(text=self.truth(example))
 
 
 def _words(text: str) -> str:

@@ -13,8 +13,7 @@ Source: KOSMOS-1 (arXiv:2302.14045) section 4.7, Tables 15 and 16.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kosmos.document.types import Document, Text
-from kosmos.errors import ConfigError, DataError
+from kosmos.errors import DataError
 from kosmos.evaluate.task import (
     CandidateScore,
     Example,
@@ -22,9 +21,9 @@ from kosmos.evaluate.task import (
     Prediction,
     Published,
     Scorer,
+    Task,
     Values,
 )
-from kosmos.generate.config import Decoding
 from kosmos.text.prompts import color_of, size_comparison
 
 _ACCURACY = Metric(
@@ -32,33 +31,14 @@ _ACCURACY = Metric(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Choice(Task):
     """What the two tasks share: candidates scored behind words, one of them right."""
 
-    name: str
-    title: str
-    help: str
-    dataset: str
     gold: str
-    published: tuple[Published, ...]
-    version: int = 1
+    """Field that has the right answer."""
     metrics: tuple[Metric, ...] = (_ACCURACY,)
-    decoding: Decoding | None = None
-
-    def words(self, example: Example) -> str:
-        """The prompt."""
-        raise AssertionError(f"{type(self).__name__} has no words")
-
-    def prompt(self, example: Example, shots: Sequence[Example]) -> Document:
-        """The words alone.
-
-        Raises:
-            ConfigError: If there are demonstrations; the paper has none for these tasks.
-        """
-        if shots:
-            raise ConfigError(f"{self.name}: expected no demonstrations, found {len(shots)}")
-        return Document([Text(self.words(example))], id=example.id)
+    group_field: str = "group"
 
     def candidates(self, example: Example) -> list[str]:
         """The choices.
@@ -67,27 +47,11 @@ class _Choice:
             DataError: If the right answer is not among them.
         """
         choices = example.texts("choices")
-        if example.text(self.gold) not in choices:
+        if self.truth(example) not in choices:
             raise DataError(
-                f"example {example.id!r}: expected {example.text(self.gold)!r} among {choices}"
+                f"example {example.id!r}: expected {self.truth(example)!r} among {choices}"
             )
         return choices
-
-    def group(self, example: Example) -> str:
-        """From where the fact can be known, if that is known."""
-        group = example.doc.meta.get("group")
-        return group if isinstance(group, str) else ""
-
-    def scorer(self, examples: Sequence[Example]) -> Scorer:
-        """Each example by itself."""
-        del examples
-
-        def score(example: Example, prediction: Prediction) -> Values:
-            best = max(prediction.scores, key=lambda item: item.logprob, default=None)
-            is_right = best is not None and best.candidate == example.text(self.gold)
-            return {"accuracy": float(is_right)}
-
-        return score
 
     def truth(self, example: Example) -> str:
         """The right candidate."""
@@ -101,8 +65,19 @@ class _Choice:
         )
         return Prediction(text=right, scores=tuple(scores))
 
+    def scorer(self, examples: Sequence[Example]) -> Scorer:
+        """Each example by itself."""
+        del examples
 
-@dataclass(frozen=True, slots=True)
+        def score(example: Example, prediction: Prediction) -> Values:
+            best = max(prediction.scores, key=lambda item: item.logprob, default=None)
+            is_right = best is not None and best.candidate == self.truth(example)
+            return {"accuracy": float(is_right)}
+
+        return score
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ColorKnowledge(_Choice):
     """Which color has this? Candidates are compared by the log-probability of all their tokens."""
 
@@ -121,7 +96,7 @@ class ColorKnowledge(_Choice):
         return color_of(example.text("object"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SizeKnowledge(_Choice):
     """Which of two is larger?"""
 

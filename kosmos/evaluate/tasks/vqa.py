@@ -7,23 +7,21 @@ official accuracy; KOSMOS-2 (arXiv:2306.14824) section 4.3.2.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kosmos.document.types import Document, Part, Text
 from kosmos.evaluate.metrics.vqa import vqa_accuracy
-from kosmos.evaluate.task import Example, Metric, Prediction, Published, Scorer, Values
+from kosmos.evaluate.task import Example, Metric, Prediction, Published, Scorer, Task, Values
 from kosmos.generate.config import Decoding
 from kosmos.text.prompts import question
 
 _DECODING = Decoding(max_new_tokens=16)
 
 
-@dataclass(frozen=True, slots=True)
-class VisualQuestions:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisualQuestions(Task):
     """Pictures with a question and what people answered."""
 
     name: str = "vqa"
     title: str = "Visual question answering"
     help: str = "The picture, then “Question: … Answer:”; greedy, free text."
-    version: int = 1
     dataset: str = "vqa"
     metrics: tuple[Metric, ...] = (
         Metric(
@@ -38,34 +36,12 @@ class VisualQuestions:
         Published("KOSMOS-1 1.6B", "VQAv2 test-dev", "accuracy", 51.0, "arXiv:2302.14045 Table 4"),
         Published("KOSMOS-2 1.6B", "VQAv2 test-dev", "accuracy", 45.6, "arXiv:2306.14824 Table 5"),
     )
+    group_field: str = "kind"
+    has_shots: bool = True
 
-    def prompt(self, example: Example, shots: Sequence[Example]) -> Document:
-        """Demonstrations are questions with the first of their answers."""
-        parts: list[Part] = []
-        for shot in shots:
-            said = f"{question(shot.text('question'))} {shot.texts('answers')[0]}"
-            parts += [*shot.doc.images, Text(said)]
-        asked = Text(question(example.text("question")))
-        return Document([*parts, *example.doc.images, asked], id=example.id)
-
-    def candidates(self, example: Example) -> list[str]:
-        """None: answers are generated."""
-        del example
-        return []
-
-    def group(self, example: Example) -> str:
-        """The kind of question, where it is known."""
-        kind = example.doc.meta.get("kind")
-        return kind if isinstance(kind, str) else ""
-
-    def scorer(self, examples: Sequence[Example]) -> Scorer:
-        """Each example by itself."""
-        del examples
-
-        def score(example: Example, prediction: Prediction) -> Values:
-            return {"accuracy": vqa_accuracy(prediction.text, example.texts("answers"))}
-
-        return score
+    def words(self, example: Example) -> str:
+        """The question, in the papers' form."""
+        return question(example.text("question"))
 
     def truth(self, example: Example) -> str:
         """The first answer."""
@@ -75,3 +51,12 @@ class VisualQuestions:
         """The most frequent answer."""
         answers = example.texts("answers")
         return Prediction(text=max(answers, key=answers.count))
+
+    def scorer(self, examples: Sequence[Example]) -> Scorer:
+        """Each example by itself."""
+        del examples
+
+        def score(example: Example, prediction: Prediction) -> Values:
+            return {"accuracy": vqa_accuracy(prediction.text, example.texts("answers"))}
+
+        return score

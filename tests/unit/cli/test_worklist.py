@@ -1,6 +1,7 @@
 """Lists on the command line: folders and requests files into lines, which go on if stopped."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from kosmos import Document, Image, Text
 from kosmos.cli.main import cli
-from kosmos.errors import ConfigError
+from kosmos.errors import ConfigError, DataError
 from kosmos.files import Json, read_json, read_jsonl
 from kosmos.text.prompts import phrase, question
 from kosmos.weights.folder import save_model
@@ -253,3 +254,13 @@ def test_an_edited_request_is_not_taken_for_the_one_that_was_answered(folder, ph
 def test_options_that_do_not_go_together_are_refused_before_anything_is_read(words, tmp_path):
     result = CliRunner().invoke(cli, [words[0], "--model", str(tmp_path / "none"), *words[1:]])
     assert result.exit_code == 2, result.output
+
+
+def test_lines_go_on_in_files_alone(folder, photos, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for place in ("/dev/null", tmp_path / "pipe"):
+        with pytest.raises(DataError, match="expected a file, found a device or a pipe") as caught:
+            run("caption", folder, "--images", photos, "--jsonl", place)
+        assert caught.value.message.startswith(f"{place}: ")
+    with pytest.raises(DataError, match="expected a file, found a folder"):
+        run("caption", folder, "--images", photos, "--jsonl", tmp_path)
