@@ -14,7 +14,7 @@ from kosmos.text import prompts
 @work_options(
     image="A picture, - for stdin; repeat for one caption each.", without=("draw", "coco")
 )
-@click.option("--prompt", default=prompts.CAPTION, show_default=True, help="Words to continue.")
+@click.option("--prompt", default=prompts.CAPTION, help="Words to continue.")
 @reply_options("choices")
 def command(model: ModelChoice, work: WorkChoice, prompt: str, replies: ReplyChoice) -> None:
     """Say what is in a picture.

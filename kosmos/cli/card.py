@@ -10,10 +10,7 @@ from kosmos.cli.options import PATH
 @click.command()
 @click.argument("folder", metavar="RUN", type=PATH)
 @click.option(
-    "--index",
-    "index_folder",
-    type=PATH,
-    help="Folder of the indices of its data, if it was moved.",
+    "--index", "index_folder", type=PATH, help="Folder of the indices of its data, if it was moved."
 )
 def command(folder: Path, index_folder: Path | None) -> None:
     """Write card.md into RUN, a run folder: what ran, on what, how it went, how to repeat it.

@@ -44,6 +44,7 @@ command.add_command(ledger)
 @click.option(
     "--images",
     default="",
+    show_default=False,
     help="Folder of the pictures, if not beside SOURCE: files, or img2dataset's tars.",
 )
 @click.option(
@@ -57,12 +58,8 @@ command.add_command(ledger)
     help="Share of the sources held out; of a test set all, if not said otherwise.",
 )
 @click.option("--limit", type=click.IntRange(1), help="Stop after this many documents.")
-@click.option(
-    "--max-bad", default=0.1, show_default=True, help="Share of bad records tolerated, 0 to 1."
-)
-@click.option(
-    "--seed", default=0, show_default=True, help="Seed of the held-out share and other choices."
-)
+@click.option("--max-bad", default=0.1, help="Share of bad records tolerated, 0 to 1.")
+@click.option("--seed", default=0, help="Seed of the held-out share and other choices.")
 @click.option(
     "--set",
     "settings",

@@ -32,7 +32,12 @@ _FOR: dict[str, tuple[_Kind, ...]] = {
 @click.option(
     "--format", "format_name", metavar="FORMAT", help="TARGET is a source, read as import would."
 )
-@click.option("--images", default="", help="Of a source: folder of the pictures, if not beside it.")
+@click.option(
+    "--images",
+    default="",
+    show_default=False,
+    help="Of a source: folder of the pictures, if not beside it.",
+)
 @click.option(
     "--set",
     "settings",
@@ -46,17 +51,15 @@ _FOR: dict[str, tuple[_Kind, ...]] = {
     type=PATH,
     help="Of shards or a source: lay documents out as training would.",
 )
-@click.option("--num-cells", default=32, show_default=True, help="With --tokenizer: its grid.")
-@click.option(
-    "--max-tokens", default=2048, show_default=True, help="With --tokenizer: the longest row."
-)
+@click.option("--num-cells", default=32, help="With --tokenizer: its grid.")
+@click.option("--max-tokens", default=2048, help="With --tokenizer: the longest row.")
 @click.option(
     "--sample",
     type=click.IntRange(1),
     help="Of shards: decode the pictures of so many documents, not of all.",
 )
 @click.option("--limit", type=click.IntRange(1), help="Of a source: stop after so many documents.")
-@click.option("--seed", default=0, show_default=True, help="Of every sample.")
+@click.option("--seed", default=0, help="Of every sample.")
 @json_option()
 def check(
     target: str,

@@ -25,7 +25,6 @@ _config_options = grouped(
             "--data-dir",
             "data",
             default="microcosm",
-            show_default=True,
             type=PATH,
             help="Folder with a folder of shards for each task's dataset, or with eval/ in it.",
         ),
@@ -33,20 +32,13 @@ _config_options = grouped(
         "limit": click.option(
             "--limit", type=click.IntRange(1), help="Examples of each task, at most."
         ),
-        "shots": click.option(
-            "--shots", default=0, show_default=True, help="Demonstrations before each example."
-        ),
+        "shots": click.option("--shots", default=0, help="Demonstrations before each example."),
         "num_beams": click.option(
             "--num-beams", type=click.IntRange(1), help="Beams, instead of each task's own number."
         ),
-        "batch_size": click.option(
-            "--batch-size", default=16, show_default=True, help="Examples asked at once."
-        ),
+        "batch_size": click.option("--batch-size", default=16, help="Examples asked at once."),
         "seed": click.option(
-            "--seed",
-            default=0,
-            show_default=True,
-            help="Seed of intervals, chance and demonstrations.",
+            "--seed", default=0, help="Seed of intervals, chance and demonstrations."
         ),
         "force": click.option(
             "--force", is_flag=True, help="Replace replies of another model or setting."
@@ -57,9 +49,7 @@ _config_options = grouped(
 
 @click.command()
 @model_options
-@click.option(
-    "--tasks", "names", default="all", show_default=True, help="Names of tasks, with commas."
-)
+@click.option("--tasks", "names", default="all", help="Names of tasks, with commas.")
 @_config_options
 @click.option("--json", "as_json", is_flag=True, help="Print results.json.")
 def command(model: ModelChoice, names: str, config: EvaluateConfig, as_json: bool) -> None:

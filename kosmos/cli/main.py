@@ -107,7 +107,9 @@ def _configure(*, quiet: bool) -> None:
     logs.configure(logging.WARNING if quiet else logging.INFO)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
+)
 @click.version_option(__version__, prog_name="kosmos")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("--quiet", is_flag=True, help="Only warnings and errors on stderr.")

@@ -95,15 +95,11 @@ model_options = grouped(
             help="Model folder, ours or a Hugging Face Kosmos-2 one, or an adapter.",
         ),
         "device": click.option(
-            "--device",
-            default="auto",
-            show_default=True,
-            help="A torch device; auto is the GPU if there is one.",
+            "--device", default="auto", help="A torch device; auto is the GPU if there is one."
         ),
         "dtype": click.option(
             "--dtype",
             default="float32",
-            show_default=True,
             type=click.Choice(["float32", "bfloat16", "float16"]),
             help="Type of the weights.",
         ),
@@ -134,7 +130,7 @@ def _decoding_option(name: str, text: str) -> Option:
     default = getattr(GREEDY, name)
     if name == "stop":
         return click.option("--stop", metavar="TEXT", multiple=True, help=text)
-    return click.option(_option_of(name), default=default, show_default=True, help=text)
+    return click.option(_option_of(name), default=default, help=text)
 
 
 def _option_of(field: str) -> str:

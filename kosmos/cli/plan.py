@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     "--processes",
     type=click.IntRange(1),
     default=1,
-    show_default=True,
     help="Processes that share the work and the model, a device each.",
 )
 @click.option(

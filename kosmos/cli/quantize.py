@@ -39,19 +39,13 @@ PROMPTS = (
     "--prompts",
     "num_prompts",
     default=len(PROMPTS),
-    show_default=True,
     type=click.IntRange(min=0),
     help="Prompts of each kind to measure the cost on; 0 measures nothing.",
 )
 @click.option(
-    "--tokens",
-    "num_tokens",
-    default=16,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="Tokens of each reply.",
+    "--tokens", "num_tokens", default=16, type=click.IntRange(min=1), help="Tokens of each reply."
 )
-@click.option("--seed", default=0, show_default=True, help="Of the pictures made.")
+@click.option("--seed", default=0, help="Of the pictures made.")
 @click.option("--force", is_flag=True, help="Replace an earlier result at TARGET.")
 @json_option()
 def command(

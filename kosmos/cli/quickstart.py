@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option(
-    "--out", default="quickstart", show_default=True, type=PATH, help="Folder for everything."
-)
+@click.option("--out", default="quickstart", type=PATH, help="Folder for everything.")
 @set_option()
 @json_option()
 def command(out: Path, assignments: tuple[str, ...], as_json: bool) -> None:

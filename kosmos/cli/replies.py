@@ -105,7 +105,6 @@ _CONSTRAINTS = {
 _BATCH_SIZE = click.option(
     "--batch-size",
     default=16,
-    show_default=True,
     type=click.IntRange(min=1),
     help="Most pictures answered at once; lower it to save memory.",
 )

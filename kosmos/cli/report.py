@@ -13,9 +13,7 @@ from kosmos.evaluate.suite import TASKS
 
 @click.command()
 @click.argument("folders", nargs=-1, required=True, type=PATH)
-@click.option(
-    "--shown", default=6, show_default=True, help="Best and worst replies shown of each task."
-)
+@click.option("--shown", default=6, help="Best and worst replies shown of each task.")
 @json_option("folder")
 def command(folders: tuple[Path, ...], shown: int, as_json: bool) -> None:
     """Write report.html and report.md into each FOLDER, which kosmos evaluate made.

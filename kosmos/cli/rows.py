@@ -2,13 +2,13 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from kosmos.cli.options import PATH, echo_json, json_option
-from kosmos.cli.row_choice import RowChoice, row_options
+from kosmos.cli.options import FOLDER, PATH, echo_json, grouped, json_option, set_option
 from kosmos.errors import ConfigError
 from kosmos.logs import printable
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kosmos.check.show.page import NamedRow
     from kosmos.check.show.rows import Chosen, OpenRows
     from kosmos.check.show.words import ShownRow
+    from kosmos.data.config import Packing
     from kosmos.model.kosmos import Kosmos
 
 _PLAIN_WIDTH = 100
@@ -27,9 +28,114 @@ _MOST_NUMBERS = 10
 """Documents whose matrix is told in numbers; that of more is told in signs."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowChoice:
+    """Which rows of which data."""
+
+    source: str
+    stream: str | None
+    rows: tuple[int, ...]
+    step: int | None
+    assignments: tuple[str, ...]
+    index: Path | None
+    tokenizer: Path | None
+    num_cells: int | None
+    packing: "Packing | None"
+    max_tokens: int | None
+    line_tokens: bool
+
+    def opened(self) -> "OpenRows":
+        """The data, its index in the folder that was named, the run's or that of all runs."""
+        from kosmos.check.show.rows import FolderChoice, OpenRows, folder_data
+        from kosmos.data.indexing import recorded_folder
+        from kosmos.recipes.table import ALIASES, RECIPES, make_run
+
+        if self.step is not None and self.rows:
+            raise ConfigError("--row: expected it without --step, which has its own, found both")
+        folder: dict[str, Any] = {name: getattr(self, name) for name in _OF_FOLDERS}
+        path, run, kept = Path(self.source), None, None
+        record = path / "run.json" if path.is_dir() else path
+        is_recipe = self.source in RECIPES or self.source in ALIASES
+        is_shards = "://" in self.source or (path.is_dir() and not record.is_file())
+        if is_shards and not is_recipe:
+            data = folder_data(self.source, FolderChoice(**folder), self.assignments)
+        else:
+            for name, value in folder.items():
+                if value is not None and value is not False:
+                    raise ConfigError(
+                        f"--{name.replace('_', '-')}: expected it with a folder of shards, "
+                        f"found {self.source}",
+                        hint="a run has these in it; --set changes them",
+                    )
+            is_file = record.is_file() and not is_recipe
+            run = make_run(str(record) if is_file else self.source, self.assignments)
+            data = run.data
+            if is_file and record.name == "run.json":
+                kept = recorded_folder(record.parent)
+        names = [stream.name for stream in data.streams]
+        wanted = None if self.stream is None else self.stream.partition("/")[0]
+        if wanted is not None and wanted not in names:
+            raise ConfigError(
+                f"--stream: expected one of {', '.join(names)}, found {self.stream!r}"
+            )
+        if wanted is not None and self.step is None:
+            data = replace(data, streams=tuple(s for s in data.streams if s.name == wanted))
+        return OpenRows(
+            data,
+            seed=0 if run is None else run.seed,
+            model=None if run is None else run.model,
+            indices=self.index or kept,
+        )
+
+    def batches(self, opened: "OpenRows", *, beside: bool) -> "list[Chosen]":
+        """What was chosen; ``beside`` as of :meth:`OpenRows.rows`."""
+        if self.step is not None:
+            return list(opened.step(self.step, self.stream))
+        return list(opened.rows(self.stream, self.rows, beside=beside))
+
+
+_OF_FOLDERS = {
+    "tokenizer": click.option(
+        "--tokenizer", type=PATH, help="Shards only: a model folder or a tokenizer"
+    ),
+    "num_cells": click.option(
+        "--num-cells", type=int, help="Shards only: cells along the grid.  [32]"
+    ),
+    "packing": click.option(
+        "--packing",
+        type=click.Choice(["single", "full-sentence", "isolated"]),
+        help="Shards only: how documents fill rows.  [single]",
+    ),
+    "max_tokens": click.option("--max-tokens", type=int, help="Shards only: longest row.  [2048]"),
+    "line_tokens": click.option(
+        "--line-tokens", is_flag=True, help="Shards only: lines end with </line>."
+    ),
+}
+row_options = grouped(
+    "choice",
+    RowChoice,
+    {
+        "source": click.argument("source"),
+        "stream": click.option("--stream", metavar="NAME", help="One stream, or stream/corpus."),
+        "rows": click.option(
+            "--row", "rows", type=int, multiple=True, help="Row of the index, from 0; repeatable."
+        ),
+        "step": click.option(
+            "--step", type=click.IntRange(1), help="What this step trains on, from 1."
+        ),
+        "assignments": set_option("Change a field of the run."),
+        "index": click.option(
+            "--index", type=FOLDER, help="Folder of indices, made there if missing."
+        ),
+        **_OF_FOLDERS,
+    },
+)
+"""SOURCE and the options beside it, given to the command as ``choice``."""
+
+
 @click.command("show", short_help="Packed rows, with loss, attention and positions.")
 @row_options
-@click.option("--limit", default=8, show_default=True, help="Most rows shown; 0: all.")
+@click.option("--limit", default=8, help="Most rows shown; 0: all.")
 @click.option("--tokens", "as_tokens", is_flag=True, help="A line for each token.")
 @click.option(
     "--out",
@@ -72,8 +178,8 @@ def show(choice: RowChoice, limit: int, as_tokens: bool, out: Path | None, as_js
     type=PATH,
     help="Model folder to test; without, a small one of random weights.",
 )
-@click.option("--device", default="cpu", show_default=True, help="A torch device.")
-@click.option("--seed", default=0, show_default=True, help="What things are changed to.")
+@click.option("--device", default="cpu", help="A torch device.")
+@click.option("--seed", default=0, help="What things are changed to.")
 @json_option("batch")
 def leak_test(
     choice: RowChoice, model_folder: Path | None, device: str, seed: int, as_json: bool
@@ -118,11 +224,7 @@ def _named_rows(opened: "OpenRows", chosen: "Chosen") -> "Iterator[NamedRow]":
 
     data, batch = opened.data, chosen.batch
     shown = show_batch(
-        batch,
-        opened.stream(batch.stream),
-        opened.tokenizer,
-        layout=data.layout,
-        image=data.image,
+        batch, opened.stream(batch.stream), opened.tokenizer, layout=data.layout, image=data.image
     )
     for name, row, sees in zip(chosen.names, shown, who_sees_whom(batch), strict=True):
         yield NamedRow(name, row, sees)

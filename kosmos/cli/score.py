@@ -16,7 +16,12 @@ from kosmos.generate.sinks.words import score_lines
     image="A picture before the prompt, - for stdin; may be repeated.",
     without=("pictures", "draw", "coco", "html"),
 )
-@click.option("--prompt", default="", help="Words before the candidates; may carry markup.")
+@click.option(
+    "--prompt",
+    default="",
+    show_default=False,
+    help="Words before the candidates; may carry markup.",
+)
 @click.option("--candidate", "candidates", multiple=True, help="A continuation; may be repeated.")
 @click.option("--end", is_flag=True, help="Count </s> after a candidate as well.")
 def command(

@@ -16,7 +16,7 @@ def command() -> None:
 @command.command("train", short_help="Train on text files or document shards.")
 @click.argument("sources", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--out", required=True, type=PATH, help="The .model to write.")
-@click.option("--num-pieces", default=64_000, show_default=True, help="Pieces, 3 control included.")
+@click.option("--num-pieces", default=64_000, help="Pieces, 3 control included.")
 @click.option("--byte-fallback", is_flag=True, help="Spell unknown characters as bytes.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @json_option()

@@ -34,7 +34,7 @@ command.add_command(quantize)
 @click.option(
     "--tokenizer", type=PATH, help="hf, fairseq: SentencePiece model, if SOURCE has none."
 )
-@click.option("--recipe", default="kosmos1", show_default=True, help="clip: recipe of the model.")
+@click.option("--recipe", default="kosmos1", help="clip: recipe of the model.")
 @click.option(
     "--set",
     "assignments",
@@ -94,14 +94,9 @@ def import_(
 @click.argument("source", type=PATH)
 @click.argument("target", type=PATH)
 @click.option(
-    "--format",
-    "kind",
-    type=click.Choice(["hf"]),
-    default="hf",
-    show_default=True,
-    help="What TARGET will be.",
+    "--format", "kind", type=click.Choice(["hf"]), default="hf", help="What TARGET will be."
 )
-@click.option("--max-shard-gb", default=5.0, show_default=True, help="Largest weight file, in GB.")
+@click.option("--max-shard-gb", default=5.0, help="Largest weight file, in GB.")
 @click.option("--force", is_flag=True, help="Replace an earlier result at TARGET.")
 @json_option()
 def export(
@@ -129,7 +124,6 @@ def export(
     "--dtype",
     type=click.Choice(["stored", "float32", "bfloat16", "float16"]),
     default="stored",
-    show_default=True,
     help="Of the weights; stored: as BASE has them.",
 )
 @click.option("--force", is_flag=True, help="Replace an earlier result at TARGET.")
@@ -152,7 +146,7 @@ def merge(base: Path, adapter: Path, target: Path, dtype: str, force: bool, as_j
 @command.command("verify", short_help="Compare two model folders.")
 @click.argument("source", type=PATH)
 @click.argument("target", type=PATH)
-@click.option("--seed", default=0, show_default=True, help="Seed of the random inputs.")
+@click.option("--seed", default=0, help="Seed of the random inputs.")
 @json_option()
 def verify(source: Path, target: Path, seed: int, as_json: bool) -> None:
     """Compare two models: every tensor, and the logits of random inputs.

@@ -88,11 +88,7 @@ class Results:
 
 
 def score_task(
-    task: Task,
-    examples: Sequence[Example],
-    predictions: Sequence[Prediction],
-    *,
-    seed: int,
+    task: Task, examples: Sequence[Example], predictions: Sequence[Prediction], *, seed: int
 ) -> TaskResult:
     """Score predictions, as a whole and by group; how they came about is left to say.
 
@@ -200,9 +196,5 @@ def _with_chance(
     chance = float(np.mean(means))
     better = interval.low > chance if metric.higher_is_better else interval.high < chance
     return replace(
-        found,
-        chance=chance,
-        chance_low=min(means),
-        chance_high=max(means),
-        excludes_chance=better,
+        found, chance=chance, chance_low=min(means), chance_high=max(means), excludes_chance=better
     )

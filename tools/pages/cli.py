@@ -93,7 +93,8 @@ def _options(options: Sequence[click.Parameter]) -> str:
         flag = option.opts[-1] if not option.is_flag else option.opts[0]
         word = "" if option.is_flag else f" {_metavar(option)}"
         default = "required" if option.required else ""
-        if not default and option.show_default and option.default is not None:
+        is_told = isinstance(option.default, str | int | float) and option.default != ""
+        if is_told and not option.is_flag:
             default = f"`{option.default}`"
         # a default that depends on the command is told in its help
         text, _, told = option.help.partition("  [default: ")

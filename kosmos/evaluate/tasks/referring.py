@@ -77,10 +77,6 @@ class Referring(Task):
         def score(example: Example, prediction: Prediction) -> Values:
             found = next((phrase.boxes[0] for phrase in prediction.phrases if phrase.boxes), None)
             iou = found.iou(example.box("box")) if found else 0.0
-            return {
-                "accuracy": float(iou >= MIN_IOU),
-                "iou": iou,
-                "unparsed": float(found is None),
-            }
+            return {"accuracy": float(iou >= MIN_IOU), "iou": iou, "unparsed": float(found is None)}
 
         return score
