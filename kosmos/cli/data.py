@@ -6,7 +6,7 @@ import click
 
 from kosmos.cli.data_check import check
 from kosmos.cli.data_ledger import ledger
-from kosmos.cli.options import PATH, echo_json, json_option
+from kosmos.cli.options import PATH, echo_json, json_option, set_option
 from kosmos.cli.rows import leak_test, show
 
 
@@ -26,10 +26,8 @@ def command() -> None:
     """Bring real data into document shards, and look at what a model gets of them."""
 
 
-command.add_command(check)
-command.add_command(show)
-command.add_command(leak_test)
-command.add_command(ledger)
+for _inner in (check, show, leak_test, ledger):
+    command.add_command(_inner)
 
 
 @command.command(
@@ -60,13 +58,7 @@ command.add_command(ledger)
 @click.option("--limit", type=click.IntRange(1), help="Stop after this many documents.")
 @click.option("--max-bad", default=0.1, help="Share of bad records tolerated, 0 to 1.")
 @click.option("--seed", default=0, help="Seed of the held-out share and other choices.")
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Change a setting of FORMAT, such as grit_mode=phrase.",
-)
+@set_option("Change a setting of FORMAT, such as grit_mode=phrase.")
 @click.option("--force", is_flag=True, help="Replace the shards of an earlier import.")
 @json_option()
 def import_(
@@ -79,7 +71,7 @@ def import_(
     limit: int | None,
     max_bad: float,
     seed: int,
-    settings: tuple[str, ...],
+    assignments: tuple[str, ...],
     force: bool,
     as_json: bool,
 ) -> None:
@@ -101,7 +93,8 @@ def import_(
     if (destination / "train").exists() and not force:
         raise ConfigError(f"{destination}: expected no import there", hint="--force replaces it")
     given = {"images": images, "assign_images": assign_images, "seed": seed}
-    config = make_config(format_name, settings, {n: value for n, value in given.items() if value})
+    told = {name: value for name, value in given.items() if value}
+    config = make_config(format_name, assignments, told)
     report = import_corpus(
         format_name,
         source,

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import click
 
-from kosmos.cli.options import PATH, echo_json, json_option
+from kosmos.cli.options import PATH, echo_json, json_option, set_option, table
 
 if TYPE_CHECKING:
     from kosmos.check.corpus import Expected
     from kosmos.check.targets import Checked
-    from kosmos.files import Json
-    from kosmos.findings import Finding, Findings
+    from kosmos.findings import Findings, Severity
 
 _Kind: TypeAlias = Literal["shards", "source", "run"]
 _FOR: dict[str, tuple[_Kind, ...]] = {
@@ -38,13 +37,7 @@ _FOR: dict[str, tuple[_Kind, ...]] = {
     show_default=False,
     help="Of a source: folder of the pictures, if not beside it.",
 )
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Change a field of the run, or a setting of --format.",
-)
+@set_option("Change a field of the run, or a setting of --format.")
 @click.option(
     "--tokenizer",
     "tokenizer_file",
@@ -65,7 +58,7 @@ def check(
     target: str,
     format_name: str | None,
     images: str,
-    settings: tuple[str, ...],
+    assignments: tuple[str, ...],
     tokenizer_file: Path | None,
     num_cells: int,
     max_tokens: int,
@@ -84,45 +77,48 @@ def check(
     Example: kosmos data check corpora/grit --tokenizer sentencepiece.bpe.model
     """
     from kosmos.check.corpus import Expected
+    from kosmos.check.targets import check_source
+    from kosmos.corpus.formats.table import make_config
     from kosmos.data.config import RowConfig
     from kosmos.findings import Findings
     from kosmos.text.tokenizer import Tokenizer
 
     kind: _Kind = "source" if format_name else "run" if _is_run(target) else "shards"
-    given = {"--images": images, "--limit": limit, "--sample": sample, "--set": settings}
+    given = {"--images": images, "--limit": limit, "--sample": sample, "--set": assignments}
     _check_options(kind, {**given, "--tokenizer": tokenizer_file})
     findings = Findings()
-    corpora: list[Checked] = []
+    expected = Expected(rows=RowConfig(max_tokens=max_tokens), sample=sample, seed=seed)
+    if tokenizer_file is not None:
+        tokenizer = Tokenizer.load(tokenizer_file, num_cells=num_cells)
+        expected = replace(expected, tokenizer=tokenizer)
     if kind == "run":
-        corpora += _check_run(target, settings, findings, sample=sample, seed=seed)
+        corpora = _check_run(target, assignments, findings, sample=sample, seed=seed)
+    elif format_name:
+        config = make_config(format_name, assignments, {"images": images} if images else {})
+        corpora = [
+            check_source(format_name, target, findings, expected, config=config, limit=limit)
+        ]
     else:
-        expected = Expected(rows=RowConfig(max_tokens=max_tokens), sample=sample, seed=seed)
-        if tokenizer_file is not None:
-            tokenizer = Tokenizer.load(tokenizer_file, num_cells=num_cells)
-            expected = replace(expected, tokenizer=tokenizer)
-        if format_name:
-            corpora.append(
-                _check_source(
-                    format_name,
-                    target,
-                    findings,
-                    expected,
-                    images=images,
-                    settings=settings,
-                    limit=limit,
-                )
-            )
-        else:
-            corpora += _check_folder(target, findings, expected)
+        corpora = list(_check_folder(target, findings, expected))
     is_whole = all(corpus.is_whole for corpus in corpora)
+    num: dict[Severity, int] = {kind: findings.num(kind) for kind in ("error", "warning")}
     if as_json:
-        echo_json(_to_json(target, corpora, findings), indent=2)
+        facts = ("facts", "rows_per_step", "epochs", "is_whole")
+        told = {
+            "target": target,
+            "corpora": [{"name": c.where, **{n: getattr(c, n) for n in facts}} for c in corpora],
+            "findings": [finding.to_json() for finding in findings],
+            "errors": num["error"],
+            "warnings": num["warning"],
+        }
+        echo_json(told, indent=2)
     else:
-        told = _sum(findings) + ("" if is_whole else "; interrupted, not all was read")
-        click.echo("\n".join([*_table(corpora), *_lines(findings), told]))
+        numbers = (f"{num[kind] or 'no'} {kind}{'' if num[kind] == 1 else 's'}" for kind in num)
+        end = ", ".join(numbers) + ("" if is_whole else "; interrupted, not all was read")
+        click.echo("\n".join([*_table(corpora), *_lines(findings), end]))
     if not is_whole:
         raise click.exceptions.Exit(130)
-    if findings.num("error"):
+    if num["error"]:
         raise click.exceptions.Exit(1)
 
 
@@ -156,23 +152,6 @@ def _check_run(
         findings.add("error", target, error.message, hint=error.hint or "")
         return []
     return check_ready(run, findings, sample=sample, seed=seed)
-
-
-def _check_source(
-    format_name: str,
-    source: str,
-    findings: "Findings",
-    expected: "Expected",
-    *,
-    images: str,
-    settings: Sequence[str],
-    limit: int | None,
-) -> "Checked":
-    from kosmos.check.targets import check_source
-    from kosmos.corpus.formats.table import make_config
-
-    config = make_config(format_name, settings, {"images": images} if images else {})
-    return check_source(format_name, source, findings, expected, config=config, limit=limit)
 
 
 def _check_folder(target: str, findings: "Findings", expected: "Expected") -> "Iterator[Checked]":
@@ -215,20 +194,20 @@ def _table(corpora: "Sequence[Checked]") -> Iterator[str]:
     if not corpora:
         return
     width = max(len("corpus"), *(len(corpus.where) for corpus in corpora))
+    columns = {"corpus": f"<{width}", "documents": ">11,", "usable": ">9,"}
+    columns |= {"pictures": ">10,", "boxes": ">9,"}
     has_rows = any(corpus.facts.rows for corpus in corpora)
-    has_steps = any(corpus.rows_per_step for corpus in corpora)
-    line = f"{'corpus':{width}}{'documents':>11}{'usable':>9}{'pictures':>10}{'boxes':>9}"
-    line += f"{'rows':>9}{'tokens/row':>12}" if has_rows else ""
-    yield line + (f"{'rows/step':>11}{'epochs':>11}" if has_steps else "")
+    if has_rows:
+        columns |= {"rows": ">9,", "tokens/row": ">12,.1f"}
+    if any(corpus.rows_per_step for corpus in corpora):
+        columns |= {"rows/step": ">11,.4g", "epochs": ">11,.4g"}
+    rows = []
     for corpus in corpora:
         facts = corpus.facts
-        line = f"{corpus.where:{width}}{facts.documents:>11,}{facts.usable:>9,}"
-        line += f"{facts.pictures:>10,}{facts.boxes:>9,}"
-        line += f"{facts.rows:>9,}{facts.tokens_per_row:>12,.1f}" if has_rows else ""
-        if corpus.rows_per_step:
-            line += f"{corpus.rows_per_step:>11,.4g}"
-            line += f"{corpus.epochs:>11,.4g}" if corpus.epochs else ""
-        yield line
+        row = [corpus.where, facts.documents, facts.usable, facts.pictures, facts.boxes]
+        row += [facts.rows, facts.tokens_per_row] if has_rows else []
+        rows.append([*row, corpus.rows_per_step or "", corpus.epochs or ""])
+    yield from table(columns, rows)
     yield ""
 
 
@@ -239,7 +218,9 @@ def _lines(findings: "Findings") -> Iterator[str]:
         if finding.where != where:
             where = finding.where
             yield where
-        yield f"  {finding.severity + ':':<9}{_counted(finding)}{finding.what}"
+        total = f" of {finding.total:,}" if finding.total else ""
+        counted = f"{finding.count:,}{total}  " if finding.count else ""
+        yield f"  {finding.severity + ':':<9}{counted}{finding.what}"
         for example in finding.examples:
             yield f"    - {example}"
         if finding.count > len(finding.examples):
@@ -248,37 +229,3 @@ def _lines(findings: "Findings") -> Iterator[str]:
             yield f"    hint: {finding.hint}"
     if where:
         yield ""
-
-
-def _counted(finding: "Finding") -> str:
-    if not finding.count:
-        return ""
-    of = f" of {finding.total:,}" if finding.total else ""
-    return f"{finding.count:,}{of}  "
-
-
-def _sum(findings: "Findings") -> str:
-    counts = {"error": findings.num("error"), "warning": findings.num("warning")}
-    told = (f"{count or 'no'} {name}{'' if count == 1 else 's'}" for name, count in counts.items())
-    return ", ".join(told)
-
-
-def _to_json(target: str, corpora: "Sequence[Checked]", findings: "Findings") -> dict[str, "Json"]:
-    from kosmos.config import to_json
-
-    return {
-        "target": target,
-        "corpora": [
-            {
-                "name": corpus.where,
-                "facts": to_json(corpus.facts),
-                "rows_per_step": corpus.rows_per_step,
-                "epochs": corpus.epochs,
-                "is_whole": corpus.is_whole,
-            }
-            for corpus in corpora
-        ],
-        "findings": [finding.to_json() for finding in findings],
-        "errors": findings.num("error"),
-        "warnings": findings.num("warning"),
-    }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kosmos.cli.options import echo_json, json_option
+from kosmos.cli.options import echo_json, json_option, table
 from kosmos.errors import ConfigError
 from kosmos.logs import printable
 
@@ -82,18 +82,16 @@ def _bounds(step: int | None, steps: str | None, num_steps: int) -> tuple[int, i
 
 
 def _lines(samples: "Iterator[Sample]") -> Iterator[str]:
-    yield (
-        f"{'step':>9}{'data step':>11}{'batch':>7}  {'stream':<14}{'corpus':<14}{'row':>10}"
-        f"{'epoch':>7}  documents"
-    )
-    for sample in samples:
-        step = "left out" if sample.step is None else f"{sample.step}"
-        batch = "" if sample.micro_batch is None else f"{sample.micro_batch}"
-        more = len(sample.documents) - _NUM_NAMED
-        documents = ", ".join(map(printable, sample.documents[:_NUM_NAMED])) + (
-            f" + {more}" if more > 0 else ""
-        )
-        yield (
-            f"{step:>9}{sample.data_step:>11}{batch:>7}  {sample.stream:<14}{sample.corpus:<14}"
-            f"{sample.row:>10}{sample.epoch:>7}  {documents}"
-        )
+    columns = {"step": ">9", "data step": ">11", "batch": ">7", "  stream": "<16"}
+    columns |= {"corpus": "<14", "row": ">10", "epoch": ">7", "  documents": ""}
+    return table(columns, map(_row, samples))
+
+
+def _row(sample: "Sample") -> Iterator[object]:
+    yield "left out" if sample.step is None else sample.step
+    yield sample.data_step
+    yield "" if sample.micro_batch is None else sample.micro_batch
+    yield from (f"  {sample.stream}", sample.corpus, sample.row, sample.epoch)
+    more = len(sample.documents) - _NUM_NAMED
+    named = ", ".join(map(printable, sample.documents[:_NUM_NAMED]))
+    yield f"  {named} + {more}" if more > 0 else f"  {named}"

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from kosmos.cli.options import PATH, ModelChoice, echo_json, grouped, model_options
-from kosmos.config import to_json
 from kosmos.evaluate.results import Results, to_lines
 from kosmos.evaluate.runner import EvaluateConfig, evaluate
 from kosmos.evaluate.suite import TASKS, choose
@@ -59,7 +58,7 @@ def command(model: ModelChoice, names: str, config: EvaluateConfig, as_json: boo
     """
     results = measure(model, names, config)
     if as_json:
-        echo_json(to_json(results))
+        echo_json(results)
         return
     print_results(results)
     click.echo(f"{config.out / 'results.json'}; kosmos report {config.out} makes a page of it")

@@ -54,8 +54,7 @@ class LazyGroup(click.Group):
         """The command behind a name."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"kosmos.cli.{cmd_name}")
-        return _add_common(module.command)
+        return _add_common(importlib.import_module(f"kosmos.cli.{cmd_name}").command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -83,16 +82,11 @@ def _add_common(command: click.Command) -> click.Command:
             _configure(quiet=True)
 
     if not any("--quiet" in param.opts for param in command.params):
-        for name, callback in (("--quiet", be_quiet), ("--debug", None)):
-            option = click.Option(
-                [name],
-                is_flag=True,
-                hidden=True,
-                expose_value=False,
-                callback=callback,
-                help=f"As kosmos {name}.",
-            )
-            command.params.append(option)
+        common = {"is_flag": True, "hidden": True, "expose_value": False}
+        command.params += [
+            click.Option(["--quiet"], callback=be_quiet, help="As kosmos --quiet.", **common),
+            click.Option(["--debug"], help="As kosmos --debug.", **common),
+        ]
     if isinstance(command, click.Group):
         for inner in command.commands.values():
             _add_common(inner)

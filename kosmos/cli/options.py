@@ -1,11 +1,11 @@
-"""Options that several commands share, each written once, and how JSON is printed.
+"""Options that several commands share, each written once, and how JSON and tables are printed.
 
 Nothing here imports torch before a model is asked for.
 """
 
 import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,3 +182,17 @@ def set_option(words: str = "Change a field.") -> Option:
 def echo_json(value: object, *, indent: int | None = None) -> None:
     """Print a value, a config or what is made of such."""
     click.echo(json_text(configs.to_json(value), indent=indent))
+
+
+def table(columns: Mapping[str, str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
+    """Lines of a table, the names of its columns first.
+
+    Args:
+        columns: How values are formatted, as ``>12,.1f``, by name.
+        rows: Their values; text takes the place of a value that is not there.
+    """
+    forms = [(form, re.sub(r"(?<=\d)[,.].*", "", form)) for form in columns.values()]
+    for row in ([*columns], *rows):
+        cells = zip(row, forms, strict=False)
+        line = (f"{v:{place if isinstance(v, str) else form}}" for v, (form, place) in cells)
+        yield "".join(line).rstrip()

@@ -8,7 +8,8 @@ import datetime
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,46 +112,28 @@ class WorkChoice:
     ) -> list[Entry]:
         """What there is to answer, of a folder, a requests file or pictures named one by one.
 
-        Args:
-            field: Where a line of a requests file has its words.
-            words: Those of all others; None if lines must have their own.
-            needs_image: Whether a line must show a picture.
-            candidates: Those of lines that have none, for scoring.
+        Arguments are those of :func:`~kosmos.generate.request_file.request_lines`.
 
         Raises:
             DataError: If there is nothing to answer.
         """
         if self.requests is not None:
-            return request_lines(
-                self.requests,
-                field,
-                words,
-                needs_image=needs_image,
-                candidates=candidates,
-                limit=self.limit,
-            )
+            lines = partial(request_lines, self.requests, field, words, limit=self.limit)
+            return lines(needs_image=needs_image, candidates=candidates)
         if self.pictures is not None:
             return folder_pictures(self.pictures, words or "", limit=self.limit)
         return named_pictures(self._named(), words or "")
 
     def one(self, field: str, words: str, candidates: Sequence[str] = ()) -> list[Entry]:
-        """All pictures in one prompt, which has no name.
-
-        Args:
-            field: What its words are called.
-            words: The words.
-            candidates: What to score behind them.
+        """All pictures in one prompt, which has no name; its words are those of a field.
 
         Raises:
             ConfigError: If stdin is named twice.
         """
         images, names = [source for _, source in self._named()], [*map(readable, self.images)]
         asked: dict[str, Json] = {"images": [*names], field: words}
-        return [
-            Entry(
-                id="", images=images, names=names, words=words, candidates=candidates, asked=asked
-            )
-        ]
+        shown = Entry(id="", images=images, names=names, words=words, asked=asked)
+        return [replace(shown, candidates=candidates)]
 
     def _named(self) -> list[tuple[str, ImageSource]]:
         if self.images.count(STDIN) > 1:
@@ -234,7 +217,7 @@ def answers(
         model: Who answers.
         lines: An answer as people read it.
         made_by: What answers depend on beside the model.
-        replies: How replies are made, where they are.
+        replies: How replies are made, where replies are asked for.
         show_confidence: Whether boxes are labelled with it.
 
     Raises:

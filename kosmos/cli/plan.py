@@ -1,14 +1,15 @@
 """``kosmos plan``: what a run will take, before anything runs."""
 
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kosmos import config
 from kosmos.check.settings import doubts
-from kosmos.cli.options import echo_json, json_option, set_option
+from kosmos.cli.options import echo_json, json_option, set_option, table
 from kosmos.plan.footprint import PROGRAM_BYTES
 from kosmos.plan.plan import CorpusPlan, Plan, plan, planned_shapes
 from kosmos.recipes.table import make_run
@@ -82,14 +83,15 @@ def command(
     for doubt in doubted:
         click.echo(f"warning: {doubt.setting}: {doubt.what}\nhint: {doubt.hint}", err=True)
     if as_json:
-        value = config.to_json(result)
-        assert isinstance(value, dict)
-        value["memory_bytes"] = result.memory.device
-        value["processor_memory_bytes"] = result.memory.processor
-        value["step_s"] = step_s
-        value["parts_s"] = None if step is None else config.to_json(step)
-        value["time_s"] = None if step_s is None else step_s * result.steps
-        value["warnings"] = [config.to_json(doubt._asdict()) for doubt in doubted]
+        value: Any = config.to_json(result)
+        value |= {
+            "memory_bytes": result.memory.device,
+            "processor_memory_bytes": result.memory.processor,
+            "step_s": step_s,
+            "parts_s": step,
+            "time_s": None if step_s is None else step_s * result.steps,
+            "warnings": [doubt._asdict() for doubt in doubted],
+        }
         echo_json(value, indent=2)
     else:
         click.echo("\n".join([*_lines(result), *_times(result, step, step_s)]))
@@ -123,25 +125,32 @@ def _measure(
         )
 
 
+_OF_STREAM = attrgetter(
+    *("name", "sequences_per_step", "tokens_per_sequence", "tokens_per_step", "share"),
+    *("images_per_step", "micro_batches_per_step"),
+)
+_OF_CORPUS = attrgetter("name", "share", "tokens_per_step", "total_tokens", "num_tokens", "epochs")
+_PARTS = ("weights", "gradients", "optimizer", "activations", "loss", "gathered")
+
+
 def _lines(result: Plan) -> Iterator[str]:
-    yield (
-        f"{'stream':<16}{'sequences':>10}{'tokens each':>13}{'tokens/step':>13}"
-        f"{'share':>8}{'images/step':>13}{'micro-batches':>15}{'padding':>9}"
-    )
-    for stream in result.streams:
-        mark = "" if stream.is_measured else " (stated)"
-        padding = "–" if stream.padding is None else f"{stream.padding:.1%}"
-        yield (
-            f"{stream.name:<16}{stream.sequences_per_step:>10,}{stream.tokens_per_sequence:>13,.1f}"
-            f"{stream.tokens_per_step:>13,.0f}{stream.share:>8.1%}{stream.images_per_step:>13,.0f}"
-            f"{stream.micro_batches_per_step:>15,.4g}{padding:>9}{mark}"
+    columns = {"stream": "<16", "sequences": ">10,", "tokens each": ">13,.1f"}
+    columns |= {"tokens/step": ">13,.0f", "share": ">8.1%", "images/step": ">13,.0f"}
+    columns |= {"micro-batches": ">15,.4g", "padding": ">9.1%", "": ""}
+    rows = [
+        (
+            *_OF_STREAM(stream),
+            "–" if stream.padding is None else stream.padding,
+            "" if stream.is_measured else " (stated)",
         )
+        for stream in result.streams
+    ]
+    yield from table(columns, rows)
     yield ""
     yield from _corpora([corpus for stream in result.streams for corpus in stream.corpora])
-    stated = (result.stated_tokens_per_step, result.stated_total_tokens)
-    yield _quantity("tokens a step", result.tokens_per_step, stated[0])
+    yield _quantity("tokens a step", result.tokens_per_step, result.stated_tokens_per_step)
     yield f"{'steps':<24}{result.steps:,}"
-    yield _quantity("tokens in all", result.total_tokens, stated[1])
+    yield _quantity("tokens in all", result.total_tokens, result.stated_total_tokens)
     yield ""
     for part, count in result.parameters.items():
         yield f"{part:<24}{count:,}"
@@ -153,19 +162,13 @@ def _lines(result: Plan) -> Iterator[str]:
             yield f"{'memory, ' + part:<24}{getattr(memory, part) / 1e6:,.1f} MB"
     each = f" on each of {result.num_processes}" if result.num_processes > 1 else ""
     yield f"{'on a GPU':<24}{memory.device / 1e6:,.1f} MB{each}"
-    beside = [
-        f"{PROGRAM_BYTES / 1e6:,.0f} MB program",
-        f"{memory.kept / 1e6:,.1f} MB freed and kept",
-    ]
+    beside = f"{PROGRAM_BYTES / 1e6:,.0f} MB program, {memory.kept / 1e6:,.1f} MB freed and kept"
     if memory.checkpoint:
-        beside.append(f"{memory.checkpoint / 1e6:,.1f} MB copy for checkpoints")
-    yield f"{'on a processor':<24}{memory.processor / 1e6:,.1f} MB{each} ({', '.join(beside)})"
+        beside += f", {memory.checkpoint / 1e6:,.1f} MB copy for checkpoints"
+    yield f"{'on a processor':<24}{memory.processor / 1e6:,.1f} MB{each} ({beside})"
     yield ""
     yield f"{'FLOPs a step':<24}{result.flops_per_step:.3g}"
     yield f"{'FLOPs in all':<24}{result.total_flops:.3g}"
-
-
-_PARTS = ("weights", "gradients", "optimizer", "activations", "loss", "gathered")
 
 
 def _times(result: Plan, step: "StepTime | None", step_s: float | None) -> Iterator[str]:
@@ -192,16 +195,13 @@ def _corpora(corpora: Sequence[CorpusPlan]) -> Iterator[str]:
     if not known:
         return
     width = max(15, *(len(corpus.name) for corpus in known)) + 1
-    yield (
-        f"{'corpus':<{width}}{'of stream':>10}{'tokens/step':>13}{'in all':>17}{'it has':>17}"
-        f"{'epochs':>8}"
-    )
-    for corpus in known:
-        stated = f"  (paper: {corpus.stated_epochs:.2f})" if corpus.stated_epochs else ""
-        yield (
-            f"{corpus.name:<{width}}{corpus.share:>10.1%}{corpus.tokens_per_step:>13,.0f}"
-            f"{corpus.total_tokens:>17,.0f}{corpus.num_tokens:>17,.0f}{corpus.epochs:>8.2f}{stated}"
-        )
+    columns = {"corpus": f"<{width}", "of stream": ">10.1%", "tokens/step": ">13,.0f"}
+    columns |= {"in all": ">17,.0f", "it has": ">17,.0f", "epochs": ">8.2f", "": ""}
+    rows = [
+        (*_OF_CORPUS(c), f"  (paper: {c.stated_epochs:.2f})" if c.stated_epochs else "")
+        for c in known
+    ]
+    yield from table(columns, rows)
     yield ""
 
 

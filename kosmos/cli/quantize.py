@@ -66,14 +66,18 @@ def command(
 
     Example: kosmos weights quantize kosmos2 kosmos2-int8 --images photos
     """
+    from kosmos.document.types import Image
+    from kosmos.generate.request_file import folder_pictures
     from kosmos.runtime import peak_memory_bytes
     from kosmos.weights.folder_config import check_model_folder
     from kosmos.weights.quantize import quantize_folder
 
     check_quantized = functools.partial(check_model_folder, is_quantized=True)
     check_target(target, source, check=check_quantized, force=force)
-    # before the work, or a folder without any would be found after it
-    pictures = _found(images, num_prompts) if images is not None and num_prompts else None
+    pictures = None
+    if images is not None and num_prompts:  # before the work, or one without any is found after it
+        found = folder_pictures(images, limit=num_prompts)
+        pictures = [Image(entry.images[0]) for entry in found if entry.problem is None]
     made = quantize_folder(source, target)
     peak = peak_memory_bytes()
     facts = {"folder": str(target), **dataclasses.asdict(made), "peak_bytes": peak}
@@ -148,26 +152,16 @@ def _measure(
     }
 
 
-def _pictures(found: "Sequence[Image] | None", num_pictures: int, seed: int) -> "list[Image]":
+def _pictures(found: "Sequence[Image] | None", num_pictures: int, seed: int) -> "Sequence[Image]":
     """Those of a folder, or scenes of a microcosm."""
     from kosmos.microcosm.config import MicrocosmConfig
     from kosmos.microcosm.documents import picture
     from kosmos.microcosm.world import sample_scene
 
     if found is not None:
-        return list(found)
+        return found
     world = MicrocosmConfig(seed=seed)
-    scenes = (sample_scene(world, "quantize", index) for index in range(num_pictures))
-    return [picture(scene, world) for scene in scenes]
-
-
-def _found(folder: Path, most: int) -> "list[Image]":
-    """The first pictures of a folder, by name."""
-    from kosmos.document.types import Image
-    from kosmos.generate.request_file import folder_pictures
-
-    found = [entry for entry in folder_pictures(folder, limit=most) if entry.problem is None]
-    return [Image(entry.images[0]) for entry in found]
+    return [picture(sample_scene(world, "quantize", n), world) for n in range(num_pictures)]
 
 
 def _words(kind: str, cost: "Agreement") -> str:

@@ -2,7 +2,6 @@
 
 import click
 
-from kosmos import config
 from kosmos.cli.options import echo_json, json_option, set_option
 from kosmos.recipes.table import RECIPES, make_run
 
@@ -34,4 +33,4 @@ def show(recipe: str, assignments: tuple[str, ...]) -> None:
     Example: kosmos recipe show kosmos2 --set train.steps=100 > run.json
     """
     run = make_run(recipe, assignments)
-    echo_json(config.to_json(run), indent=2)
+    echo_json(run, indent=2)

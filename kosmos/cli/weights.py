@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kosmos.cli.options import PATH, echo_json, json_option
+from kosmos.cli.options import PATH, echo_json, json_option, set_option
 from kosmos.cli.quantize import check_target
 from kosmos.cli.quantize import command as quantize
 
 if TYPE_CHECKING:
-    from kosmos.files import Json
     from kosmos.weights.loaded import LoadedModel
+
+_NUM_LISTED = 8
 
 
 @click.group()
@@ -35,13 +36,7 @@ command.add_command(quantize)
     "--tokenizer", type=PATH, help="hf, fairseq: SentencePiece model, if SOURCE has none."
 )
 @click.option("--recipe", default="kosmos1", help="clip: recipe of the model.")
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="clip: change a field of the recipe.",
-)
+@set_option("clip: change a field of the recipe.")
 @click.option("--force", is_flag=True, help="Replace an earlier result at TARGET.")
 @json_option()
 def import_(
@@ -72,21 +67,14 @@ def import_(
     from kosmos.weights.huggingface import import_huggingface
 
     check_target(target, source, check=check_model_folder, force=force)
-    kind = kind or ("fairseq" if source.is_file() else "hf")
     if kind == "clip":
         loaded = _from_clip(source, recipe, assignments)
-    elif kind == "fairseq":
+    elif kind == "fairseq" or (kind is None and source.is_file()):
         loaded = import_fairseq(source, dtype="stored", tokenizer=tokenizer)
     else:
         loaded = import_huggingface(source, dtype="stored", tokenizer=tokenizer)
-    save_model(
-        target,
-        model=loaded.model,
-        tokenizer=loaded.tokenizer,
-        image=loaded.image,
-        layout=loaded.layout,
-        provenance=loaded.provenance,
-    )
+    parts = ("model", "tokenizer", "image", "layout", "provenance")
+    save_model(target, **{name: getattr(loaded, name) for name in parts})
     _tell(target, loaded, as_json=as_json, imported=True)
 
 
@@ -160,17 +148,10 @@ def verify(source: Path, target: Path, seed: int, as_json: bool) -> None:
     from kosmos.weights.verify import verify as compare
 
     found = compare(source, target, seed=seed)
+    names = ("max_tensor_difference", "worst_tensor", "max_logit_difference", "max_logit")
     if as_json:
-        facts = {
-            "passed": found.passed,
-            "num_tensors": len(found.tensor_differences),
-            "max_tensor_difference": found.max_tensor_difference,
-            "worst_tensor": found.worst_tensor,
-            "max_logit_difference": found.max_logit_difference,
-            "max_logit": found.max_logit,
-            "damaged": list(found.damaged),
-        }
-        echo_json(facts)
+        facts = {"passed": found.passed, "num_tensors": len(found.tensor_differences)}
+        echo_json(facts | {name: getattr(found, name) for name in (*names, "damaged")})
     else:
         click.echo(
             f"tensors  {len(found.tensor_differences)}, largest difference "
@@ -223,20 +204,17 @@ def _from_clip(source: Path, recipe: str, assignments: tuple[str, ...]) -> "Load
 def _tell(target: Path, loaded: "LoadedModel", *, as_json: bool, imported: bool = False) -> None:
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
     dtype = str(loaded.model.dtype).removeprefix("torch.")
-    facts: dict[str, Json] = {"folder": str(target), "num_parameters": parameters, "dtype": dtype}
+    facts: dict[str, object] = {"folder": target, "num_parameters": parameters, "dtype": dtype}
     words = f"{target}  {parameters:,} parameters, {dtype}"
     provenance = loaded.provenance if imported else None
     for key, what in (("left_out", "tensors"), ("entries_left_out", "entries")):
         names = provenance.get(key) if isinstance(provenance, dict) else None
         if isinstance(names, list):
             facts[key] = names
-            words += f"\nleft out  {len(names)} {what}" + (f": {_listed(names)}" if names else "")
+            rest = f" and {len(names) - _NUM_LISTED} more" if len(names) > _NUM_LISTED else ""
+            listed = ", ".join(map(str, names[:_NUM_LISTED])) + rest
+            words += f"\nleft out  {len(names)} {what}" + (f": {listed}" if names else "")
     if as_json:
         echo_json(facts)
     else:
         click.echo(words)
-
-
-def _listed(names: "list[Json]", limit: int = 8) -> str:
-    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(map(str, names[:limit])) + rest
