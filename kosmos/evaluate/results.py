@@ -4,9 +4,6 @@ Chance is measured, not assumed: the same predictions are scored against other e
 20 seeded orders in which no example keeps its own. A model that always says what is frequent scores
 as high there as on its own examples. An interval *excludes chance* if it lies wholly on the better
 side of the mean of those orders.
-
-- :func:`score_task` makes a :class:`TaskResult` of examples and predictions
-- :class:`Results` is ``results.json``
 """
 
 from collections.abc import Mapping, Sequence
@@ -99,23 +96,21 @@ def score_task(
         seed: Of intervals and chance.
     """
     scorer = task.scorer(examples)
-    groups: dict[str, list[int]] = {}
-    for index, example in enumerate(examples):
-        groups.setdefault(task.group(example), []).append(index)
+    pairs = [*zip(examples, predictions, strict=True)]
+    groups: dict[str, list[tuple[Example, Prediction]]] = {}
+    for example, prediction in pairs:
+        groups.setdefault(task.group(example), []).append((example, prediction))
 
-    def measure(indices: Sequence[int], name: str) -> dict[str, Measured]:
-        shown = [examples[index] for index in indices]
-        said = [predictions[index] for index in indices]
-        return _measure(task.metrics, scorer, shown, said, seed=seed, name=f"{task.name}/{name}")
+    def measure(pairs: Sequence[tuple[Example, Prediction]], name: str) -> dict[str, Measured]:
+        return _measure(task.metrics, scorer, pairs, seed=seed, name=f"{task.name}/{name}")
 
-    named = {name: indices for name, indices in sorted(groups.items()) if name}
     return TaskResult(
         task=task.name,
         version=task.version,
         num_examples=len(examples),
         num_failed=sum(bool(prediction.failure) for prediction in predictions),
-        metrics=measure(range(len(examples)), ""),
-        groups={name: measure(indices, name) for name, indices in named.items()},
+        metrics=measure(pairs, ""),
+        groups={name: measure(own, name) for name, own in sorted(groups.items()) if name},
     )
 
 
@@ -154,20 +149,18 @@ def _scaled(found: Measured, scale: float) -> Measured:
 def _measure(
     metrics: Sequence[Metric],
     scorer: Scorer,
-    examples: Sequence[Example],
-    predictions: Sequence[Prediction],
+    pairs: Sequence[tuple[Example, Prediction]],
     *,
     seed: int,
     name: str,
 ) -> dict[str, Measured]:
-    own = [scorer(e, p) for e, p in zip(examples, predictions, strict=True)]
+    own = [scorer(*pair) for pair in pairs]
     swapped: list[list[Values]] = []
-    if len(examples) >= 2 and any(metric.has_chance for metric in metrics):
+    if len(pairs) >= 2 and any(metric.has_chance for metric in metrics):
         rng = generator(seed, "chance", name)
         for _ in range(NUM_ORDERS):
-            order = derangement(len(examples), rng)
-            pairs = zip(order, predictions, strict=True)
-            swapped.append([scorer(examples[index], prediction) for index, prediction in pairs])
+            others = zip(derangement(len(pairs), rng), pairs, strict=True)
+            swapped.append([scorer(pairs[index][0], said) for index, (_, said) in others])
     measured = {}
     for metric in metrics:
         values = [row[metric.name] for row in own if metric.name in row]

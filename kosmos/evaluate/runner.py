@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from kosmos import config as configs
 from kosmos.document.shards import ShardReader
-from kosmos.document.types import Document, Image, Text
+from kosmos.document.types import Document, Image
 from kosmos.errors import ConfigError, DataError, ImageError
 from kosmos.evaluate.results import Results, TaskResult, score_task
 from kosmos.evaluate.task import CandidateScore, Example, FoundPhrase, Prediction, Task
@@ -150,9 +150,7 @@ def _run_task(
     engine: "Generator", task: Task, reader: ShardReader, config: EvaluateConfig
 ) -> TaskResult:
     first = POOL if config.shots else 0
-    count = len(reader) - first
-    if config.limit is not None:
-        count = min(count, config.limit)
+    count = min(len(reader) - first, config.limit or len(reader))
     if count < 1 or config.shots > POOL:
         raise DataError(
             f"{reader.folder}: expected more than the {POOL} examples that demonstrations are "
@@ -164,8 +162,8 @@ def _run_task(
     began_s = time.monotonic()
     with _open(task, reader, config) as lines:
         predictions, spent_s = _kept(lines, examples)
-        progress = Progress(task.name, total=count, unit="examples", start=len(predictions))
-        with progress:
+        start = len(predictions)
+        with Progress(task.name, total=count, unit="examples", start=start) as progress:
             while len(predictions) < count:
                 batch = examples[len(predictions) : len(predictions) + config.batch_size]
                 prompts = [task.prompt(e, _shots(e, pool, config)) for e in batch]
@@ -273,17 +271,13 @@ def _kept(lines: Lines, examples: Sequence[Example]) -> tuple[list[Prediction], 
             raise DataError(
                 f"{lines.path}: expected a reply to {example.id!r}, found {row.get('id')!r}"
             )
-    seconds = rows[-1].get("seconds", 0.0) if rows else 0.0
+    seconds = rows[-1].get("seconds") if rows else None
     spent_s = float(seconds) if isinstance(seconds, int | float) else 0.0
     return [_prediction_of(row, lines.path) for row in rows], spent_s
 
 
 def _row(example: Example, prompt: Document, answer: Prediction, seconds: float) -> dict[str, Json]:
-    shown = [
-        "<image>" if isinstance(part, Image) else part.text
-        for part in prompt.parts
-        if isinstance(part, Image | Text)
-    ]
+    shown = ("<image>" if isinstance(part, Image) else part.text for part in prompt.parts)
     return {
         "id": example.id,
         "prompt": "".join(shown),

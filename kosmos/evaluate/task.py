@@ -3,9 +3,6 @@
 A task reads documents that show only what a model may see, their gold in ``meta``; it writes the
 prompt, and turns a reply into numbers. It never sees the model, so that saved predictions can be
 scored again, and scored against other examples' gold to learn what chance would give.
-
-- :class:`Metric`, :class:`Example`, :class:`Prediction`
-- :class:`Task`, what replies are generated or candidates scored for
 """
 
 from abc import ABC, abstractmethod
@@ -79,12 +76,12 @@ class Example(NamedTuple):
         """
         value = self.doc.meta.get(name)
         where = f"example {self.id!r}, meta {name!r}"
-        if not isinstance(value, list) or len(value) != 4:
-            raise DataError(f"{where}: expected four corners, found {value!r}")
-        corners = [float(v) for v in value if isinstance(v, int | float)]
-        if len(corners) != 4:
-            raise DataError(f"{where}: expected four numbers, found {value!r}")
-        return Box(*corners).checked(where)
+        numbers = (
+            [v for v in value if isinstance(v, int | float)] if isinstance(value, list) else []
+        )
+        if numbers == value and len(numbers) == 4:
+            return Box(*map(float, numbers)).checked(where)
+        raise DataError(f"{where}: expected four numbers, found {value!r}")
 
     def _where(self, name: str) -> str:
         return f"example {self.id!r}: expected meta {name!r}"

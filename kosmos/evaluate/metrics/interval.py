@@ -1,9 +1,4 @@
-"""How sure a number is: 95% intervals, and what the same predictions score by chance.
-
-- :func:`wilson`: a share of right and wrong
-- :func:`bootstrap`: a mean of anything
-- :func:`derangement`: everyone gets another's gold
-"""
+"""How sure a number is: 95% intervals, and what the same predictions score by chance."""
 
 import math
 from collections.abc import Sequence
