@@ -70,6 +70,18 @@ class Finding:
         }
 
 
+def finding_of(error: KosmosError) -> Finding:
+    """The same as a finding, of an error that came up on the way."""
+    where, colon, what = error.message.partition(": ")
+    return Finding(
+        severity="error",
+        where=where if colon else "",
+        what=what or where,
+        hint=error.hint or "",
+        error=type(error),
+    )
+
+
 class Findings:
     """Findings as they come, the same kind in the same place merged."""
 

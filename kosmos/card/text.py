@@ -176,7 +176,7 @@ def _model(facts: Facts) -> str:
 
 
 def _doubts(facts: Facts) -> str:
-    lines = [f"- `{doubt.setting}`: {doubt.what}" for doubt in doubts(facts.run)]
+    lines = [f"- `{doubt.where}`: {doubt.what}" for doubt in doubts(facts.run)]
     return "\n".join(["Settings in doubt:", "", *lines]) if lines else ""
 
 

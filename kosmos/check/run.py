@@ -7,20 +7,19 @@ run knows: corpora too short for a step, held-out documents that are trained on,
 than it states.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from kosmos.check.corpus import Expected
 from kosmos.check.settings import doubts
 from kosmos.check.targets import Checked, check_apart, check_shards
 from kosmos.data.config import Corpus, Stream
-from kosmos.data.rules import path_rules, rows_per_step, size_rules, stream_rules, tokenizer_rules
+from kosmos.data.rules import path_rules, rows_per_step, size_rules, tokenizer_rules
 from kosmos.errors import KosmosError
-from kosmos.findings import Findings
+from kosmos.findings import Finding, Findings
 from kosmos.text.tokenizer import Tokenizer
-from kosmos.train.config import Run, check_run
-from kosmos.train.start import check_start, check_start_folder
+from kosmos.train.config import Run, run_rules
+from kosmos.train.start import start_folder_rules, start_rules
 
 _RUN = "run"
 _STRAYS = 0.15
@@ -41,23 +40,16 @@ def check_ready(
     Returns:
         The corpora that have a path, in the order of the run, held-out ones behind their own.
     """
-    with _told(findings, "train.start_from"):
-        check_start_folder(run)
+    findings.extend(_under("train.start_from", start_folder_rules(run)))
     tokenizer = _tokenizer(run, findings)
-    with _told(findings, _RUN):
-        check_run(run, vocabulary_size=None if tokenizer is None else tokenizer.vocabulary.size)
-    for doubt in doubts(run):
-        findings.add("warning", doubt.setting, doubt.what, hint=doubt.hint)
-    if run.train.start_from and tokenizer is not None:
-        with _told(findings, "train.start_from"):
-            is_entire = run.train.adapter is not None
-            check_start(run.model, tokenizer, run.train.start_from, entire=is_entire)
+    size = None if tokenizer is None else tokenizer.vocabulary.size
+    findings.extend(_under(_RUN, run_rules(run, vocabulary_size=size)))
+    findings.extend(doubts(run))
+    if tokenizer is not None:
+        findings.extend(_under("train.start_from", start_rules(run, tokenizer)))
     found: list[Checked] = []
     for stream in run.data.streams:
-        findings.extend(stream_rules(stream))
-        for missing in path_rules(stream):
-            what = f"{missing.where}: {missing.what}"
-            findings.extend([replace(missing, where=stream.name, what=what)])
+        findings.extend(_under(stream.name, path_rules(stream)))
         expected = Expected(
             tokenizer=tokenizer,
             rows=run.data.rows(stream),
@@ -77,13 +69,11 @@ def check_ready(
     return found
 
 
-@contextmanager
-def _told(findings: Findings, where: str) -> Iterator[None]:
-    """An error on the way becomes a finding."""
-    try:
-        yield
-    except KosmosError as error:
-        findings.add("error", where, error.message, hint=error.hint or "")
+def _under(place: str, found: Iterable[Finding]) -> Iterator[Finding]:
+    """Findings of one part of the run, told together."""
+    for finding in found:
+        what = finding.what if finding.where == place else f"{finding.where}: {finding.what}"
+        yield replace(finding, where=place, what=what)
 
 
 def _tokenizer(run: Run, findings: Findings) -> Tokenizer | None:
@@ -92,9 +82,11 @@ def _tokenizer(run: Run, findings: Findings) -> Tokenizer | None:
     if missing := list(tokenizer_rules(run.data)):
         findings.extend(missing)
         return None
-    with _told(findings, "tokenizer"):
+    try:
         return Tokenizer.load(run.data.tokenizer, num_cells=run.data.num_cells)
-    return None
+    except KosmosError as error:
+        findings.add("error", "tokenizer", error.message, hint=error.hint or "")
+        return None
 
 
 def _check_corpus(

@@ -2,7 +2,7 @@
 
 `kosmos train`, `kosmos plan` and `kosmos data check` tell them as warnings: the run works, but
 somebody set a field for a reason that it does not serve. A contradiction is an error, and found
-elsewhere (:func:`kosmos.train.config.check_run`). A field at its default is never doubted, and
+elsewhere (:func:`kosmos.train.config.run_rules`). A field at its default is never doubted, and
 neither is one whose effect depends on data that nobody has named yet.
 
 Nothing here needs torch, but for :func:`this_machine`.
@@ -12,26 +12,15 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from kosmos.data.config import skipped_steps
 from kosmos.data.mixture import data_step
 from kosmos.document.layout import Layout
+from kosmos.findings import Finding
 from kosmos.model.config import ConnectorConfig, DecoderConfig
 from kosmos.model.parts import CONNECTORS, connector_of
 from kosmos.plan.plan import plan
 from kosmos.train.config import Run, TrainConfig
-
-
-class Doubt(NamedTuple):
-    """A setting that is probably not meant so."""
-
-    setting: str
-    """Its dotted name."""
-    what: str
-    """What it does instead."""
-    hint: str
-    """What to do about it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,29 +76,30 @@ def this_processor(*, num_processes: int = 1) -> Machine:
     )
 
 
-def doubts(run: Run, machine: Machine | None = None) -> list[Doubt]:
-    """Settings of a run that are probably not meant so.
+def doubts(run: Run, machine: Machine | None = None) -> Iterator[Finding]:
+    """Settings of a run that are probably not meant so, as warnings.
 
     Args:
         run: Whose parts fit each other.
         machine: What it is to run on; None: not known yet, and nothing is said of it.
     """
-    found = [*_of_model(run), *_of_steps(run), *_of_streams(run)]
+    yield from _of_model(run)
+    yield from _of_steps(run)
+    yield from _of_streams(run)
     if machine is not None:
-        found += _of_machine(run, machine)
-    return found
+        yield from _of_machine(run, machine)
 
 
-def _of_model(run: Run) -> Iterator[Doubt]:
+def _of_model(run: Run) -> Iterator[Finding]:
     model, train = run.model, run.train
     if model.vision is None and train.vision != _default(TrainConfig, "vision"):
-        yield Doubt(
+        yield _doubt(
             "train.vision",
             f"{train.vision!r} says what of the vision tower learns, and the model has none",
             "leave it out, or give the model a vision tower",
         )
     if train.objective == "regions" and train.vision != "all":
-        yield Doubt(
+        yield _doubt(
             "train.vision",
             f"{train.vision!r} has no effect: with train.objective=regions the whole tower learns",
             "--set train.vision=all says what happens",
@@ -119,30 +109,30 @@ def _of_model(run: Run) -> Iterator[Doubt]:
         for name in connector_of(connector).unused:
             if getattr(connector, name) != _default(ConnectorConfig, name):
                 others = [k for k, other in CONNECTORS.items() if name not in other.unused]
-                yield Doubt(
+                yield _doubt(
                     f"model.connector.{name}",
                     f"{getattr(connector, name)} has no effect on a {connector.kind} connector",
                     f"kinds that have {name}: {', '.join(others)}",
                 )
     default = _default(DecoderConfig, "xpos_scale_base")
     if decoder.positions == "sinusoidal" and decoder.xpos_scale_base != default:
-        yield Doubt(
+        yield _doubt(
             "model.decoder.xpos_scale_base",
             f"{decoder.xpos_scale_base} has no effect on sinusoidal positions",
             "--set model.decoder.positions=xpos",
         )
 
 
-def _of_steps(run: Run) -> Iterator[Doubt]:
+def _of_steps(run: Run) -> Iterator[Finding]:
     train = run.train
     if train.weight_decay == 0.0 and not train.decay_all:
-        yield Doubt(
+        yield _doubt(
             "train.decay_all",
             "False leaves biases and norms out of a decay that is zero for all",
             "--set train.weight_decay=0.01",
         )
     if train.nonfinite == "stop" and train.max_nonfinite != _default(TrainConfig, "max_nonfinite"):
-        yield Doubt(
+        yield _doubt(
             "train.max_nonfinite",
             f"{train.max_nonfinite} has no effect: the first step that is not finite ends the run",
             "--set train.nonfinite=skip",
@@ -153,14 +143,14 @@ def _of_steps(run: Run) -> Iterator[Doubt]:
         steps = ", ".join(
             f"{part.stop}" if len(part) == 1 else f"{part.start + 1}-{part.stop}" for part in late
         )
-        yield Doubt(
+        yield _doubt(
             "data.skip_steps",
             f"{steps} has no effect: the run ends with data step {read}",
             "steps are counted from 1, as in metrics.jsonl",
         )
     for stream in run.data.streams:
         if stream.packing != "single" and stream.max_tokens - 1 > run.data.micro_batch_tokens:
-            yield Doubt(
+            yield _doubt(
                 "data.micro_batch_tokens",
                 f"{run.data.micro_batch_tokens} is less than one packed row of stream "
                 f"{stream.name!r}, which is not cut: its micro-batches have "
@@ -169,7 +159,7 @@ def _of_steps(run: Run) -> Iterator[Doubt]:
             )
 
 
-def _of_streams(run: Run) -> Iterator[Doubt]:
+def _of_streams(run: Run) -> Iterator[Finding]:
     train = run.train
     corpora = [corpus for stream in run.data.streams for corpus in stream.sources]
     has_data = any(corpus.path for corpus in corpora)
@@ -177,13 +167,13 @@ def _of_streams(run: Run) -> Iterator[Doubt]:
         for part, name in (("train", "heldout_every"), ("data", "heldout_sequences")):
             value = getattr(getattr(run, part), name)
             if value != _default(type(getattr(run, part)), name):
-                yield Doubt(
+                yield _doubt(
                     f"{part}.{name}",
                     f"{value} has no effect: no stream has held-out data",
                     f"--set streams.{run.data.streams[0].name}.heldout_path=FOLDER",
                 )
     elif train.heldout_every > train.steps:
-        yield Doubt(
+        yield _doubt(
             "train.heldout_every",
             f"{train.heldout_every} comes after the last step, {train.steps}: held-out losses are "
             "measured only at the end",
@@ -191,14 +181,14 @@ def _of_streams(run: Run) -> Iterator[Doubt]:
         )
     for stream in run.data.streams:
         if stream.missing_corpora == "drop" and not stream.corpora:
-            yield Doubt(
+            yield _doubt(
                 f"streams.{stream.name}.missing_corpora",
                 "'drop' has no effect: the stream is one folder and not mixed of corpora",
                 "without its folder the run does not start",
             )
     for name in ("ground", "line_tokens"):
         if getattr(run.data.layout, name) != _default(Layout, name):
-            yield Doubt(
+            yield _doubt(
                 f"layout.{name}",
                 f"{getattr(run.data.layout, name)} has no effect: each stream has its own",
                 f"--set streams.{run.data.streams[0].name}.{name}=...",
@@ -206,14 +196,14 @@ def _of_streams(run: Run) -> Iterator[Doubt]:
     yield from _of_boxes(run)
 
 
-def _of_boxes(run: Run) -> Iterator[Doubt]:
+def _of_boxes(run: Run) -> Iterator[Finding]:
     pictures = [stream for stream in run.data.streams if stream.images_per_sequence > 0]
     # a model that is started from may have learned them before
     if not run.data.num_cells or not pictures or run.train.start_from:
         return
     if not any(stream.ground for stream in pictures):
         names = ", ".join(repr(stream.name) for stream in pictures)
-        yield Doubt(
+        yield _doubt(
             "num_cells",
             f"{run.data.num_cells} makes {run.data.num_cells**2} location tokens that nothing "
             f"teaches: ground=False for {names}",
@@ -221,16 +211,16 @@ def _of_boxes(run: Run) -> Iterator[Doubt]:
         )
 
 
-def _of_machine(run: Run, machine: Machine) -> Iterator[Doubt]:
+def _of_machine(run: Run, machine: Machine) -> Iterator[Finding]:
     train = run.train
     if train.compile and not machine.is_gpu:
-        yield Doubt(
+        yield _doubt(
             "train.compile",
             "compiling takes minutes and gains next to nothing on a processor",
             "--set train.compile=False",
         )
     if train.precision == "bfloat16" and machine.has_bfloat16 is False:
-        yield Doubt(
+        yield _doubt(
             "train.precision",
             "bfloat16 is slower than float32 here: this device only imitates it",
             "--set train.precision=float32",
@@ -240,7 +230,7 @@ def _of_machine(run: Run, machine: Machine) -> Iterator[Doubt]:
         memory = plan(kept, num_processes=machine.num_processes).memory
         needed = memory.device if machine.is_gpu else memory.processor
         if needed < _ROOM * machine.memory_bytes:
-            yield Doubt(
+            yield _doubt(
                 "train.recompute",
                 f"it takes a third more time to save memory, and without it {needed / 1e9:.1f} of "
                 f"{machine.memory_bytes / 1e9:.1f} GB would be needed",
@@ -250,6 +240,10 @@ def _of_machine(run: Run, machine: Machine) -> Iterator[Doubt]:
 
 _ROOM = 0.6
 """Part of the memory that a plan may fill without a doubt that it fits."""
+
+
+def _doubt(setting: str, what: str, hint: str) -> Finding:
+    return Finding(severity="warning", where=setting, what=what, hint=hint)
 
 
 def _default(config: type, name: str) -> object:

@@ -147,7 +147,7 @@ def _check_run(
 
     recorded = Path(target, "run.json")
     try:
-        run = make_run(str(recorded) if recorded.is_file() else target, settings)
+        run = make_run(str(recorded) if recorded.is_file() else target, settings, is_checked=False)
     except ConfigError as error:
         findings.add("error", target, error.message, hint=error.hint or "")
         return []

@@ -79,9 +79,9 @@ def command(
     step_s = None if step is None else step.total
     if flops_per_s is not None:
         step_s = result.flops_per_step / flops_per_s
-    doubted = doubts(run)
+    doubted = list(doubts(run))
     for doubt in doubted:
-        click.echo(f"warning: {doubt.setting}: {doubt.what}\nhint: {doubt.hint}", err=True)
+        click.echo(f"warning: {doubt.where}: {doubt.what}\nhint: {doubt.hint}", err=True)
     if as_json:
         value: Any = config.to_json(result)
         value |= {
@@ -90,7 +90,10 @@ def command(
             "step_s": step_s,
             "parts_s": step,
             "time_s": None if step_s is None else step_s * result.steps,
-            "warnings": [doubt._asdict() for doubt in doubted],
+            "warnings": [
+                {"setting": doubt.where, "what": doubt.what, "hint": doubt.hint}
+                for doubt in doubted
+            ],
         }
         echo_json(value, indent=2)
     else:

@@ -318,12 +318,13 @@ def _model(opened: "OpenRows", folder: Path | None) -> "Kosmos":
 
     if folder is None:
         return small_model(opened.model)
-    from kosmos.train.config import check_fit
+    from kosmos.findings import raise_first_error
+    from kosmos.train.config import fit_rules
     from kosmos.weights.folder import load_model
 
     model = load_model(folder).model
     size = opened.tokenizer.vocabulary.size
-    check_fit(model.config, opened.data, vocabulary_size=size)
+    raise_first_error(fit_rules(model.config, opened.data, vocabulary_size=size))
     return model
 
 

@@ -35,7 +35,7 @@ def told(run: Run, *, out: Path, recipe: Run | None = None) -> Iterator[None]:
         for doubt in doubts(
             run, this_machine(num_processes=int(os.environ.get("WORLD_SIZE", "1")))
         ):
-            _log.warning("%s: %s; hint: %s", doubt.setting, doubt.what, doubt.hint)
+            _log.warning("%s: %s; hint: %s", doubt.where, doubt.what, doubt.hint)
     yield
     if is_first_process():
         leave_card(out, recipe=recipe)

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kosmos.data.config import Stream
+from kosmos.findings import raise_first_error
 from kosmos.model.cost import parameter_table, tower_flops, training_flops
 from kosmos.model.lora import count_adapter_parameters
 from kosmos.plan.footprint import Footprint, footprint
 from kosmos.plan.shapes import Lengths, Shape, Steps, stated_shapes
-from kosmos.train.config import Run, check_run
+from kosmos.train.config import Run, run_rules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +119,7 @@ def plan(
     Raises:
         ConfigError: If the parts of the run do not fit each other.
     """
-    check_run(run)
+    raise_first_error(run_rules(run))
     measured = measured or {}
     lengths = {stream.name: _mean_lengths(stream, measured) for stream in run.data.streams}
     tokens = {s.name: s.sequences_per_step * lengths[s.name].tokens for s in run.data.streams}

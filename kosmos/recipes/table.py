@@ -7,8 +7,9 @@ from pathlib import Path
 from kosmos import config
 from kosmos.errors import ConfigError
 from kosmos.files import read_json
+from kosmos.findings import raise_first_error
 from kosmos.recipes import baseline, finetune, instruct, kosmos1, kosmos2, microcosm, trial
-from kosmos.train.config import Run, check_run
+from kosmos.train.config import Run, run_rules
 
 RECIPES: dict[str, Callable[[], Run]] = {
     "kosmos1": kosmos1.kosmos1,
@@ -30,11 +31,17 @@ RECIPES: dict[str, Callable[[], Run]] = {
 ALIASES = {"instruct": "kosmos1-instruct", "baseline": "kosmos1-baseline"}
 
 
-def make_run(recipe: str, assignments: Sequence[str] = ()) -> Run:
+def make_run(recipe: str, assignments: Sequence[str] = (), *, is_checked: bool = True) -> Run:
     """A recipe by name, or a run.json by path, with ``name=value`` changes applied in order.
 
     A recipe of ``parts="start"`` takes those parts from the folder in ``train.start_from``, and the
     changes are applied to what it has then; a run.json has them already.
+
+    Args:
+        recipe: Name or path.
+        assignments: The changes.
+        is_checked: Whether parts that do not fit each other are an error here; False: the caller
+            asks the rules itself.
 
     Raises:
         ConfigError: If there is no such recipe or file, or a change is refused.
@@ -58,8 +65,8 @@ def make_run(recipe: str, assignments: Sequence[str] = ()) -> Run:
             hint=f"did you mean {near[0]!r}?" if near else "kosmos recipe list",
         )
     run = _changed(run, assignments)
-    # only now: settings that depend on each other may come in any order
-    check_run(run)
+    if is_checked:  # only now: settings that depend on each other may come in any order
+        raise_first_error(run_rules(run))
     return run
 
 

@@ -1,5 +1,6 @@
 """Run: everything an experiment is, from the data it reads to the checkpoint it leaves."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -8,7 +9,7 @@ from kosmos.data.config import DataConfig
 from kosmos.data.rules import stream_rules
 from kosmos.document.layout import AnswerConfig, Layout
 from kosmos.errors import ConfigError
-from kosmos.findings import raise_first_error
+from kosmos.findings import Finding, finding_of
 from kosmos.image.config import ImageConfig
 from kosmos.model.config import ModelConfig
 from kosmos.model.lora import LoraConfig, target_layers
@@ -145,97 +146,105 @@ class Run:
         return self.answers.layout(self.data.layout) if self.answers else self.data.layout
 
 
-def check_run(run: Run, *, vocabulary_size: int | None = None) -> None:
-    """Fail unless the parts of a run fit each other.
+def run_rules(run: Run, *, vocabulary_size: int | None = None) -> Iterator[Finding]:
+    """The parts of a run fit each other.
 
-    Not done while a run is built: its fields are changed one at a time.
+    Not asked while a run is built: its fields are changed one at a time.
 
     Args:
         run: The run.
         vocabulary_size: Ids of its tokenizer, when that is known.
-
-    Raises:
-        ConfigError: Naming both sides.
     """
-    model, train = run.model, run.train
+    train = run.train
     if train.warmup_steps > train.steps:
-        raise ConfigError(
-            f"train.warmup_steps: expected at most train.steps={train.steps}, "
-            f"found {train.warmup_steps}"
+        yield _wrong(
+            "train.warmup_steps",
+            f"expected at most train.steps={train.steps}, found {train.warmup_steps}",
         )
-    check_fit(model, run.data, vocabulary_size=vocabulary_size)
-    _check_adapter(run)
-    _check_best(run)
+    yield from fit_rules(run.model, run.data, vocabulary_size=vocabulary_size)
+    yield from _adapter_rules(run)
+    yield from _best_rules(run)
     for stream in run.data.streams:
-        raise_first_error(stream_rules(stream))
+        yield from stream_rules(stream)
 
 
-def check_fit(model: ModelConfig, data: DataConfig, *, vocabulary_size: int | None) -> None:
-    """Fail unless a model can read what data becomes.
+def fit_rules(
+    model: ModelConfig, data: DataConfig, *, vocabulary_size: int | None
+) -> Iterator[Finding]:
+    """A model can read what data becomes.
 
     Args:
         model: The model.
         data: The data.
         vocabulary_size: Ids of the tokenizer, when that is known.
-
-    Raises:
-        ConfigError: Naming both sides.
     """
-    if vocabulary_size is not None and vocabulary_size != model.decoder.vocab_size:
-        raise ConfigError(
-            f"model.decoder.vocab_size: expected {vocabulary_size} as the tokenizer with "
-            f"num_cells={data.num_cells} has ids, found {model.decoder.vocab_size}",
-            hint=f"--set model.decoder.vocab_size={vocabulary_size}",
+    size = model.decoder.vocab_size
+    if vocabulary_size not in (None, size):
+        yield _wrong(
+            "model.decoder.vocab_size",
+            f"expected {vocabulary_size} as the tokenizer with num_cells={data.num_cells} has ids, "
+            f"found {size}",
+            f"--set model.decoder.vocab_size={vocabulary_size}",
         )
+    longest = model.decoder.max_tokens
     for stream in data.streams:
-        if stream.max_tokens > model.decoder.max_tokens:
-            raise ConfigError(
-                f"streams.{stream.name}.max_tokens: expected at most model.decoder.max_tokens="
-                f"{model.decoder.max_tokens}, found {stream.max_tokens}"
+        if stream.max_tokens > longest:
+            yield _wrong(
+                f"streams.{stream.name}.max_tokens",
+                f"expected at most model.decoder.max_tokens={longest}, found {stream.max_tokens}",
             )
     if model.vision is None or model.connector is None:
         return
     if data.image.size != model.vision.image_size:
-        raise ConfigError(
-            f"image.size: expected model.vision.image_size={model.vision.image_size}, "
-            f"found {data.image.size}"
+        yield _wrong(
+            "image.size",
+            f"expected model.vision.image_size={model.vision.image_size}, found {data.image.size}",
         )
-    if data.layout.num_image_tokens != model.connector.num_queries:
-        raise ConfigError(
-            f"layout.num_image_tokens: expected model.connector.num_queries="
-            f"{model.connector.num_queries}, found {data.layout.num_image_tokens}"
+    num_tokens, num_queries = data.layout.num_image_tokens, model.connector.num_queries
+    if num_tokens != num_queries:
+        yield _wrong(
+            "layout.num_image_tokens",
+            f"expected model.connector.num_queries={num_queries}, found {num_tokens}",
         )
 
 
-def _check_adapter(run: Run) -> None:
+def _adapter_rules(run: Run) -> Iterator[Finding]:
     train = run.train
     if train.adapter is None:
         return
-    target_layers(run.model, train.adapter.targets)
+    try:
+        target_layers(run.model, train.adapter.targets)
+    except ConfigError as error:
+        yield finding_of(error)
     if train.objective != "next-token":
-        raise ConfigError(
-            f"train.adapter: expected train.objective='next-token', found {train.objective!r}"
+        yield _wrong(
+            "train.adapter", f"expected train.objective='next-token', found {train.objective!r}"
         )
     if train.vision != "frozen" and run.model.vision is not None:
-        raise ConfigError(
-            f"train.vision: expected 'frozen' with an adapter, found {train.vision!r}",
-            hint="'vision' among train.adapter.targets adapts the vision tower",
+        yield _wrong(
+            "train.vision",
+            f"expected 'frozen' with an adapter, found {train.vision!r}",
+            "'vision' among train.adapter.targets adapts the vision tower",
         )
 
 
-def _check_best(run: Run) -> None:
-    train = run.train
-    if not train.keep_best:
+def _best_rules(run: Run) -> Iterator[Finding]:
+    if not run.train.keep_best:
         return
-    if not train.heldout_every:
-        raise ConfigError(
-            "train.heldout_every: expected a positive number with train.keep_best, found 0"
+    if not run.train.heldout_every:
+        yield _wrong(
+            "train.heldout_every", "expected a positive number with train.keep_best, found 0"
         )
     sources = [corpus for stream in run.data.streams for corpus in stream.sources]
     is_named = any(corpus.path for corpus in sources)  # a recipe may wait for its data
     if is_named and not any(corpus.heldout_path for corpus in sources):
-        raise ConfigError(
-            "train.keep_best: expected held-out data in one of the streams, found none",
-            hint=f"--set streams.{run.data.streams[0].name}.heldout_path=FOLDER; kosmos data "
+        yield _wrong(
+            "train.keep_best",
+            "expected held-out data in one of the streams, found none",
+            f"--set streams.{run.data.streams[0].name}.heldout_path=FOLDER; kosmos data "
             "import --heldout-fraction 0.1 makes one",
         )
+
+
+def _wrong(where: str, what: str, hint: str = "") -> Finding:
+    return Finding(severity="error", where=where, what=what, hint=hint)

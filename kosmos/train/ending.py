@@ -10,10 +10,24 @@ from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.adapter import adapter_fields, adapter_tensors
 from kosmos.train.config import Run
 from kosmos.train.parallel import Processes, whole_weights
-from kosmos.weights.adapter import save_adapter
+from kosmos.weights.adapter import check_adapter_folder, save_adapter
 from kosmos.weights.folder import merge_adapter, save_model
+from kosmos.weights.folder_config import check_model_folder
 
 _log = logging.getLogger(__name__)
+
+
+def check_place(run: Run, out: Path) -> None:
+    """Fail before the first step where :func:`leave_model` would behind the last.
+
+    Raises:
+        ConfigError: If other files lie where the model or its adapter goes.
+    """
+    adapter = run.train.adapter
+    if adapter is not None:
+        check_adapter_folder(out / "adapter")
+    if adapter is None or adapter.merge:
+        check_model_folder(out / "model")
 
 
 def leave_model(

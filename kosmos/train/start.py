@@ -1,9 +1,9 @@
 """Starting from another model, as KOSMOS-2 starts from KOSMOS-1.
 
-- :func:`start_from` copies its weights; :func:`check_start` tells beforehand whether they fit
+- :func:`start_from` copies its weights; :func:`start_rules` say beforehand whether they fit
 - :func:`with_parts_of_start` takes model, tokenizer, pictures and answers from its folder once,
   when the recipe is made, for runs of ``parts="start"``; run.json has them in full
-- :func:`check_start_folder` holds such a run against the folder before it trains: what was changed
+- :func:`start_folder_rules` hold such a run against the folder before it trains: what was changed
   since, by ``--set``, in run.json or in the folder, is an error
 
 What a folder says of layout and geometry is how the model is asked. Targets are not laid out so: a
@@ -27,9 +27,9 @@ from torch import Tensor
 
 from kosmos.config import to_json
 from kosmos.document.layout import AnswerConfig
-from kosmos.errors import CheckpointError, ConfigError
+from kosmos.errors import CheckpointError, KosmosError
 from kosmos.files import Json
-from kosmos.model.config import ModelConfig
+from kosmos.findings import Finding, finding_of, raise_first_error
 from kosmos.model.forms.int8 import is_int8
 from kosmos.model.kosmos import Kosmos
 from kosmos.text.tokenizer import Tokenizer
@@ -71,7 +71,9 @@ def start_from(
     if is_int8(loaded.model):
         raise _quantized(folder)
     wanted, stored = dict(model.named_parameters()), dict(loaded.model.named_parameters())
-    _check_fit(folder, loaded.tokenizer, tokenizer, stored, wanted, entire=entire)
+    raise_first_error(
+        _fit_rules(folder, loaded.tokenizer, tokenizer, stored, wanted, entire=entire)
+    )
     with torch.no_grad():
         for name, value in stored.items():
             if name == _EMBEDDING:
@@ -87,28 +89,40 @@ def start_from(
     )
 
 
-def check_start(
-    config: ModelConfig, tokenizer: Tokenizer, folder: Path | str, *, entire: bool = False
-) -> None:
-    """Fail where :func:`start_from` would, without reading a weight of a folder of ours.
+def start_rules(run: Run, tokenizer: Tokenizer) -> Iterator[Finding]:
+    """:func:`start_from` can do its work; no weight of a folder of ours is read.
 
-    Args:
-        config: Shape of the run's model.
-        tokenizer: The run's.
-        folder: Ours, a Hugging Face one, or an adapter of one of them.
-        entire: Whether nothing of the model may stay fresh.
-
-    Raises:
-        CheckpointError: As :func:`start_from`, and if a file of the folder is missing.
+    Beside that, a tower that does not learn is in the folder, or its random numbers are meant.
     """
-    path = Path(folder)
-    wanted = dict(shape_model(config).named_parameters())
+    if not run.train.start_from:
+        return
+    path, entire = Path(run.train.start_from), run.train.adapter is not None
+    wanted = dict(shape_model(run.model).named_parameters())
+    try:
+        theirs, stored = _stored(path)
+    except KosmosError as error:
+        yield finding_of(error)
+        return
+    yield from _fit_rules(path, theirs, tokenizer, stored, wanted, entire=entire)
+    fresh, _ = _fresh(stored, wanted)
+    if "vision" in fresh and run.train.vision != "all" and not (run.train.fresh or entire):
+        yield Finding(
+            severity="error",
+            where=str(path),
+            what=f"expected a vision tower, which train.vision={run.train.vision!r} leaves as it "
+            "is, found none",
+            error=CheckpointError,
+            hint="a folder with a trained tower; or --set train.vision=all trains it; or "
+            "--set train.fresh=true: its random numbers are meant",
+        )
+
+
+def _stored(path: Path) -> tuple[Tokenizer, Mapping[str, Tensor]]:
+    """Tokenizer and parameters of a folder, without their values where it is ours."""
     if not (path / CONFIG).is_file() or is_huggingface(path):
         # its weights are mapped, and most of them stay on the disk
         loaded = load_model(path)
-        stored = dict(loaded.model.named_parameters())
-        _check_fit(path, loaded.tokenizer, tokenizer, stored, wanted, entire=entire)
-        return
+        return loaded.tokenizer, dict(loaded.model.named_parameters())
     saved, _ = read_config(path)
     if saved.weights.quantization is not None:
         raise _quantized(path)
@@ -116,8 +130,7 @@ def check_start(
     if missing:
         raise CheckpointError(f"{path / missing[0]}: expected weights, found nothing there")
     theirs = Tokenizer.load(path / TOKENIZER, num_cells=saved.tokenizer.num_cells)
-    stored = dict(shape_model(saved.model).named_parameters())
-    _check_fit(path, theirs, tokenizer, stored, wanted, entire=entire)
+    return theirs, dict(shape_model(saved.model).named_parameters())
 
 
 def with_parts_of_start(run: Run) -> Run:
@@ -154,52 +167,64 @@ def with_parts_of_start(run: Run) -> Run:
     )
 
 
-def check_start_folder(run: Run) -> None:
-    """Fail unless a run has the folder it needs to start from, and its parts if they are to be.
-
-    Raises:
-        ConfigError: If there is no folder, or a part is another than its.
-        CheckpointError: If it is no whole model folder.
-    """
-    if not (run.train.start_from or run.train.fresh or run.parts == "start"):
+def start_folder_rules(run: Run) -> Iterator[Finding]:
+    """A run has the folder it needs to start from, and its parts if they are to be."""
+    train = run.train
+    where = "train.start_from"
+    if not (train.start_from or train.fresh or run.parts == "start"):
         tower = ""
-        if run.model.vision is not None and run.train.vision != "all":
+        if run.model.vision is not None and train.vision != "all":
             tower = "; most of its vision tower would stay at random numbers"
-        raise ConfigError(
-            f"train.start_from: expected the model that {run.name} continues, found none{tower}",
+        yield Finding(
+            severity="error",
+            where=where,
+            what=f"expected the model that {run.name} continues, found none{tower}",
             hint="--set train.start_from=DIR names its folder; kosmos weights import CLIP DIR "
             "--format clip makes one that has a CLIP tower; --set train.fresh=true begins with "
             "random weights",
         )
-    if run.parts == "stated":
-        if run.train.adapter is not None and not run.train.start_from:
-            raise ConfigError(
-                "train.start_from: expected the model that train.adapter adapts, found none",
-                hint="--set train.start_from=DIR",
-            )
-        return
-    if not run.train.start_from:
-        raise ConfigError(
-            "train.start_from: expected a model folder, found none",
+    elif run.parts == "stated" and train.adapter is not None and not train.start_from:
+        yield Finding(
+            severity="error",
+            where=where,
+            what="expected the model that train.adapter adapts, found none",
+            hint="--set train.start_from=DIR",
+        )
+    elif run.parts == "start" and not train.start_from:
+        yield Finding(
+            severity="error",
+            where=where,
+            what="expected a model folder, found none",
             hint="--set train.start_from=DIR names a folder of ours or a Hugging Face Kosmos-2 "
             "one; model, tokenizer, pictures and answers are taken from it",
         )
-    theirs, ours = dict(_parts(with_parts_of_start(run))), dict(_parts(run))
+    elif run.parts == "start":
+        yield from _parts_rules(run)
+
+
+def _parts_rules(run: Run) -> Iterator[Finding]:
+    """The parts of a run are those of its folder."""
+    try:
+        theirs, ours = dict(_parts(with_parts_of_start(run))), dict(_parts(run))
+    except KosmosError as error:
+        yield finding_of(error)
+        return
     differing = [
         f"{name} is {ours.get(name)!r} and there {theirs.get(name)!r}"
         for name in sorted(ours.keys() | theirs.keys())
         if ours.get(name) != theirs.get(name) and not _MAY_DIFFER.fullmatch(name)
     ]
     if differing:
-        raise ConfigError(
-            f"{run.train.start_from}: expected the parts of the run, found others: "
-            f"{'; '.join(differing)}",
+        yield Finding(
+            severity="error",
+            where=run.train.start_from,
+            what=f"expected the parts of the run, found others: {'; '.join(differing)}",
             hint="with parts=start they are the folder's: leave them out; parts=stated lets the "
             "run say what they are",
         )
 
 
-def _check_fit(
+def _fit_rules(
     folder: Path | str,
     theirs: Tokenizer,
     ours: Tokenizer,
@@ -207,30 +232,35 @@ def _check_fit(
     wanted: Mapping[str, Tensor],
     *,
     entire: bool,
-) -> None:
-    """Fail unless ids mean the same words and every stored parameter has a place."""
-    if theirs.digest != ours.digest:
-        raise CheckpointError(
-            f"{folder}: expected the run's tokenizer {ours.digest}, found {theirs.digest}",
-            hint="rows of the embedding would mean other words; use the folder's tokenizer.model",
-        )
-    if theirs.vocabulary.num_cells not in (0, ours.vocabulary.num_cells):
-        raise CheckpointError(
-            f"{folder}: expected {ours.vocabulary.num_cells} or no location cells a side, found "
-            f"{theirs.vocabulary.num_cells}"
-        )
-    if wrong := _misfits(stored, wanted):
-        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise CheckpointError(
-            f"{folder}: expected the weights of the run's model, found {'; '.join(wrong[:5])}{more}"
-        )
+) -> Iterator[Finding]:
+    """Ids mean the same words and every stored parameter has a place."""
 
+    def wrong(what: str, hint: str = "") -> Finding:
+        where = str(folder)
+        return Finding(severity="error", where=where, what=what, hint=hint, error=CheckpointError)
+
+    if theirs.digest != ours.digest:
+        yield wrong(
+            f"expected the run's tokenizer {ours.digest}, found {theirs.digest}",
+            "rows of the embedding would mean other words; use the folder's tokenizer.model",
+        )
+    num_cells = ours.vocabulary.num_cells
+    if theirs.vocabulary.num_cells not in (0, num_cells):
+        yield wrong(
+            f"expected {num_cells} or no location cells a side, found {theirs.vocabulary.num_cells}"
+        )
+    if misfits := _misfits(stored, wanted):
+        more = f" and {len(misfits) - 5} more" if len(misfits) > 5 else ""
+        yield wrong(
+            f"expected the weights of the run's model, found {'; '.join(misfits[:5])}{more}"
+        )
+        return
     fresh, new_rows = _fresh(stored, wanted)
     if entire and (fresh or new_rows):
-        raise CheckpointError(
-            f"{folder}: expected all weights of the model, found none for "
+        yield wrong(
+            "expected all weights of the model, found none for "
             f"{', '.join(fresh) or f'{new_rows} rows of the embedding'}",
-            hint="an adapter learns beside weights that stay; fresh ones would never learn",
+            "an adapter learns beside weights that stay; fresh ones would never learn",
         )
 
 

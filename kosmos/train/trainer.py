@@ -27,21 +27,24 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from kosmos.data.batch import Batch
 from kosmos.data.config import skipped_steps
 from kosmos.data.loader import Loader
 from kosmos.data.mixture import data_step
-from kosmos.errors import CheckpointError, ConfigError, DataError
+from kosmos.data.rules import tokenizer_rules
+from kosmos.errors import CheckpointError, DataError
 from kosmos.files import Json, read_json, write_json
+from kosmos.findings import raise_first_error
 from kosmos.logs import Progress
 from kosmos.runtime import peak_memory_bytes, require
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.assembly import assemble
 from kosmos.train.checkpoint import Checkpoints
-from kosmos.train.config import Run, check_run
-from kosmos.train.ending import leave_model
+from kosmos.train.config import Run, run_rules
+from kosmos.train.ending import check_place, leave_model
 from kosmos.train.events import EventsLog, nonfinite_error
 from kosmos.train.heldout import Best, Heldout
 from kosmos.train.metrics import MetricsLog
@@ -49,7 +52,7 @@ from kosmos.train.monitor import Monitor, note_start, shown
 from kosmos.train.optimizer import learning_rate
 from kosmos.train.parallel import Processes, joined
 from kosmos.train.record import check_same_data, check_same_run, run_lock, run_record
-from kosmos.train.start import check_start, check_start_folder
+from kosmos.train.start import start_folder_rules, start_rules
 from kosmos.train.step import StepResult, training_step
 from kosmos.train.stopping import stop_requests
 from kosmos.train.threads import watch_threads
@@ -82,25 +85,21 @@ def train(
         The model folder; the adapter's, if it is all the run leaves.
 
     Raises:
-        ConfigError: If the run contradicts itself or names no data.
+        ConfigError: If the run contradicts itself or names no data, or a stranger's files lie where
+            its model goes.
         CheckpointError: If ``out`` holds a run that is not to be resumed, another run's or one that
             is under way, or a checkpoint is damaged or cannot be written.
         DataError: If data is missing, damaged or too much of it unusable, or a loss is not finite.
     """
     out = Path(out)
-    check_start_folder(run)
-    if not run.data.tokenizer:
-        raise ConfigError(
-            "tokenizer: expected a SentencePiece model file, found none",
-            hint="--set tokenizer=FILE; kosmos tokenizer train makes one",
-        )
+    raise_first_error(chain(start_folder_rules(run), tokenizer_rules(run.data)))
     tokenizer = Tokenizer.load(run.data.tokenizer, num_cells=run.data.num_cells)
-    check_run(run, vocabulary_size=tokenizer.vocabulary.size)
+    raise_first_error(run_rules(run, vocabulary_size=tokenizer.vocabulary.size))
     if run.train.adapter is not None:
         require("peft", extra="finetune")
-    if run.train.start_from and (run.train.adapter or not (out / "checkpoints").exists()):
-        is_entire = run.train.adapter is not None
-        check_start(run.model, tokenizer, run.train.start_from, entire=is_entire)
+    check_place(run, out)
+    if run.train.adapter is not None or not (out / "checkpoints").exists():
+        raise_first_error(start_rules(run, tokenizer))
     with joined(sharded=run.train.precision != "float32") as processes:
         if not resume and processes.first_of((out / "run.json").exists()):
             raise CheckpointError(

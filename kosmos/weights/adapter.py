@@ -128,7 +128,7 @@ def save_adapter(
     )
     known = to_json(record)
     assert isinstance(known, dict)
-    with atomic_folder(folder, check=_check_replaceable) as scratch:
+    with atomic_folder(folder, check=check_adapter_folder) as scratch:
         save_file(
             {_PREFIX + name: tensor.contiguous() for name, tensor in tensors.items()},
             scratch / ADAPTER_WEIGHTS,
@@ -140,7 +140,12 @@ def save_adapter(
         write_json(scratch / ADAPTER_RECORD, {**known, "provenance": provenance})
 
 
-def _check_replaceable(folder: Path) -> None:
+def check_adapter_folder(folder: Path) -> None:
+    """Fail unless a folder may be replaced: it is empty, or an adapter and no more.
+
+    Raises:
+        ConfigError: Naming what lies there.
+    """
     files = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, ADAPTER_RECORD)
     check_replaceable(
         folder, "an adapter", files=files, is_result=lambda f: (f / ADAPTER_RECORD).is_file()

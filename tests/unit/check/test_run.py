@@ -171,6 +171,14 @@ def test_settings_that_do_not_fit_are_an_error_beside_the_others(run: Run) -> No
     ]
 
 
+def test_all_that_does_not_fit_is_told_and_not_only_the_first(run: Run) -> None:
+    found = problems(run, **{"train.warmup_steps": 10_000, "image.size": 42})
+    assert [what.partition(":")[0] for _, where, what in found if where == "run"] == [
+        "train.warmup_steps",
+        "image.size",
+    ]
+
+
 # --- the model folder it starts from
 
 
@@ -220,9 +228,7 @@ def test_an_adapter_needs_all_weights_and_a_recipe_that_takes_parts_its_folder(
         f"{folder}: expected all weights of the model, found none for connector, vision"
     ]
     found = problems(run, parts="start", tokenizer="")
-    assert [what for _, _, what in found] == [
-        "train.start_from: expected a model folder, found none"
-    ]
+    assert [what for _, _, what in found] == ["expected a model folder, found none"]
 
 
 def test_text_of_lines_longer_than_a_row_is_told(run: Run, tmp_path: Path) -> None:

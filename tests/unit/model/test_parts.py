@@ -94,7 +94,7 @@ def test_an_added_connector_gets_adapters(pool_mlp: ModelConfig, tmp_path: Path)
 
 def test_settings_that_a_kind_does_not_read_are_told(tmp_path: Path) -> None:
     run = replace(make_run(tmp_path), {"model.connector.num_layers": 3})
-    (doubt,) = [doubt for doubt in doubts(run) if "connector" in doubt.setting]
-    assert doubt.setting == "model.connector.num_layers"
+    (doubt,) = [doubt for doubt in doubts(run) if "connector" in doubt.where]
+    assert doubt.where == "model.connector.num_layers"
     assert "3 has no effect on a cross-attention connector" in doubt.what
     assert "kinds that have num_layers: perceiver" in doubt.hint

@@ -1,14 +1,19 @@
 """The trial's parts fit each other and hold every kind of data."""
 
+from kosmos.findings import raise_first_error
 from kosmos.plan.plan import plan
 from kosmos.recipes.table import make_run
 from kosmos.text.vocabulary import Vocabulary
-from kosmos.train.config import check_run
+from kosmos.train.config import run_rules
 
 
 def test_the_trial_fits_the_released_tokenizer() -> None:
     run = make_run("trial")
-    check_run(run, vocabulary_size=Vocabulary(num_pieces=64_000, num_cells=run.data.num_cells).size)
+    raise_first_error(
+        run_rules(
+            run, vocabulary_size=Vocabulary(num_pieces=64_000, num_cells=run.data.num_cells).size
+        )
+    )
 
 
 def test_every_stream_of_the_trial_is_measured_on_data_of_its_own() -> None:

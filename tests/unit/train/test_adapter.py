@@ -16,10 +16,11 @@ from kosmos.card.write import write_card
 from kosmos.config import replace
 from kosmos.errors import CheckpointError, ConfigError
 from kosmos.files import Json, read_json, read_jsonl, write_json
+from kosmos.findings import raise_first_error
 from kosmos.model.kosmos import Kosmos
 from kosmos.model.lora import LoraConfig
 from kosmos.train.adapter import adapter_fields, adapter_tensors, attach
-from kosmos.train.config import Run, check_run
+from kosmos.train.config import Run, run_rules
 from kosmos.train.parallel import ALONE
 from kosmos.train.trainer import train
 from kosmos.weights.adapter import add_adapter, read_adapter, save_adapter
@@ -384,7 +385,7 @@ def test_what_does_not_go_with_an_adapter_is_refused(
     lora: Run, values: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        check_run(replace(lora, values))
+        raise_first_error(run_rules(replace(lora, values)))
 
 
 def test_an_adapter_needs_a_whole_model_to_start_from(

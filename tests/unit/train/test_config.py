@@ -8,9 +8,10 @@ import pytest
 
 from kosmos.config import override, replace
 from kosmos.errors import ConfigError
+from kosmos.findings import raise_first_error
 from kosmos.model.lora import LoraConfig
 from kosmos.recipes.kosmos1 import kosmos1
-from kosmos.train.config import check_run
+from kosmos.train.config import run_rules
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_settings_that_depend_on_each_other_come_in_any_order() -> None:
     run = kosmos1()
     for assignment in ("train.steps=30", "train.warmup_steps=5"):
         run = override(run, assignment)
-    check_run(run)
+    raise_first_error(run_rules(run))
 
 
 def test_streams_have_names_of_their_own() -> None:
@@ -79,6 +80,6 @@ def test_streams_have_names_of_their_own() -> None:
 
 
 def test_a_tokenizer_of_another_size_is_told() -> None:
-    check_run(kosmos1(), vocabulary_size=64_007)
+    raise_first_error(run_rules(kosmos1(), vocabulary_size=64_007))
     with pytest.raises(ConfigError, match=r"model.decoder.vocab_size: expected 65037"):
-        check_run(kosmos1(), vocabulary_size=65_037)
+        raise_first_error(run_rules(kosmos1(), vocabulary_size=65_037))

@@ -15,8 +15,9 @@ from kosmos.card.write import write_card
 from kosmos.config import replace
 from kosmos.errors import ConfigError
 from kosmos.files import Json
+from kosmos.findings import raise_first_error
 from kosmos.train import heldout
-from kosmos.train.config import Run, check_run
+from kosmos.train.config import Run, run_rules
 from kosmos.train.heldout import Best
 from kosmos.train.trainer import train
 from kosmos.weights.folder import load_model
@@ -130,7 +131,9 @@ def test_a_stopped_run_remembers_its_best(keeping: Run, tmp_path: Path, cache_fo
 
 def test_keeping_the_best_needs_something_to_judge_by(run: Run) -> None:
     with pytest.raises(ConfigError, match="heldout_every: expected a positive number"):
-        check_run(replace(run, {"train.keep_best": True, "train.heldout_every": 0}))
+        raise_first_error(
+            run_rules(replace(run, {"train.keep_best": True, "train.heldout_every": 0}))
+        )
     blind = {f"streams.{stream.name}.heldout_path": "" for stream in run.data.streams}
     with pytest.raises(ConfigError, match="expected held-out data in one of the streams"):
-        check_run(replace(run, {"train.keep_best": True, **blind}))
+        raise_first_error(run_rules(replace(run, {"train.keep_best": True, **blind})))

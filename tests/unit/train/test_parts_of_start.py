@@ -13,10 +13,11 @@ from kosmos.document.encode import encode
 from kosmos.document.types import Document, Grounded, Image, Text
 from kosmos.errors import CheckpointError, ConfigError
 from kosmos.files import read_json, write_json
+from kosmos.findings import raise_first_error
 from kosmos.recipes.table import make_run
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.train.config import Run
-from kosmos.train.start import check_start_folder
+from kosmos.train.start import start_folder_rules
 from kosmos.train.trainer import train
 from kosmos.weights.folder import save_model
 from kosmos.weights.huggingface import export_huggingface, import_huggingface
@@ -69,7 +70,7 @@ def test_a_recipe_takes_its_parts_from_the_folder(
         == loaded.tokenizer.digest
     )
     assert run.data.streams[0].max_tokens == loaded.model.config.decoder.max_tokens
-    check_start_folder(run)
+    raise_first_error(start_folder_rules(run))
 
 
 def test_a_hugging_face_folder_gives_the_same_parts(
@@ -85,14 +86,14 @@ def test_a_hugging_face_folder_gives_the_same_parts(
         ours.data.layout,
         ours.data.num_cells,
     )
-    check_start_folder(theirs)
+    raise_first_error(start_folder_rules(theirs))
 
 
 def test_changes_are_applied_to_what_the_folder_has(folder: Path) -> None:
     run = of(folder, "model.decoder.dropout=0.0", "train.steps=30")
     assert (run.model.decoder.dropout, run.train.steps) == (0.0, 30)
     assert run.model.decoder.width == 32
-    check_start_folder(run)  # another rate of dropout is no other model
+    raise_first_error(start_folder_rules(run))  # another rate of dropout is no other model
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_changes_are_applied_to_what_the_folder_has(folder: Path) -> None:
 def test_a_part_that_is_not_the_folders_is_an_error(folder: Path, change: str) -> None:
     name = change.partition("=")[0]
     with pytest.raises(ConfigError, match=f"found others: {name} is ") as caught:
-        check_start_folder(of(folder, change))
+        raise_first_error(start_folder_rules(of(folder, change)))
     assert caught.value.hint is not None
     assert "parts=stated" in caught.value.hint
 
@@ -146,7 +147,7 @@ def test_targets_round_as_the_release_and_prompts_as_the_folder_does(
     released: Path,
 ) -> None:
     run = of(released)
-    check_start_folder(run)
+    raise_first_error(start_folder_rules(run))
     parts: list[Text | Grounded] = [Grounded("a dog", [Box(0.1, 0.1, 0.5, 0.5)])]
     vocabulary = tiny_tokenizer(num_cells=32).vocabulary
     for complete, expected in ((True, [99, 528]), (False, [99, 495])):
@@ -182,7 +183,7 @@ def test_targets_may_be_laid_out_otherwise_and_answers_stay_the_folders(
     loaded: LoadedModel, folder: Path, change: str
 ) -> None:
     run = of(folder, change)
-    check_start_folder(run)
+    raise_first_error(start_folder_rules(run))
     assert (run.answer_image, run.answer_layout) == (loaded.image, loaded.layout)
 
 
@@ -204,7 +205,7 @@ def test_pictures_are_trained_on_as_the_recipe_says_or_as_the_folder_is_asked(
     paper = of(tmp_path / "base", "parts=start", recipe="kosmos2-instruct")
     assert paper.data.image.geometry == "center-crop"  # whatever it is asked about
     assert paper.answer_image.geometry == geometry
-    check_start_folder(paper)
+    raise_first_error(start_folder_rules(paper))
 
 
 def test_a_run_recorded_before_answers_were_stated_goes_on(
@@ -212,7 +213,7 @@ def test_a_run_recorded_before_answers_were_stated_goes_on(
 ) -> None:
     # its targets had the folder's layout
     before = replace(of(folder), {"answers": None, "data.layout": loaded.layout})
-    check_start_folder(before)
+    raise_first_error(start_folder_rules(before))
 
 
 def test_a_recorded_run_is_held_against_the_folder_again(
@@ -229,13 +230,13 @@ def test_a_recorded_run_is_held_against_the_folder_again(
     assert set(record["start"]) == {"model.safetensors", "tokenizer.model"}
     again = make_run(str(tmp_path / "out" / "run.json"))
     assert again == tuned
-    check_start_folder(again)
+    raise_first_error(start_folder_rules(again))
     fields = read_json(start / "config.json")
     assert isinstance(fields, dict)
     changed = to_json(replace(run.data.image, {"mean": (0.0, 0.0, 0.0)}))
     write_json(start / "config.json", {**fields, "image": changed})
     with pytest.raises(ConfigError, match=r"image\.mean"):
-        check_start_folder(again)
+        raise_first_error(start_folder_rules(again))
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -255,7 +256,7 @@ def test_a_folder_that_is_none_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_run_of_stated_parts_is_held_against_nothing(run: Run) -> None:
-    check_start_folder(replace(run, {"train.start_from": "nowhere"}))
+    raise_first_error(start_folder_rules(replace(run, {"train.start_from": "nowhere"})))
 
 
 @pytest.mark.parametrize(
@@ -270,9 +271,9 @@ def test_recipes_that_continue_something_do_not_start_from_random_weights(
     assert error.value.hint is not None
     assert "--set train.start_from=DIR" in error.value.hint
     assert not (tmp_path / "out").exists()
-    check_start_folder(make_run(name, ["train.fresh=true"]))
+    raise_first_error(start_folder_rules(make_run(name, ["train.fresh=true"])))
 
 
 @pytest.mark.parametrize("name", ["kosmos1-baseline", "kosmos2-baseline", "trial", "microcosm"])
 def test_recipes_that_begin_something_need_no_other_model(name: str) -> None:
-    check_start_folder(make_run(name, ["train.start_from="]))
+    raise_first_error(start_folder_rules(make_run(name, ["train.start_from="])))
