@@ -31,6 +31,12 @@ from kosmos.errors import ConfigError, DataError
 from kosmos.files import Json, parse_json, sha256_json
 
 Config = TypeVar("Config")
+
+FREE_ON_RESUME: Mapping[str, str] = {"on_resume": "free"}
+"""Metadata of a field that may differ when a run goes on: no weight depends on it, or what it
+means is compared in another way (data by its digest, not its path)."""
+MORE_ON_RESUME: Mapping[str, str] = {"on_resume": "more"}
+"""Metadata of a number that may grow when a run goes on, and not shrink."""
 _MAX_SHOWN_CHARS = 60
 
 
@@ -74,6 +80,24 @@ def to_json(config: object) -> Json:
     if config is None or isinstance(config, bool | int | float | str):
         return config
     return str(config)
+
+
+def may_differ(config: object, kind: Mapping[str, str]) -> Iterator[str]:
+    """Dotted names of the fields that have such metadata; all below such a field may differ.
+
+    Elements of a tuple are called by their ``name`` field.
+    """
+    if isinstance(config, tuple):
+        for item in config:
+            if hasattr(item, "name"):
+                yield from (f"{item.name}.{name}" for name in may_differ(item, kind))
+    elif dataclasses.is_dataclass(config):
+        for part in dataclasses.fields(config):
+            if kind.items() <= part.metadata.items():
+                yield part.name
+            else:
+                below = may_differ(getattr(config, part.name), kind)
+                yield from (f"{part.name}.{name}" for name in below)
 
 
 def from_json(kind: type[Config], value: Json, where: str = "") -> Config:

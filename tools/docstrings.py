@@ -207,7 +207,10 @@ def _default(node: ast.expr) -> str:
     """A default as a reader wants it: what a factory makes, not the factory."""
     text = ast.unparse(node)
     if isinstance(node, ast.Call) and _name(node.func) == "field":
-        made = node.keywords[0].value
+        given = {keyword.arg: keyword.value for keyword in node.keywords}
+        if "default_factory" not in given:
+            return ast.unparse(given["default"]) if "default" in given else ""
+        made = given["default_factory"]
         made = made.body if isinstance(made, ast.Lambda) else made
         text = ast.unparse(made)
         return text if text.endswith(")") else f"{text}()"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
-from kosmos.config import check_numbers
+from kosmos.config import FREE_ON_RESUME, check_numbers
 from kosmos.document.layout import TRAINING, Layout
 from kosmos.errors import ConfigError
 from kosmos.image.config import ImageConfig
@@ -44,16 +44,16 @@ class Corpus:
 
     name: str
     """Unique in the stream; the ledger and `kosmos plan` speak of it."""
-    path: str = ""
+    path: str = field(default="", metadata=FREE_ON_RESUME)
     """Folder of document shards. Empty in a recipe whose data is the user's to name."""
     weight: float
     """Share of the stream's sequences, in any unit: the weights of a stream need no sum."""
-    heldout_path: str = ""
+    heldout_path: str = field(default="", metadata=FREE_ON_RESUME)
     """Folder of shards whose loss is measured and never trained on; empty: none."""
-    num_tokens: float = 0.0
+    num_tokens: float = field(default=0.0, metadata=FREE_ON_RESUME)
     """Positions of all its rows; used by `kosmos plan` until an index has counted them; 0: not
     known."""
-    stated_epochs: float = 0.0
+    stated_epochs: float = field(default=0.0, metadata=FREE_ON_RESUME)
     """What the paper states, for `kosmos plan` to print beside its own; 0: not stated."""
 
     def __post_init__(self) -> None:
@@ -73,17 +73,17 @@ class Stream:
 
     name: str
     """Unique in the run; metrics are reported under it."""
-    path: str = ""
+    path: str = field(default="", metadata=FREE_ON_RESUME)
     """Folder of document shards. Empty in a recipe whose data is the user's to name, and in a
     stream of several corpora."""
     corpora: tuple[Corpus, ...] = ()
     """What the stream is mixed of, if it is not one folder."""
-    missing_corpora: Literal["refuse", "drop"] = "refuse"
+    missing_corpora: Literal["refuse", "drop"] = field(default="refuse", metadata=FREE_ON_RESUME)
     """What to do with corpora that have no path. drop: leave them out with a warning, the weights
     of the others count alone."""
     sequences_per_step: int
     """Sequences of this stream in every optimizer step: rows when packed, documents otherwise."""
-    tokens_per_sequence: float
+    tokens_per_sequence: float = field(metadata=FREE_ON_RESUME)
     """Mean length, image slots included; used by `kosmos plan` until an index has measured it."""
     packing: Packing = "single"
     """single: a document a row. full-sentence: lines fill rows, documents of a row see each other
@@ -94,15 +94,15 @@ class Stream:
     long_lines: LongLines = "cut"
     """full-sentence: what becomes of a line longer than a row. cut: its end is left out (release).
     carry: it goes on in the next rows."""
-    images_per_sequence: float = 0.0
+    images_per_sequence: float = field(default=0.0, metadata=FREE_ON_RESUME)
     """Mean number of images; used by `kosmos plan`."""
     ground: bool = True
     """Whether boxes are written; False reads grounded captions as plain ones."""
     line_tokens: bool = False
     """Whether lines end with </line> (text corpora)."""
-    heldout_path: str = ""
+    heldout_path: str = field(default="", metadata=FREE_ON_RESUME)
     """Folder of shards whose loss is measured and never trained on; empty: none."""
-    max_unusable: float = 0.01
+    max_unusable: float = field(default=0.01, metadata=FREE_ON_RESUME)
     """Fraction of the documents that may be unusable (unreadable image, nothing to learn, ...), and
     of the tokens that may be cut off long lines, before the run refuses to start; what was left out
     is listed beside the index."""
@@ -151,7 +151,7 @@ class Stream:
 class DataConfig:
     """What is read and how it is laid out: all that rows and batches follow from beside a seed."""
 
-    tokenizer: str = ""
+    tokenizer: str = field(default="", metadata=FREE_ON_RESUME)
     """SentencePiece model file. Empty in a recipe whose tokenizer is the user's to name."""
     num_cells: int = 32
     """Cells along each side of the location grid; 0: no grounding tokens (KOSMOS-1)."""
@@ -163,9 +163,9 @@ class DataConfig:
     """What is read, and how much of each in a step."""
     micro_batch_tokens: int = 16_384
     """A stream's share of a step is cut into micro-batches of at most this many tokens."""
-    heldout_sequences: int = 64
+    heldout_sequences: int = field(default=64, metadata=FREE_ON_RESUME)
     """Held-out sequences of each stream that are scored."""
-    skip_steps: tuple[str, ...] = ()
+    skip_steps: tuple[str, ...] = field(default=(), metadata=FREE_ON_RESUME)
     """Steps of data that are left out, such as ["1200-1250", "1300"]: around a spike of the loss,
     say. Training reads on after them, and its own steps are counted without a gap. A resumed run
     may leave out more of what it has not read yet."""

@@ -1,10 +1,10 @@
 """Run: everything an experiment is, from the data it reads to the checkpoint it leaves."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from kosmos.config import check_numbers
+from kosmos.config import FREE_ON_RESUME, MORE_ON_RESUME, check_numbers
 from kosmos.data.config import DataConfig
 from kosmos.data.rules import stream_rules
 from kosmos.document.layout import AnswerConfig, Layout
@@ -21,8 +21,8 @@ Precision: TypeAlias = Literal["float32", "bfloat16"]
 class TrainConfig:
     """How the weights move."""
 
-    steps: int
-    """Optimizer steps."""
+    steps: int = field(metadata=MORE_ON_RESUME)
+    """Optimizer steps. A resumed run may have more; its rate goes on along the longer line."""
     warmup_steps: int
     """Steps over which the learning rate rises from zero."""
     learning_rate: float
@@ -44,7 +44,7 @@ class TrainConfig:
     """What of the vision tower trains. KOSMOS-1: last-layer. KOSMOS-2: all. Release: frozen."""
     start_from: str = ""
     """Model folder whose weights it starts with; rows of a larger vocabulary stay fresh."""
-    fresh: bool = True
+    fresh: bool = field(default=True, metadata=FREE_ON_RESUME)
     """Whether a run may begin with random weights. Recipes that continue something say False: they
     do not start without start_from, or a word here that it is meant."""
     adapter: LoraConfig | None = None
@@ -63,27 +63,27 @@ class TrainConfig:
     are and note the step and its documents in events.jsonl."""
     max_nonfinite: int = 10
     """Steps in a row that may be skipped so before the run stops all the same."""
-    spike_factor: float = 8.0
+    spike_factor: float = field(default=8.0, metadata=FREE_ON_RESUME)
     """A step whose loss lies this many usual distances above the median of its stream is noted in
     events.jsonl with the documents that raised it, see train/events.py; 0: none is."""
-    peak_flops: float = 0.0
+    peak_flops: float = field(default=0.0, metadata=FREE_ON_RESUME)
     """Operations a second that one device could do at best, for the utilisation; 0: what is known
     of the GPU, or measured of a CPU."""
-    checkpoint_every: int = 1000
+    checkpoint_every: int = field(default=1000, metadata=FREE_ON_RESUME)
     """Steps between checkpoints; the last step always leaves one."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: int = field(default=2, metadata=FREE_ON_RESUME)
     """How many of the latest checkpoints stay; 0: all."""
-    background_checkpoints: bool = True
+    background_checkpoints: bool = field(default=True, metadata=FREE_ON_RESUME)
     """Write checkpoints while training goes on, from a copy of weights and moments in main memory;
     False: wait for the disk."""
-    loader_workers: int = 0
+    loader_workers: int = field(default=0, metadata=FREE_ON_RESUME)
     """Processes that read ahead; 0: a thread of the training process. Batches are the same."""
-    heldout_every: int = 0
+    heldout_every: int = field(default=0, metadata=FREE_ON_RESUME)
     """Steps between held-out losses; 0: only at the end."""
     keep_best: bool = False
     """The model that is left is that of the lowest held-out loss (the mean over the streams that
     have held-out data), not of the last step. Its checkpoint stays beside the latest ones."""
-    log_every: int = 10
+    log_every: int = field(default=10, metadata=FREE_ON_RESUME)
     """Steps between progress lines; metrics.jsonl gets every step."""
 
     def __post_init__(self) -> None:
@@ -108,9 +108,9 @@ class TrainConfig:
 class Run:
     """An experiment. Recipes make it, `--set` changes it, run.json remembers it."""
 
-    name: str
+    name: str = field(metadata=FREE_ON_RESUME)
     """Name of the recipe it came from."""
-    source: str
+    source: str = field(metadata=FREE_ON_RESUME)
     """Where its numbers are from; empty for our own."""
     seed: int = 0
     """Weights, order of the data and dropout follow from it."""
@@ -118,7 +118,7 @@ class Run:
     """Shape of the model."""
     data: DataConfig
     """What is read, and how targets are laid out."""
-    answers: AnswerConfig | None = None
+    answers: AnswerConfig | None = field(default=None, metadata=FREE_ON_RESUME)
     """How the model that is left is asked, which its folder says. None: as targets are laid out."""
     train: TrainConfig
     """How the weights move."""
@@ -126,9 +126,9 @@ class Run:
     """start: model, tokenizer, num_cells, pictures and answers are those of train.start_from, and
     anything else is an error; rates of dropout and the layout of targets may differ. stated: they
     are what the run says."""
-    stated_tokens_per_step: float = 0.0
+    stated_tokens_per_step: float = field(default=0.0, metadata=FREE_ON_RESUME)
     """What the paper states, for `kosmos plan` to print beside its own sum; 0: not stated."""
-    stated_total_tokens: float = 0.0
+    stated_total_tokens: float = field(default=0.0, metadata=FREE_ON_RESUME)
     """What the paper states; 0: not stated."""
 
     def __post_init__(self) -> None:

@@ -43,16 +43,8 @@ from kosmos.weights.adapter import base_digests
 SESSIONS = "sessions.jsonl"
 _PACKAGES = ("openkosmos", "torch", "numpy", "pillow", "sentencepiece", "safetensors")
 
-# what may change between a run and its continuation: no weight depends on it. Of data and
-# tokenizer the digests are compared, not the paths; skipped steps have a check of their own.
-_MAY_DIFFER = re.compile(
-    r"run\.(name|source|stated_.*|answers.*|data\.(tokenizer|heldout_sequences|skip_steps))"
-    r"|run\.train\.(fresh|checkpoint_every|keep_checkpoints|heldout_every|log_every)"
-    r"|run\.train\.(loader_workers|background_checkpoints|spike_factor|peak_flops)"
-    r"|run\.data\.streams\..*\.(path|heldout_path|missing_corpora|max_unusable)"
-    r"|run\.data\.streams\..*\.(tokens_per_sequence|images_per_sequence|num_tokens|stated_epochs)"
-    r"|digest|version|indices|data\..*\.path"
-)
+# facts about a run that no weight depends on; digests tell whether its data is the same
+_MAY_DIFFER = re.compile(r"digest|version|indices|data\..*\.path")
 
 
 def run_record(run: Run, loader: Loader) -> dict[str, Json]:
@@ -83,22 +75,35 @@ def _start_digests(run: Run) -> dict[str, Json]:
     return {**base_digests(Path(run.train.start_from))}
 
 
-def check_same_run(recorded: Json, record: Json, *, where: str) -> None:
-    """Fail unless one run continues another.
+def check_same_run(recorded: Json, record: Json, run: Run, *, where: str) -> None:
+    """Fail unless one run continues another; its fields say which of them may differ.
 
     Args:
         recorded: What the folder remembers.
         record: Of the run that wants to go on there.
+        run: That run.
         where: The folder's file, for the message.
 
     Raises:
         CheckpointError: Naming every field that differs.
     """
     old, new = dict(leaves(recorded)), dict(leaves(record))
+    free = {f"run.{name}" for name in config.may_differ(run, config.FREE_ON_RESUME)}
+    more = {f"run.{name}" for name in config.may_differ(run, config.MORE_ON_RESUME)}
+
+    def differs(name: str) -> bool:
+        was, now = old.get(name), new.get(name)
+        if was == now or _MAY_DIFFER.fullmatch(name):
+            return False
+        if name in more and isinstance(was, int | float) and isinstance(now, int | float):
+            return now < was
+        parts = name.split(".")
+        return free.isdisjoint(".".join(parts[:end]) for end in range(1, len(parts) + 1))
+
     differing = [
         f"{name.removeprefix('run.')} was {old.get(name)!r} and is {new.get(name)!r}"
         for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name) and not _MAY_DIFFER.fullmatch(name)
+        if differs(name)
     ]
     if differing:
         raise CheckpointError(

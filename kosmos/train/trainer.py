@@ -182,13 +182,13 @@ class _Training:
         """Model and optimizer, fresh or as the last checkpoint left them."""
         run, file, processes = self.run, self.out / "run.json", self.processes
         if file.exists():
-            check_same_run(read_json(file), self.record, where=str(file))
+            check_same_run(read_json(file), self.record, run, where=str(file))
         self.checkpoints.clean()
         steps = processes.first_of(self.checkpoints.steps())
         if steps:
             saved = self.checkpoints.record(steps[-1])
             where = str(self.checkpoints.path(steps[-1]))
-            check_same_run(saved.get("made_by"), self.record, where=where)
+            check_same_run(saved.get("made_by"), self.record, run, where=where)
             check_same_data(saved["made_by"], run, num_done=steps[-1], where=where)
         assembly = assemble(run, self.loader, processes, is_resumed=bool(steps))
         self.model, self.objective, self.optimizer = assembly

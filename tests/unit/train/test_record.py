@@ -49,6 +49,7 @@ def test_what_changes_no_weight_may_differ(
     other = replace(
         run,
         {
+            "train.steps": 9,
             "train.checkpoint_every": 77,
             "train.log_every": 5,
             "train.loader_workers": 3,
@@ -56,7 +57,7 @@ def test_what_changes_no_weight_may_differ(
             "name": "renamed",
         },
     )
-    check_same_run(record, make_record(other, tokenizer, cache_folder), where="run.json")
+    check_same_run(record, make_record(other, tokenizer, cache_folder), other, where="run.json")
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,7 @@ def test_what_changes_no_weight_may_differ(
     [
         ("train.learning_rate", 0.5, "train.learning_rate was 0.001 and is 0.5"),
         ("seed", 4, "seed was 3 and is 4"),
+        ("train.steps", 5, "train.steps was 6 and is 5"),
         (
             "streams.text.sequences_per_step",
             9,
@@ -81,9 +83,10 @@ def test_what_changes_weights_is_named(
     value: float,
     told: str,
 ) -> None:
-    other = make_record(replace(run, {name: value}), tokenizer, cache_folder)
+    changed = replace(run, {name: value})
+    other = make_record(changed, tokenizer, cache_folder)
     with pytest.raises(CheckpointError, match=r"run\.json: expected the run") as error:
-        check_same_run(record, other, where="run.json")
+        check_same_run(record, other, changed, where="run.json")
     assert error.value.message.endswith(f"found {told}")
 
 
@@ -93,16 +96,17 @@ def test_other_data_in_the_same_place_is_told(
     more = write_shards(cache_folder / "more", [caption_document(n) for n in range(31)])
     other = replace(run, {"streams.captions.path": str(more)})
     with pytest.raises(CheckpointError, match=r"data\.captions\.shards was .* and is "):
-        check_same_run(record, make_record(other, tokenizer, cache_folder), where="run.json")
+        check_same_run(record, make_record(other, tokenizer, cache_folder), other, where="run.json")
 
 
 def test_order_and_number_of_streams_are_part_of_a_run(
     run: Run, record: dict[str, Json], tokenizer: Tokenizer, cache_folder: Path
 ) -> None:
     for streams in (run.data.streams[::-1], run.data.streams[:2]):
-        other = make_record(replace(run, {"streams": streams}), tokenizer, cache_folder)
+        changed = replace(run, {"streams": streams})
+        other = make_record(changed, tokenizer, cache_folder)
         with pytest.raises(CheckpointError, match=r"streams\.order was"):
-            check_same_run(record, other, where="run.json")
+            check_same_run(record, other, changed, where="run.json")
 
 
 @pytest.mark.parametrize(

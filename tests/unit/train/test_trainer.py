@@ -21,6 +21,7 @@ from kosmos.model.lora import LoraConfig
 from kosmos.train import trainer
 from kosmos.train.config import Run
 from kosmos.train.events import MIN_SEEN
+from kosmos.train.optimizer import learning_rate
 from kosmos.train.step import StepResult, training_step
 from kosmos.train.trainer import train
 from kosmos.weights.folder import load_model
@@ -146,6 +147,29 @@ def test_resuming_a_finished_run_writes_the_model_again_and_trains_nothing(
     assert steps == []
     assert losses(out) == losses(finished)
     assert (out / "model" / "model.safetensors").is_file()
+
+
+def test_a_finished_run_goes_on_with_more_steps(
+    run: Run, tmp_path: Path, cache_folder: Path, finished: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    longer = replace(run, {"train.steps": run.train.steps + 2})
+    rates: dict[Json, Json] = {}
+    train(
+        longer,
+        out=out,
+        cache_folder=cache_folder,
+        resume=True,
+        on_step=lambda r: rates.update({r["step"]: r["learning_rate"]}),
+    )
+    assert rates == {step: learning_rate(step, longer.train) for step in (7, 8)}
+    record = read_json(out / "run.json")
+    assert isinstance(record, dict)
+    assert from_json(Run, record["run"]) == longer
+    assert (out / "model" / "model.safetensors").is_file()
+    with pytest.raises(CheckpointError, match=r"train\.steps was 8 and is 6"):
+        train(run, out=out, cache_folder=cache_folder, resume=True)
 
 
 def test_resuming_where_nothing_is_starts(run: Run, tmp_path: Path, cache_folder: Path) -> None:
