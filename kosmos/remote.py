@@ -25,7 +25,6 @@ from typing import IO, Any, TypeAlias, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from kosmos.errors import ConfigError, DataError, KosmosError, MissingExtraError
-from kosmos.runtime import require
 
 ATTEMPTS = 4
 """How often something is asked for before it is given up."""
@@ -162,6 +161,8 @@ class RemotePath:
 
     def _reach(self) -> tuple[Any, str]:
         """The filesystem, made in this process, and what it calls the path."""
+        from kosmos.runtime import require  # most paths are local
+
         fsspec = require("fsspec", extra="data")
         options: dict[str, Any] = {}
         if self._is_web:

@@ -12,7 +12,8 @@ from kosmos.check.repeats import Repeats
 from kosmos.check.rowcount import RowCount
 from kosmos.check.textlint import splits_word, text_faults
 from kosmos.data.config import RowConfig
-from kosmos.data.rules import Budget, Losses, cut_rules, unusable_rules
+from kosmos.data.index import Losses
+from kosmos.data.rules import Budget, cut_rules, unusable_rules
 from kosmos.data.usable import Objection, Usable, encode_usable
 from kosmos.document.types import Document, Grounded, Image
 from kosmos.errors import DataError, ImageError

@@ -19,7 +19,6 @@ from kosmos.document.layout import Layout
 from kosmos.findings import Finding
 from kosmos.model.config import ConnectorConfig, DecoderConfig
 from kosmos.model.parts import CONNECTORS, connector_of
-from kosmos.plan.plan import plan
 from kosmos.train.config import Run, TrainConfig
 
 
@@ -226,6 +225,8 @@ def _of_machine(run: Run, machine: Machine) -> Iterator[Finding]:
             "--set train.precision=float32",
         )
     if train.recompute and machine.memory_bytes is not None:
+        from kosmos.plan.plan import plan  # no other setting needs one
+
         kept = dataclasses.replace(run, train=dataclasses.replace(train, recompute=False))
         memory = plan(kept, num_processes=machine.num_processes).memory
         needed = memory.device if machine.is_gpu else memory.processor

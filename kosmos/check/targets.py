@@ -18,7 +18,6 @@ from kosmos.check.corpus import CorpusCheck, CorpusFacts, Expected
 from kosmos.check.repeats import Repeats
 from kosmos.check.shardscan import ShardScan
 from kosmos.corpus.formats.config import ImportConfig
-from kosmos.corpus.formats.table import FORMATS
 from kosmos.corpus.formats.tally import Fate, Loss, Tally
 from kosmos.corpus.rules import is_refused, judge_source
 from kosmos.document.manifest import FILE, FORMAT
@@ -137,6 +136,8 @@ def check_source(
     Raises:
         ConfigError: If the format is unknown.
     """
+    from kosmos.corpus.formats.table import FORMATS  # a folder of shards needs no reader
+
     if format_name not in FORMATS:
         raise ConfigError(f"format: expected one of {', '.join(FORMATS)}, found {format_name!r}")
     where = str(source)

@@ -16,6 +16,7 @@ Tokens are kept, four bytes each, because a row may hold a few lines of a whole 
 book again for each of its rows would cost more than training on it. Pictures stay in the shards.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,6 @@ from jaxtyping import Bool, Int64
 
 from kosmos import config
 from kosmos.data.config import RowConfig
-from kosmos.data.rules import Losses
 from kosmos.errors import DataError
 from kosmos.files import Json, read_json
 
@@ -48,6 +48,20 @@ SLOT_BIT = np.uint32(1 << 30)
 ID_BITS = np.uint32((1 << 30) - 1)
 
 _SEARCHED_TOGETHER = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Losses:
+    """What of a corpus stands in no row."""
+
+    num_documents: int
+    """Documents, the unusable ones among them."""
+    unusable: Mapping[str, int]
+    """Those that are left out, by reason."""
+    num_tokens: int
+    """Tokens of the usable documents, those that are cut off among them."""
+    num_cut_tokens: int
+    """Ends of documents and lines longer than a row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,13 +15,16 @@ number of passes over the same streams in the same order and none waits for anot
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kosmos.data.config import Stream
-from kosmos.data.index import Index
 from kosmos.data.mixture import Mixture, Sequences, data_step
 from kosmos.data.packing import micro_batches
+
+if TYPE_CHECKING:
+    from kosmos.data.index import Index
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +57,7 @@ class Order:
     def __init__(
         self,
         streams: Sequence[Stream],
-        indices: Mapping[str, Sequence[Index]],
+        indices: "Mapping[str, Sequence[Index]]",
         *,
         seed: int,
         micro_batch_tokens: int,
@@ -94,7 +97,7 @@ class Order:
 
 def cut(
     stream: str,
-    indices: Sequence[Index],
+    indices: "Sequence[Index]",
     sequences: Sequences,
     *,
     micro_batch_tokens: int,

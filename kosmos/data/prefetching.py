@@ -14,7 +14,6 @@ from queue import SimpleQueue
 from kosmos.data.batch import Batch
 from kosmos.data.order import MicroBatch
 from kosmos.data.reading import BatchReader
-from kosmos.data.worker import Worker
 
 
 def read_ahead(
@@ -59,6 +58,8 @@ def _reading(
     """What a thread calls to have a micro-batch read."""
     if num_workers == 0:
         return reader.read
+    from kosmos.data.worker import Worker  # processes are the rarer choice
+
     idle: SimpleQueue[Worker] = SimpleQueue()
     for number in range(num_workers):
         worker = Worker(number, reader)

@@ -7,27 +7,15 @@
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 from kosmos.data.config import Corpus, DataConfig, RowConfig, Stream
 from kosmos.errors import DataError
 from kosmos.findings import Finding
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Losses:
-    """What of a corpus stands in no row."""
-
-    num_documents: int
-    """Documents, the unusable ones among them."""
-    unusable: Mapping[str, int]
-    """Those that are left out, by reason."""
-    num_tokens: int
-    """Tokens of the usable documents, those that are cut off among them."""
-    num_cut_tokens: int
-    """Ends of documents and lines longer than a row."""
+if TYPE_CHECKING:
+    from kosmos.data.index import Losses
 
 
 class Budget(NamedTuple):
@@ -104,7 +92,7 @@ def path_rules(stream: Stream) -> Iterator[Finding]:
         )
 
 
-def unusable_rules(losses: Losses, budget: Budget, *, listed: str = "") -> Iterator[Finding]:
+def unusable_rules(losses: "Losses", budget: Budget, *, listed: str = "") -> Iterator[Finding]:
     """Documents are left, and no more of them are left out than the stream allows.
 
     Args:
@@ -132,7 +120,7 @@ def unusable_rules(losses: Losses, budget: Budget, *, listed: str = "") -> Itera
     )
 
 
-def cut_rules(losses: Losses, budget: Budget, rows: RowConfig) -> Iterator[Finding]:
+def cut_rules(losses: "Losses", budget: Budget, rows: RowConfig) -> Iterator[Finding]:
     """What is cut off is told; of full-sentence rows, no more than the stream allows.
 
     Pages and texts in rows of their own end where the context does. The ends of lines are lost to

@@ -1,10 +1,9 @@
 """What a run trains, put together: model, objective, adapter and optimizer, over all processes."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from kosmos.data.loader import Loader
 from kosmos.errors import ConfigError
 from kosmos.model.initialize import initialize
 from kosmos.model.kosmos import Kosmos
@@ -16,6 +15,9 @@ from kosmos.train.parallel import Processes, prepare_layers, split
 from kosmos.train.regions import RegionContrast
 from kosmos.train.start import start_from
 from kosmos.train.step import NextToken, Objective
+
+if TYPE_CHECKING:
+    from kosmos.data.loader import Loader
 
 
 class Assembly(NamedTuple):
@@ -29,7 +31,7 @@ class Assembly(NamedTuple):
     """Over what learns."""
 
 
-def assemble(run: Run, loader: Loader, processes: Processes, *, is_resumed: bool) -> Assembly:
+def assemble(run: Run, loader: "Loader", processes: Processes, *, is_resumed: bool) -> Assembly:
     """Build what a run trains, with the weights it starts from.
 
     Args:
@@ -61,7 +63,7 @@ def assemble(run: Run, loader: Loader, processes: Processes, *, is_resumed: bool
     return Assembly(model, objective, make_optimizer(module, run.train))
 
 
-def _check_images(run: Run, loader: Loader) -> None:
+def _check_images(run: Run, loader: "Loader") -> None:
     if run.model.vision is not None:
         return
     for name, index in loader.indices.items():

@@ -8,11 +8,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from kosmos.data.batch import unigram_loss
-from kosmos.data.loader import Loader
 from kosmos.train.config import Run
 from kosmos.train.step import Objective, heldout_losses
+
+if TYPE_CHECKING:
+    from kosmos.data.loader import Loader
 
 
 class Heldout:
@@ -24,7 +27,7 @@ class Heldout:
         objective: What is minimized.
     """
 
-    def __init__(self, run: Run, loader: Loader, objective: Objective) -> None:
+    def __init__(self, run: Run, loader: "Loader", objective: Objective) -> None:
         self._loader = loader
         self._objective = objective
         self._has_unigram = run.train.objective == "next-token"

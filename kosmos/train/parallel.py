@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -39,7 +39,9 @@ from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
 from kosmos.errors import ConfigError
-from kosmos.train.config import Precision
+
+if TYPE_CHECKING:
+    from kosmos.train.config import Precision
 
 _log = logging.getLogger(__name__)
 
@@ -217,7 +219,7 @@ def prepare_layers(module: nn.Module, *, recompute: bool, compiled: bool) -> Non
             layer.compile()
 
 
-def split(module: nn.Module, *, precision: Precision, methods: Sequence[str]) -> None:
+def split(module: nn.Module, *, precision: "Precision", methods: Sequence[str]) -> None:
     """Split weights, gradients and moments over all processes, in place.
 
     Each layer is put together when it is needed and taken apart after it; what is in no layer

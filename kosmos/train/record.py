@@ -25,11 +25,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kosmos import config
 from kosmos.data.config import skipped_steps
-from kosmos.data.loader import Loader
 from kosmos.data.mixture import data_step
 from kosmos.errors import CheckpointError
 from kosmos.files import Json
@@ -40,6 +39,9 @@ from kosmos.train.metrics import is_number
 from kosmos.train.parallel import ALONE, Processes
 from kosmos.weights.adapter import base_digests
 
+if TYPE_CHECKING:
+    from kosmos.data.loader import Loader
+
 SESSIONS = "sessions.jsonl"
 _PACKAGES = ("openkosmos", "torch", "numpy", "pillow", "sentencepiece", "safetensors")
 
@@ -47,7 +49,7 @@ _PACKAGES = ("openkosmos", "torch", "numpy", "pillow", "sentencepiece", "safeten
 _MAY_DIFFER = re.compile(r"digest|version|indices|data\..*\.path")
 
 
-def run_record(run: Run, loader: Loader) -> dict[str, Json]:
+def run_record(run: Run, loader: "Loader") -> dict[str, Json]:
     """The record of a run on its data."""
     return {
         "run": config.to_json(run),

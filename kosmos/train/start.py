@@ -38,7 +38,7 @@ from kosmos.weights import huggingface
 from kosmos.weights.adapter import is_adapter, read_adapter
 from kosmos.weights.folder import load_model
 from kosmos.weights.folder_config import CONFIG, TOKENIZER, read_config
-from kosmos.weights.huggingface import is_huggingface
+from kosmos.weights.huggingface_config import is_huggingface
 from kosmos.weights.loaded import shape_model
 
 # rates of dropout, how positions began, and which part of a picture is trained on

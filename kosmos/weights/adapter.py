@@ -33,7 +33,7 @@ from kosmos.image.config import ImageConfig
 from kosmos.model.forms.int8 import is_int8
 from kosmos.model.kosmos import Kosmos
 from kosmos.weights.folder_config import TOKENIZER, read_config
-from kosmos.weights.huggingface import is_huggingface
+from kosmos.weights.huggingface_config import is_huggingface
 from kosmos.weights.loaded import as_path
 from kosmos.weights.tensors import list_tensors, read_tensor
 

@@ -48,7 +48,8 @@ from kosmos.weights.folder_config import (
     check_parts,
     read_config,
 )
-from kosmos.weights.huggingface import import_huggingface, is_huggingface
+from kosmos.weights.huggingface import import_huggingface
+from kosmos.weights.huggingface_config import is_huggingface
 from kosmos.weights.loaded import (
     LoadedModel,
     as_path,

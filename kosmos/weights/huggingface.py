@@ -12,15 +12,15 @@ from pathlib import Path
 
 from kosmos.config import replace
 from kosmos.document.layout import INFERENCE
-from kosmos.errors import CheckpointError, DataError
-from kosmos.files import Json, atomic_folder, check_replaceable, read_json, write_json
+from kosmos.errors import CheckpointError
+from kosmos.files import Json, atomic_folder, check_replaceable, write_json
 from kosmos.image.config import ImageConfig
 from kosmos.text.tokenizer import Tokenizer
 from kosmos.weights.convert import rename, without_head
 from kosmos.weights.folder_config import WEIGHT_FILES
 from kosmos.weights.huggingface_config import (
     FIXED_TEXT,
-    MODEL_TYPE,
+    config_fields,
     image_fields,
     model_fields,
     read_image_config,
@@ -63,12 +63,6 @@ EXPORTED = (
 _MADE_BY_US: dict[str, Json] = {"exported_by": "openkosmos"}
 
 
-def is_huggingface(folder: Path) -> bool:
-    """Whether a folder's ``config.json`` says it is a Hugging Face Kosmos-2."""
-    fields = _fields(folder / "config.json")
-    return fields.get("model_type") == MODEL_TYPE
-
-
 def import_huggingface(
     folder: str | Path,
     *,
@@ -90,7 +84,7 @@ def import_huggingface(
             is one that ours cannot be.
     """
     path = as_path(folder, what="a Hugging Face Kosmos-2 model")
-    fields = _fields(path / "config.json")
+    fields = config_fields(path / "config.json")
     config = read_model_config(fields, where=str(path / "config.json"))
     assert config.vision is not None
     assert config.connector is not None
@@ -168,7 +162,9 @@ def check_export(folder: Path) -> None:
         folder,
         "an earlier export",
         files=(*EXPORTED, *WEIGHT_FILES),
-        is_result=lambda folder: _MADE_BY_US.items() <= _fields(folder / "config.json").items(),
+        is_result=lambda folder: (
+            _MADE_BY_US.items() <= config_fields(folder / "config.json").items()
+        ),
     )
 
 
@@ -196,17 +192,17 @@ def _tokenizer_file(folder: Path) -> Path:
 def _read_image(folder: Path, image_size: int) -> ImageConfig:
     """From the newer processor_config.json if it says, else from preprocessor_config.json."""
     file = folder / "processor_config.json"
-    fields = _fields(file).get("image_processor") if file.is_file() else None
+    fields = config_fields(file).get("image_processor") if file.is_file() else None
     if not isinstance(fields, dict):
         file = folder / "preprocessor_config.json"
-        fields = _fields(file) if file.is_file() else {}
+        fields = config_fields(file) if file.is_file() else {}
     return read_image_config(fields, where=str(file), image_size=image_size)
 
 
 def _read_generation(folder: Path, config: dict[str, Json]) -> Json:
     """How the folder says to generate; kept so that an export says the same."""
     file = folder / "generation_config.json"
-    settings = _fields(file) if file.is_file() else {}
+    settings = config_fields(file) if file.is_file() else {}
     text = config.get("text_config")
     # older folders keep this one in the text config, where newer versions no longer look
     if isinstance(text, dict) and text.get("no_repeat_ngram_size"):
@@ -220,13 +216,3 @@ def _generation_fields(provenance: Json) -> dict[str, Json]:
         **(kept if isinstance(kept, dict) else {}),
         **{name: FIXED_TEXT[name] for name in ("bos_token_id", "pad_token_id", "eos_token_id")},
     }
-
-
-def _fields(file: Path) -> dict[str, Json]:
-    try:
-        fields = read_json(file)
-    except DataError as error:
-        raise CheckpointError(error.message, hint=error.hint) from error
-    if not isinstance(fields, dict):
-        raise CheckpointError(f"{file}: expected a JSON object, found {type(fields).__name__}")
-    return fields

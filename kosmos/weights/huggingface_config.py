@@ -12,10 +12,11 @@ Source: transformers 5.23 models/kosmos2/configuration_kosmos2.py, models/clip.
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from kosmos.errors import CheckpointError, ConfigError
-from kosmos.files import Json
+from kosmos.errors import CheckpointError, ConfigError, DataError
+from kosmos.files import Json, read_json
 from kosmos.image.config import ImageConfig
 from kosmos.model.config import ConnectorConfig, DecoderConfig, ModelConfig, VisionConfig
 
@@ -62,6 +63,23 @@ FIXED_TEXT: dict[str, Any] = {
 }
 """What our model cannot be told otherwise; another value in the file is an error."""
 TRAINING_ONLY = ("layerdrop", "activation_dropout")
+
+
+def is_huggingface(folder: Path) -> bool:
+    """Whether a folder's ``config.json`` says it is a Hugging Face Kosmos-2."""
+    fields = config_fields(folder / "config.json")
+    return fields.get("model_type") == MODEL_TYPE
+
+
+def config_fields(file: Path) -> dict[str, Json]:
+    """A file of such a folder, which holds a JSON object."""
+    try:
+        fields = read_json(file)
+    except DataError as error:
+        raise CheckpointError(error.message, hint=error.hint) from error
+    if not isinstance(fields, dict):
+        raise CheckpointError(f"{file}: expected a JSON object, found {type(fields).__name__}")
+    return fields
 
 
 def read_model_config(fields: Mapping[str, Json], *, where: str) -> ModelConfig:

@@ -24,8 +24,8 @@ from kosmos.weights.convert import match
 from kosmos.weights.fairseq import read_release
 from kosmos.weights.folder import check_files
 from kosmos.weights.folder_config import read_config
-from kosmos.weights.huggingface import is_huggingface, read_stored
-from kosmos.weights.huggingface_config import read_model_config
+from kosmos.weights.huggingface import read_stored
+from kosmos.weights.huggingface_config import is_huggingface, read_model_config
 from kosmos.weights.loaded import as_path, load_weights, shape_model
 from kosmos.weights.names import (
     HUGGINGFACE,

@@ -11,8 +11,8 @@ from kosmos.errors import CheckpointError, MissingExtraError
 from kosmos.files import write_json
 from kosmos.weights.convert import rename
 from kosmos.weights.folder import load_model
-from kosmos.weights.huggingface import export_huggingface, import_huggingface, is_huggingface
-from kosmos.weights.huggingface_config import image_fields, model_fields
+from kosmos.weights.huggingface import export_huggingface, import_huggingface
+from kosmos.weights.huggingface_config import image_fields, is_huggingface, model_fields
 from kosmos.weights.loaded import LoadedModel, tensors_of
 from kosmos.weights.names import HUGGINGFACE
 from kosmos.weights.tensors import write_tensors
