@@ -97,7 +97,7 @@ def _attend_by_block(
     return heads
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # as many kernels as sequences
+@torch._disable_dynamo  # as many kernels as sequences
 def _attend_apart(
     query: Float[Tensor, "batch tokens heads head"],
     key: Float[Tensor, "batch tokens heads head"],
