@@ -1,7 +1,9 @@
 # `make` checks everything that a change must pass; `make fast` is the part to run while writing.
 
-# a process per core, of one thread each: threads of several would wait for each other, spinning
-PYTEST = OMP_NUM_THREADS=1 python -m pytest -n auto --maxprocesses 8 --dist loadfile
+# a process per core, of one thread each: threads of several would wait for each other, spinning;
+# files in their own order, in which those with few and long tests do not come last
+PYTEST = OMP_NUM_THREADS=1 python -m pytest -n auto --maxprocesses 8 --dist loadfile \
+	--no-loadscope-reorder
 
 .PHONY: test fast lint types unit docs bench
 

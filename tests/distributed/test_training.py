@@ -42,8 +42,22 @@ def kill(record):
 train(from_json(Run, read_json(Path(file))), out=Path(out), resume=True, on_step=kill)
 """
 
+# trains several runs one after the other: pairs of a file and a folder
+WAYS = """
+import os, sys
+from pathlib import Path
+from kosmos.config import from_json
+from kosmos.files import read_json
+from kosmos.train.config import Run
+from kosmos.train.trainer import train
 
-# the same, but a picture that the last process alone reads in some steps is of no numbers
+for number in range(1, len(sys.argv), 2):
+    os.environ["TORCHELASTIC_RESTART_COUNT"] = str(number)  # or they would meet where they did
+    file, out = map(Path, sys.argv[number : number + 2])
+    train(from_json(Run, read_json(file)), out=out)
+"""
+
+# trains a run file, but a picture that the last process alone reads in some steps is of no numbers
 POISONED = """
 import dataclasses, os, sys
 from pathlib import Path
@@ -123,16 +137,13 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_processes", [2, 4])
-def test_several_processes_train_what_one_does(
-    run: Run, alone: Path, tmp_path: Path, num_processes: int
-) -> None:
-    out = train_on(run, tmp_path / "out", num_processes)
+def test_several_processes_train_what_one_does(run: Run, alone: Path, tmp_path: Path) -> None:
+    out = train_on(run, tmp_path / "out", 4)
     assert_same_run(out, alone)
     (session,) = read_jsonl(out / "sessions.jsonl")
-    assert (session["step"], session["processes"]) == (0, num_processes)
-    assert session["command"][:3] == ["torchrun", "--nproc-per-node", str(num_processes)]
-    assert f", {num_processes} processes of " in write_card(out).read_text(encoding="utf-8")
+    assert (session["step"], session["processes"]) == (0, 4)
+    assert session["command"][:3] == ["torchrun", "--nproc-per-node", "4"]
+    assert ", 4 processes of " in write_card(out).read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -171,9 +182,8 @@ def test_another_number_of_processes_goes_on_where_the_first_stopped(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("vision", ["all", "last-layer", "frozen"])
 def test_micro_batches_without_pictures_neither_hang_nor_lose_gradients(
-    run: Run, tmp_path: Path, vision: str
+    run: Run, tmp_path: Path
 ) -> None:
     # every second page has no picture, and a micro-batch is one page: while one process runs its
     # vision tower the other has none to run
@@ -191,12 +201,20 @@ def test_micro_batches_without_pictures_neither_hang_nor_lose_gradients(
                 if stream.name == "pages"
             ),
             "data.micro_batch_tokens": 1,
-            "train.vision": vision,
             "train.steps": 3,
         },
     )
-    train(mixed, out=tmp_path / "alone")
-    assert_same_run(train_on(mixed, tmp_path / "out", 2), tmp_path / "alone")
+    script, ways = tmp_path / "ways.py", ("all", "last-layer", "frozen")
+    script.write_text(WAYS)
+    words: list[str] = []
+    for vision in ways:
+        one = replace(mixed, {"train.vision": vision})
+        train(one, out=tmp_path / f"{vision}-alone")
+        write_json(tmp_path / f"{vision}.json", to_json(one))
+        words += [str(tmp_path / f"{vision}.json"), str(tmp_path / vision)]
+    torchrun(script, *words, num_processes=2)
+    for vision in ways:
+        assert_same_run(tmp_path / vision, tmp_path / f"{vision}-alone")
 
 
 @pytest.mark.slow
@@ -227,12 +245,11 @@ def test_what_is_not_finite_in_one_process_is_skipped_by_all_and_then_stops_all(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("num_processes", [1, 2])
 def test_bfloat16_computes_near_float32_and_keeps_float32_weights(
-    run: Run, alone: Path, tmp_path: Path, num_processes: int
+    run: Run, alone: Path, tmp_path: Path
 ) -> None:
     half = replace(run, {"train.precision": "bfloat16"})
-    out = train_on(half, tmp_path / "out", num_processes)
+    out = train_on(half, tmp_path / "out", 2)
     for row, its in zip(records(out, "train"), records(alone, "train"), strict=True):
         # bfloat16 has 8 bits: 0.4% a rounding; 3 times the worst seen
         assert row["loss"] == pytest.approx(its["loss"], rel=0.02)

@@ -36,7 +36,7 @@ def tuned(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     script = [sys.executable, ROOT / "experiments" / "finetuning.py", shared_data, out]
     sets = [word for name, value in SHRUNK.items() for word in ("--set", f"{name}={value}")]
     done = subprocess.run(
-        [*script, "--base-steps", "2", "--steps", "4", "--kinds", *KINDS, *sets],
+        [*script, "--base-steps", "1", "--steps", "2", "--kinds", *KINDS, *sets],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         cwd=out,
         capture_output=True,
@@ -58,7 +58,7 @@ def test_every_kind_of_data_is_learned_from_with_all_weights_and_with_an_adapter
             assert f"| {kind} | {recipe} | " in said
             rows = read_jsonl(out / "runs" / f"{kind}-{recipe}" / "metrics.jsonl")
             steps = [r["step"] for r in rows if isinstance(r, dict) and r["kind"] == "heldout"]
-            assert steps == [*range(5)]
+            assert steps == [0, 1, 2]
     assert said.count("the same model") == 2
 
 
