@@ -22,7 +22,7 @@ Nothing is said of fewer than :data:`MIN_BOXES` boxes.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -111,12 +111,7 @@ class BoxVerdict:
 
 
 class BoxLint:
-    """Looks at boxes one by one and says in the end what they are.
-
-    Args:
-        seed: Of the sample that is remembered.
-        capacity: Boxes remembered.
-    """
+    """Looks at boxes one by one and says in the end what they are, from a sample by the seed."""
 
     def __init__(self, *, seed: int = 0, capacity: int = CAPACITY) -> None:
         self.num_boxes = 0
@@ -126,13 +121,9 @@ class BoxLint:
         self._words = BoxWords()
 
     def add(self, box: Box, *, width: int, height: int, phrase: str = "") -> None:
-        """Look at a box as the data has it; one that is not finite is no evidence.
+        """Look at four numbers that should be fractions, of a picture of so many pixels.
 
-        Args:
-            box: Four numbers that should be fractions.
-            width: Of its picture, in pixels.
-            height: Of its picture, in pixels.
-            phrase: The words it belongs to.
+        A box that is not finite is no evidence. ``phrase`` is the words it belongs to.
         """
         corners = (box.x0, box.y0, box.x1, box.y1)
         if not all(map(math.isfinite, corners)):
@@ -183,15 +174,7 @@ class BoxLint:
         if found is None:
             return None
         order: Order = "y0 x0 y1 x1" if found.is_swapped else "y from below"
-        return BoxVerdict(
-            severity="warning",
-            scale="fractions",
-            order=order,
-            share=1.0,
-            what=_sentence("fractions", order, 1.0),
-            evidence=found.evidence,
-            hint=_hint("fractions", order),
-        )
+        return _verdict("warning", "fractions", order, found.evidence)
 
 
 def _name(
@@ -232,16 +215,7 @@ def _name(
     from_one = pixels is not None and _counts_from_one(pixels, sizes[mine])
     if from_one:
         evidence.append("corners are whole pixels; many of the first are 1 and none is 0")
-    return BoxVerdict(
-        severity="error",
-        scale=scale,
-        order=order,
-        from_one=from_one,
-        share=share,
-        what=_sentence(scale, order, share, unit, from_one=from_one),
-        evidence=tuple(evidence),
-        hint=_hint(scale, order, unit, from_one=from_one),
-    )
+    return _verdict("error", scale, order, evidence, unit=unit, share=share, from_one=from_one)
 
 
 class _Best(NamedTuple):
@@ -351,18 +325,11 @@ def _swapped_pixels(boxes: Corners, sizes: Float64[np.ndarray, "boxes 2"]) -> Bo
     straight, swapped = (float(whole.mean()) for whole in on_pixels)
     if swapped < 0.99 or straight > 0.5:
         return None
-    return BoxVerdict(
-        severity="warning",
-        scale="fractions",
-        order="y0 x0 y1 x1",
-        share=1.0,
-        what=_sentence("fractions", "y0 x0 y1 x1", 1.0),
-        evidence=(
-            f"{swapped:.0%} of the corners are whole pixels if x goes with the height and y with "
-            f"the width, {straight:.0%} as they stand",
-        ),
-        hint=_hint("fractions", "y0 x0 y1 x1"),
+    told = (
+        f"{swapped:.0%} of the corners are whole pixels if x goes with the height and y with "
+        f"the width, {straight:.0%} as they stand"
     )
+    return _verdict("warning", "fractions", "y0 x0 y1 x1", [told])
 
 
 def _title(scale: Scale, order: Order, unit: float = 0.0) -> str:
@@ -370,14 +337,29 @@ def _title(scale: Scale, order: Order, unit: float = 0.0) -> str:
     return f"{units}, {order}"
 
 
-def _sentence(
-    scale: Scale, order: Order, share: float, unit: float = 0.0, *, from_one: bool = False
-) -> str:
+def _verdict(
+    severity: Literal["error", "warning"],
+    scale: Scale,
+    order: Order,
+    evidence: Sequence[str],
+    *,
+    unit: float = 0.0,
+    share: float = 1.0,
+    from_one: bool = False,
+) -> BoxVerdict:
+    """That boxes are in a known convention which is not ours."""
     found = "" if share >= 1.0 else f"{share:.1%} of them in "
     ones = " counted from 1" if from_one else ""
-    return (
-        "expected boxes as fractions x0 y0 x1 y1 of the picture, origin top left, "
-        f"found {found}{_title(scale, order, unit)}{ones}"
+    return BoxVerdict(
+        severity=severity,
+        scale=scale,
+        order=order,
+        from_one=from_one,
+        share=share,
+        what="expected boxes as fractions x0 y0 x1 y1 of the picture, origin top left, "
+        f"found {found}{_title(scale, order, unit)}{ones}",
+        evidence=tuple(evidence),
+        hint=_hint(scale, order, unit, from_one=from_one),
     )
 
 

@@ -73,14 +73,7 @@ class BoxWords:
         self._tallness = _Mean()
 
     def add(self, phrase: str, box: Box, *, width: int, height: int) -> None:
-        """Look at a box; if it is not ordered, or its phrase tells nothing, it is no evidence.
-
-        Args:
-            phrase: The words.
-            box: Its box, as fractions.
-            width: Of the picture, in pixels.
-            height: Of the picture, in pixels.
-        """
+        """Look at a box; if it is not ordered, or its phrase tells nothing, it is no evidence."""
         kind = _kind(phrase)
         wide, tall = (box.x1 - box.x0) * width, (box.y1 - box.y0) * height
         if kind is None or not (wide > 0 and tall > 0):

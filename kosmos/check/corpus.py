@@ -90,13 +90,9 @@ class CorpusFacts:
 
 
 class CorpusCheck:
-    """Looks at the documents of a corpus.
+    """Looks at the documents of a corpus that findings call ``where``.
 
-    Args:
-        where: What the corpus is called in findings.
-        findings: Takes what is wrong.
-        expected: What documents are held against.
-        num_documents: How many there will be, if that is known; a sample needs it.
+    A sample needs ``num_documents``, how many there will be.
     """
 
     def __init__(
@@ -108,41 +104,22 @@ class CorpusCheck:
         self._expected = expected
         self._sample = _sample(expected, num_documents, where)
         self._rows = RowCount(expected.rows)
-        self._boxes = BoxLint(seed=expected.seed)
+        self.boxes = BoxLint(seed=expected.seed)
+        """The box linter, for a reader that knows boxes as its source has them."""
         self._captions = Repeats()
         self._unusable: dict[str, int] = {}
         self._kinds: set[str] = set()
-        self._count = dict.fromkeys(
-            (
-                *("documents", "pictures", "used", "decoded", "wordless"),
-                *("borders", "split", "lost phrases"),
-            ),
-            0,
-        )
-
-    @property
-    def num_documents(self) -> int:
+        self.num_documents = 0
         """Documents seen so far."""
-        return self._count["documents"]
-
-    @property
-    def boxes(self) -> BoxLint:
-        """The box linter, for a reader that knows boxes as its source has them."""
-        return self._boxes
+        self._pictures = self._decoded = self._used_pictures = 0
+        self._wordless = self._lost_phrases = self._borders = self._split = 0
 
     def see(self, doc: Document, name: str, *, boxes_are_known: bool = False) -> None:
-        """Look at a document.
-
-        Args:
-            doc: The document.
-            name: What to call it in an example.
-            boxes_are_known: Whether the linter has seen its boxes already.
-        """
-        number = self._count["documents"]
-        self._count["documents"] += 1
-        self._count["pictures"] += len(doc.images)
-        is_decoded = self._sample is None or number in self._sample
-        problem = self._pictures(doc, name) if is_decoded else None
+        """Look at a document; boxes that are known the linter has seen already."""
+        is_decoded = self._sample is None or self.num_documents in self._sample
+        self.num_documents += 1
+        self._pictures += len(doc.images)
+        problem = self._decode(doc, name) if is_decoded else None
         found = self._encode(doc)
         # a picture that does not decode is found before a length, as in indexing
         if problem is not None and (isinstance(found, Usable | None) or found.reason in _LATER):
@@ -150,11 +127,11 @@ class CorpusCheck:
         if isinstance(found, Objection):
             self._refuse(found, name, doc.id)
         else:
-            self._count["used"] += len(doc.images if found is None else found.encoded.images)
+            self._used_pictures += len(doc.images if found is None else found.encoded.images)
             if found is not None:
                 self._rows.add(found)
-                self._count["lost phrases"] += found.encoded.num_dropped_phrases
-        self._count["wordless"] += not doc.text.strip()
+                self._lost_phrases += found.encoded.num_dropped_phrases
+        self._wordless += not doc.text.strip()
         self._words(doc, name)
         if not boxes_are_known:
             self._see_boxes(doc)
@@ -162,14 +139,14 @@ class CorpusCheck:
     def finish(self) -> CorpusFacts:
         """Say what only all documents together show; also of a part, if reading was broken off."""
         unusable = sum(self._unusable.values())
-        count = self._count["documents"]
+        count = self.num_documents
         facts = CorpusFacts(
             documents=count,
             usable=count - unusable,
-            pictures=self._count["pictures"],
-            decoded=self._count["decoded"],
-            used_pictures=self._count["used"],
-            boxes=self._boxes.num_boxes,
+            pictures=self._pictures,
+            decoded=self._decoded,
+            used_pictures=self._used_pictures,
+            boxes=self.boxes.num_boxes,
             tokens=self._rows.num_tokens,
             rows=self._rows.num_rows,
             unusable=dict(self._unusable),
@@ -188,7 +165,7 @@ class CorpusCheck:
                 finding.total = count
             if finding.what.partition(":")[0] in self._unusable:
                 finding.severity = "error" if refused else "warning"
-        if count and self._count["wordless"] == count and not self._expected.is_for_training:
+        if count and self._wordless == count and not self._expected.is_for_training:
             self._findings.drop(self.where, _NO_WORDS)
             self._tell(
                 "note", "documents without words to learn from: to evaluate on, not to train on"
@@ -197,8 +174,16 @@ class CorpusCheck:
             self._findings.extend(refused)
         if self._expected.tokenizer is not None:
             self._findings.extend(cut_rules(losses, budget, self._expected.rows))
-        self._tell_phrases()
-        self._tell_repeats()
+        if self._lost_phrases:
+            self._tell(
+                "note",
+                "phrases that lose their boxes when documents are laid out",
+                f"{self._lost_phrases} phrases",
+                hint="a phrase that ends inside a token, or whose boxes a center crop leaves out",
+            )
+        if count >= _MIN_TO_JUDGE:
+            self._tell_repeats("documents", self.documents, "{}", 0.0, _MANY_REPEATS)
+            self._tell_repeats("captions", self._captions, "{!r}", _MANY_REPEATS, _MANY_CAPTIONS)
         self._tell_boxes()
         return facts
 
@@ -227,14 +212,9 @@ class CorpusCheck:
         expected = self._expected
         if expected.tokenizer is None:
             return _without_tokenizer(doc)
-        return encode_usable(
-            doc,
-            expected.tokenizer,
-            expected.rows,
-            decode_images=False,
-        )
+        return encode_usable(doc, expected.tokenizer, expected.rows, decode_images=False)
 
-    def _pictures(self, doc: Document, name: str) -> str | None:
+    def _decode(self, doc: Document, name: str) -> str | None:
         """Decode pictures; what is wrong with the first that cannot be."""
         for place, image in enumerate(doc.images):
             where = f"document {doc.id!r}, image {place}"
@@ -243,7 +223,7 @@ class CorpusCheck:
                 picture = decode(image.source, max_pixels=max_pixels, where=where)
             except ImageError as error:
                 return str(error)
-            self._count["decoded"] += 1
+            self._decoded += 1
             if all(low == high for low, high in picture.getextrema()):  # type: ignore[misc]
                 self._note(
                     "warning",
@@ -280,14 +260,11 @@ class CorpusCheck:
             if isinstance(before, Image) or isinstance(after, Image):
                 continue
             if any(isinstance(part, Grounded) and part.boxes for part in (before, after)):
-                self._count["borders"] += 1
+                self._borders += 1
                 if splits_word(before.text, after.text):
-                    self._count["split"] += 1
-                    self._note(
-                        "note",
-                        _SPLITS,
-                        f"{name}: {before.text[-20:]!r} | {after.text[:20]!r}",
-                    )
+                    self._split += 1
+                    example = f"{name}: {before.text[-20:]!r} | {after.text[:20]!r}"
+                    self._note("note", _SPLITS, example)
 
     def _see_boxes(self, doc: Document) -> None:
         size: tuple[int, int] | None = None
@@ -299,48 +276,30 @@ class CorpusCheck:
                     size = None
             elif isinstance(part, Grounded) and size is not None:
                 for box in part.boxes:
-                    self._boxes.add(box, width=size[0], height=size[1], phrase=part.text)
+                    self.boxes.add(box, width=size[0], height=size[1], phrase=part.text)
 
-    def _tell_phrases(self) -> None:
-        if self._count["lost phrases"]:
-            self._tell(
-                "note",
-                "phrases that lose their boxes when documents are laid out",
-                f"{self._count['lost phrases']} phrases",
-                hint="a phrase that ends inside a token, or whose boxes a center crop leaves out",
-            )
-
-    def _tell_repeats(self) -> None:
+    def _tell_repeats(
+        self, what: str, repeats: Repeats, form: str, least: float, many: float
+    ) -> None:
         about = "" if self.documents.is_exact else " (by a sample of contents)"
-        if self._count["documents"] < _MIN_TO_JUDGE:
-            return
-        share = self.documents.share
-        if share > 0.0:
+        if repeats.share > 0.0 and repeats.share >= least:
+            times, name = repeats.most
             self._tell(
-                "warning" if share >= _MANY_REPEATS else "note",
-                f"documents that stood there before, {share:.1%} of all{about}",
-                "{}: {} times".format(*reversed(self.documents.most)),
-            )
-        share = self._captions.share
-        if share >= _MANY_REPEATS:
-            self._tell(
-                "warning" if share >= _MANY_CAPTIONS else "note",
-                f"captions that stood there before, {share:.1%} of all{about}",
-                "{!r}: {} times".format(*reversed(self._captions.most)),
+                "warning" if repeats.share >= many else "note",
+                f"{what} that stood there before, {repeats.share:.1%} of all{about}",
+                f"{form.format(name)}: {times} times",
             )
 
     def _tell_boxes(self) -> None:
-        count = self._count
         for finding in self._findings.of(self.where):
             if finding.what == _SPLITS:
-                finding.total = count["borders"]
-                if count["split"] >= max(3, _MANY_SPLITS * count["borders"]):
+                finding.total = self._borders
+                if self._split >= max(3, _MANY_SPLITS * self._borders):
                     finding.severity = "warning"
                     finding.hint = "the spans are of another caption, or counted in bytes or from 1"
-        verdict = self._boxes.verdict()
-        if verdict is not None:
+        if verdict := self.boxes.verdict():
             self._tell(verdict.severity, verdict.what, *verdict.evidence, hint=verdict.hint)
-        if repeated := self._boxes.repeated():
+        if repeated := self.boxes.repeated():
             self._tell("warning", repeated)
 
 

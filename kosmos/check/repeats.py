@@ -14,36 +14,28 @@ _ALL = 1 << 64
 
 
 class Repeats:
-    """Counts of contents, exact up to a number of them and estimated from a sample above.
-
-    Args:
-        capacity: Different contents watched at most.
-    """
+    """Counts of contents, exact up to ``capacity`` different ones, estimated from a sample above."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
         self._below = _ALL
         self._counts: dict[int, int] = {}
-        self._most = (1, "")
+        self.most = (1, "")
+        """How often the most frequent watched content came, and how it is shown."""
         self.num_added = 0
 
     def add(self, content: bytes, name: str = "") -> bool:
-        """Count a content.
+        """Count a content; whether it is known to have been there before.
 
-        Args:
-            content: What is compared.
-            name: How to show it, should it be the most frequent.
-
-        Returns:
-            Whether it is known to have been there before.
+        ``name`` is how to show it, should it be the most frequent.
         """
         self.num_added += 1
         digest = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
         if digest >= self._below:
             return False
         count = self._counts[digest] = self._counts.get(digest, 0) + 1
-        if count > self._most[0]:
-            self._most = (count, name)
+        if count > self.most[0]:
+            self.most = (count, name)
         if len(self._counts) > self._capacity:
             self._below //= 2
             self._counts = {d: n for d, n in self._counts.items() if d < self._below}
@@ -59,11 +51,6 @@ class Repeats:
         """Share of the contents that had been there before."""
         num_watched = sum(self._counts.values())
         return (num_watched - len(self._counts)) / num_watched if num_watched else 0.0
-
-    @property
-    def most(self) -> tuple[int, str]:
-        """How often the most frequent watched content came, and how it is shown."""
-        return self._most
 
     def common_share(self, other: "Repeats") -> float:
         """Share of this one's different contents that the other has too."""

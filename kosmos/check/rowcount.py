@@ -7,11 +7,7 @@ from kosmos.data.usable import Usable
 
 
 class RowCount:
-    """Rows that documents fill one after another, as :func:`~kosmos.data.packing.pack` has them.
-
-    Args:
-        rows: How documents become rows.
-    """
+    """Rows that documents fill one after another, as :func:`~kosmos.data.packing.pack` has them."""
 
     def __init__(self, rows: RowConfig) -> None:
         self._rows = rows

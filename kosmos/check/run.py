@@ -29,13 +29,9 @@ _STRAYS = 0.15
 def check_ready(
     run: Run, findings: Findings, *, sample: int | None = None, seed: int = 0
 ) -> list[Checked]:
-    """Look at everything that a run reads.
+    """Look at everything that a run reads, which is not checked itself.
 
-    Args:
-        run: The run, not checked itself.
-        findings: Takes what is wrong.
-        sample: Documents of each corpus whose pictures are decoded; None: all.
-        seed: Of the samples.
+    ``sample`` is of how many documents of each corpus pictures are decoded; None: all.
 
     Returns:
         The corpora that have a path, in the order of the run, held-out ones behind their own.

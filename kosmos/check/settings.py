@@ -37,11 +37,7 @@ class Machine:
 
 
 def this_machine(*, num_processes: int = 1) -> Machine:
-    """The GPU that training would take, or else the processor.
-
-    Args:
-        num_processes: That share the machine.
-    """
+    """The GPU that training would take, or else the processor; processes share its memory."""
     import torch
 
     if not torch.cuda.is_available():
@@ -55,11 +51,7 @@ def this_machine(*, num_processes: int = 1) -> Machine:
 
 
 def this_processor(*, num_processes: int = 1) -> Machine:
-    """The machine, as far as the system says, without its GPUs.
-
-    Args:
-        num_processes: That share it.
-    """
+    """The machine, as far as the system says, without its GPUs."""
     memory, flags = None, None
     information, processors = Path("/proc/meminfo"), Path("/proc/cpuinfo")
     if information.exists():
@@ -78,9 +70,7 @@ def this_processor(*, num_processes: int = 1) -> Machine:
 def doubts(run: Run, machine: Machine | None = None) -> Iterator[Finding]:
     """Settings of a run that are probably not meant so, as warnings.
 
-    Args:
-        run: Whose parts fit each other.
-        machine: What it is to run on; None: not known yet, and nothing is said of it.
+    The run's parts fit each other. Of a machine that is not known nothing is said.
     """
     yield from _of_model(run)
     yield from _of_steps(run)
@@ -248,5 +238,4 @@ def _doubt(setting: str, what: str, hint: str) -> Finding:
 
 
 def _default(config: type, name: str) -> object:
-    """Of a field."""
     return next(field.default for field in dataclasses.fields(config) if field.name == name)

@@ -44,11 +44,6 @@ class _Members(NamedTuple):
 class ShardScan:
     """A folder of shards, opened as far as its manifest.
 
-    Args:
-        folder: The folder.
-        findings: Takes what is wrong.
-        where: What the folder is called there.
-
     Raises:
         DataError: If there is no manifest, or it cannot be read.
     """
@@ -197,7 +192,6 @@ class _Hashed:
         return data
 
     def drain(self) -> None:
-        """Read what is left."""
         while self.read(_CHUNK_BYTES):
             pass
 

@@ -1,10 +1,5 @@
 """What is wrong with data, found before a run: folders of shards, and sources not yet imported.
 
-- :func:`check_shards`: a folder of document shards, every file and every document of it
-- :func:`shard_folders`: the folders of shards in a folder
-- :func:`check_source`: a source, read by the reader of its format, nothing written
-- :func:`check_apart`: whether two corpora share documents, as training and held-out data must not
-
 Everything goes to :class:`~kosmos.findings.Findings`; a fault never ends the check. What
 a corpus is in numbers comes back. Reading is one pass, in memory that does not grow with the data.
 """
@@ -57,9 +52,6 @@ def shard_folders(root: Path) -> list[Path]:
     """Folders of document shards in a folder, itself among them; those with a broken manifest too.
 
     The empty ``heldout/`` that an import leaves where none was asked for is not among them.
-
-    Args:
-        root: Where to look.
     """
     found = []
     for path in sorted(root.rglob(FILE)):
@@ -80,13 +72,8 @@ def check_shards(
 ) -> Checked:
     """Read a folder of shards to the end and say what is wrong with it.
 
-    Ctrl-C ends the reading, not the check: what was found until then is told.
-
-    Args:
-        folder: The folder.
-        findings: Takes what is wrong.
-        expected: What documents are held against.
-        where: What to call the folder; empty: its path.
+    Ctrl-C ends the reading, not the check: what was found until then is told. Findings call the
+    folder ``where``; empty: its path.
     """
     where = where or str(folder)
     try:
@@ -128,9 +115,6 @@ def check_source(
     Args:
         format_name: A name of :data:`~kosmos.corpus.formats.table.FORMATS`.
         source: A file, or a folder of files of the format.
-        findings: Takes what is wrong.
-        expected: What documents are held against.
-        config: Choices of the reader.
         limit: Stop behind this many documents; None reads all.
 
     Raises:
@@ -177,13 +161,7 @@ def check_source(
 
 
 def check_apart(train: Checked, heldout: Checked, findings: Findings) -> None:
-    """Say so if documents of one corpus are in another that must not have them.
-
-    Args:
-        train: What is trained on.
-        heldout: What is measured on.
-        findings: Takes what is wrong.
-    """
+    """Say so if documents of one corpus are in another that must not have them."""
     share = heldout.documents.common_share(train.documents)
     if share > 0.0:
         findings.add(
@@ -236,7 +214,6 @@ def _broken_off(findings: Findings, check: CorpusCheck) -> bool:
 
 
 def _not_shards(path: AnyPath) -> DataError:
-    """Why a path is no folder of shards."""
     hint = "a source is checked with --format; kosmos data import --help lists the formats"
     if path.is_dir():
         found = f"a folder without {FILE}"

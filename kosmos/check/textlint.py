@@ -1,8 +1,7 @@
 """Text linter: what a document's words should not hold, told from one text.
 
-- :func:`text_faults`: markup of the web, text decoded by the wrong table, control characters,
-  control tokens typed as words
-- :func:`splits_word`: whether the border between two stretches of a caption runs through a word
+Markup of the web, text decoded by the wrong table, control characters, control tokens typed as
+words, and borders between stretches of a caption that run through a word.
 """
 
 import re
@@ -69,12 +68,10 @@ def text_faults(text: str) -> Iterator[TextFault]:
         )
     elif control := _CONTROL.search(text):
         yield _control_characters(text, control)
-    if "\ufffd" in text:
-        place = re.compile("\ufffd").search(text)
-        assert place is not None
+    if lost := re.search("\ufffd", text):
         yield TextFault(
             "characters that were lost in decoding (U+FFFD)",
-            _excerpt(text, place),
+            _excerpt(text, lost),
             "read the source in its own encoding",
         )
 
