@@ -51,7 +51,7 @@ def draw(panels: Sequence[Panel], *, title: str, last_step: float, has_key: bool
 
     Args:
         panels: In reading order; those without points are left out.
-        title: What the sheet is, for those who do not see it.
+        title: For those who do not see it.
         last_step: Where the axes of steps end.
         has_key: Whether to say above what lines and dots of losses are.
     """

@@ -58,11 +58,7 @@ class Curves:
 
 
 def read_run(metrics: Path) -> Curves:
-    """All curves of a run.
-
-    Args:
-        metrics: A metrics.jsonl; one that is not there has no curves.
-    """
+    """All curves of a run, of its metrics.jsonl; one that is not there has no curves."""
     curves = Curves()
     for record in read_records(metrics, is_measurement, damaged=curves.damaged):
         _add_losses(curves.streams, record)
@@ -83,11 +79,7 @@ def read_run(metrics: Path) -> Curves:
 
 
 def read_curves(metrics: Path) -> dict[str, Curve]:
-    """Losses of every stream of a run, in the order of the run.
-
-    Args:
-        metrics: A metrics.jsonl.
-    """
+    """Losses of every stream of a run, in the order of the run."""
     return read_run(metrics).streams
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from kosmos import config
 from kosmos.card.curves import Curves, read_run
 from kosmos.data.indexing import folder_of_index, recorded_folder
+from kosmos.data.rules import rows_per_step
 from kosmos.errors import DataError
 from kosmos.files import read_json, sha256_file
 from kosmos.train.config import Run
@@ -53,15 +54,12 @@ class Facts:
     """All that a card is made of."""
 
     folder: Path
-    """The run's."""
     run: Run
-    """What ran."""
     record: dict[str, Any]
     """``run.json``."""
     recipe: Run | None
     """What it came from, if that is known."""
     curves: Curves
-    """What it measured."""
     events: Sequence[dict[str, Any]]
     """What somebody should look at."""
     sessions: Sequence[dict[str, Any]]
@@ -69,7 +67,6 @@ class Facts:
     num_damaged: dict[str, int]
     """Lines of its logs that are no records, and were left out, by the name of the log."""
     corpora: Sequence[CorpusFacts]
-    """What it read."""
     checkpoints: Sequence[str]
     """Names of those that are there."""
     left: Sequence[LeftFacts]
@@ -90,8 +87,6 @@ def read_facts(folder: Path, *, recipe: Run | None, index_folder: Path | None) -
     """Gather what a card is made of.
 
     Args:
-        folder: The run's.
-        recipe: What it came from; None: not known.
         index_folder: Where the indices of its data are; None: where its record says.
 
     Raises:
@@ -135,7 +130,6 @@ def read_run_record(folder: Path) -> tuple[Run, dict[str, Any]]:
 
 def _corpora(run: Run, record: dict[str, Any], indices: Path) -> Iterator[CorpusFacts]:
     for stream in run.data.streams:
-        total = sum(corpus.weight for corpus in stream.sources)
         for corpus in stream.sources:
             name = stream.source_name(corpus)
             recorded = record["data"][name]
@@ -146,7 +140,7 @@ def _corpora(run: Run, record: dict[str, Any], indices: Path) -> Iterator[Corpus
                 path=recorded["path"],
                 shards=recorded["shards"],
                 is_heldout=bool(corpus.heldout_path),
-                rows_per_step=stream.sequences_per_step * corpus.weight / total,
+                rows_per_step=rows_per_step(stream, corpus),
                 index=index,
             )
 

@@ -26,12 +26,7 @@ _TAKEN = (
 
 
 def page(facts: Facts, *, charts: Sequence[str]) -> str:
-    """The whole page.
-
-    Args:
-        facts: What it is made of.
-        charts: Files of the pictures, as seen from the page.
-    """
+    """The whole page, with charts in files as seen from the page."""
     losses = [name for name in charts if "losses" in name]
     machine = [name for name in charts if "losses" not in name]
     parts = [
@@ -190,21 +185,18 @@ def _data(facts: Facts) -> Iterator[str]:
         "*Shards* is how the digest of the shards begins, *unusable* counts documents that were "
         "left out, *passes* is how often the run has read a corpus."
     )
-    lines = [
-        f"- `{corpus.name}`: {count:,} {reason}"
-        for corpus in facts.corpora
-        for reason, count in (corpus.index or {}).get("unusable", {}).items()
-    ]
-    if lines:
-        yield "Documents that were left out:\n\n" + "\n".join(lines)
-    lines = [
-        f"- `{corpus.name}`: {count:,} {what}"
-        for corpus in facts.corpora
-        for what, count in (corpus.index or {}).get("dropped", {}).items()
-        if count
-    ]
-    if lines:
-        yield "Left out of documents that were kept:\n\n" + "\n".join(lines)
+    for key, words in (
+        ("unusable", "Documents that were left out"),
+        ("dropped", "Left out of documents that were kept"),
+    ):
+        lines = [
+            f"- `{corpus.name}`: {count:,} {what}"
+            for corpus in facts.corpora
+            for what, count in (corpus.index or {}).get(key, {}).items()
+            if count
+        ]
+        if lines:
+            yield f"{words}:\n\n" + "\n".join(lines)
     held = [f"`{corpus.name}`" for corpus in facts.corpora if corpus.is_heldout]
     yield f"Data is held out of {', '.join(held)}." if held else "No data is held out."
     if skipped := facts.run.data.skip_steps:
@@ -303,17 +295,18 @@ def _sessions(facts: Facts) -> str:
     if not facts.sessions:
         return "Not noted: the run is older than sessions.jsonl."
     rows = [
-        [session["began"], f"{session['step']:,}", _machine(session), _code(session["command"])]
+        [
+            session["began"],
+            f"{session['step']:,}",
+            _machine(session),
+            f"`{shlex.join(session['command'])}`",
+        ]
         for session in facts.sessions
     ]
     last = facts.sessions[-1]
     versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items())
     table = _table(("began", "after step", "on", "command"), rows, words=4)
     return f"{table}\n\n{last['system']}; {versions}."
-
-
-def _code(command: Sequence[str]) -> str:
-    return f"`{shlex.join(command)}`"
 
 
 def _left(facts: Facts) -> str:

@@ -10,6 +10,7 @@ Everything on it is read off the run folder and the indices of its data, so that
 any time: of a run under way, of one that was stopped, of one that is done.
 """
 
+from functools import partial
 from pathlib import Path
 
 from kosmos.card.charts import Panel, draw
@@ -24,15 +25,11 @@ LOSSES, MACHINE = "card/losses.svg", "card/machine.svg"
 def write_card(
     folder: Path, *, recipe: Run | None = None, index_folder: Path | None = None
 ) -> Path:
-    """Write the card of a run.
+    """Write the card of a run; where the page is.
 
     Args:
-        folder: The run's.
         recipe: What it came from, to say what is different; None: not known.
         index_folder: Where the indices of its data are; None: where its record says.
-
-    Returns:
-        The page.
 
     Raises:
         DataError: If there is no run, or the disk refuses.
@@ -76,44 +73,31 @@ def _machine(facts: Facts) -> str:
     found = facts.curves.quantities
     is_on_gpu = bool(facts.sessions) and facts.sessions[-1]["device"] is not None
     peak = "allocated" if is_on_gpu else "resident"
+    from_zero = partial(Panel, from_zero=True)
     panels = [
-        Panel(
-            title="Tokens per second",
-            points=found.get("tokens_per_s", []),
-            from_zero=True,
-            show=_compact,
-        ),
-        Panel(
+        from_zero(title="Tokens per second", points=found.get("tokens_per_s", []), show=_compact),
+        from_zero(
             title="Utilisation",
             note="of the operations that the device could do",
             points=found.get("utilisation", []),
-            from_zero=True,
             show=_percent,
         ),
-        Panel(
+        from_zero(
             title="Memory, GB",
             note=f"peak so far, {peak}, of the largest process",
             points=[(step, value / 1e9) for step, value in found.get("memory_bytes", [])],
-            from_zero=True,
             is_noisy=False,
         ),
-        Panel(
+        from_zero(
             title="Waiting for data",
             note="share of the step",
             points=found.get("data_wait_share", []),
-            from_zero=True,
             show=_percent,
         ),
-        Panel(
-            title="Gradient norm",
-            note="before clipping",
-            points=found.get("grad_norm", []),
-            from_zero=True,
-        ),
-        Panel(
+        from_zero(title="Gradient norm", note="before clipping", points=found.get("grad_norm", [])),
+        from_zero(
             title="Learning rate",
             points=found.get("learning_rate", []),
-            from_zero=True,
             is_noisy=False,
             show=_scientific,
         ),

@@ -14,7 +14,7 @@ _ALL = 1 << 64
 
 
 class Repeats:
-    """Counts of contents, exact up to ``capacity`` different ones, estimated from a sample above."""
+    """Counts of contents, exact up to ``capacity`` different ones, above that from a sample."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity

@@ -12,14 +12,16 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kosmos.data.config import skipped_steps
 from kosmos.data.mixture import data_step
-from kosmos.document.layout import Layout
 from kosmos.findings import Finding
-from kosmos.model.config import ConnectorConfig, DecoderConfig
 from kosmos.model.parts import CONNECTORS, connector_of
-from kosmos.train.config import Run, TrainConfig
+from kosmos.train.config import Run
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +83,7 @@ def doubts(run: Run, machine: Machine | None = None) -> Iterator[Finding]:
 
 def _of_model(run: Run) -> Iterator[Finding]:
     model, train = run.model, run.train
-    if model.vision is None and train.vision != _default(TrainConfig, "vision"):
+    if model.vision is None and _is_set(train, "vision"):
         yield _doubt(
             "train.vision",
             f"{train.vision!r} says what of the vision tower learns, and the model has none",
@@ -96,15 +98,14 @@ def _of_model(run: Run) -> Iterator[Finding]:
     connector, decoder = model.connector, model.decoder
     if connector is not None:
         for name in connector_of(connector).unused:
-            if getattr(connector, name) != _default(ConnectorConfig, name):
+            if _is_set(connector, name):
                 others = [k for k, other in CONNECTORS.items() if name not in other.unused]
                 yield _doubt(
                     f"model.connector.{name}",
                     f"{getattr(connector, name)} has no effect on a {connector.kind} connector",
                     f"kinds that have {name}: {', '.join(others)}",
                 )
-    default = _default(DecoderConfig, "xpos_scale_base")
-    if decoder.positions == "sinusoidal" and decoder.xpos_scale_base != default:
+    if decoder.positions == "sinusoidal" and _is_set(decoder, "xpos_scale_base"):
         yield _doubt(
             "model.decoder.xpos_scale_base",
             f"{decoder.xpos_scale_base} has no effect on sinusoidal positions",
@@ -120,7 +121,7 @@ def _of_steps(run: Run) -> Iterator[Finding]:
             "False leaves biases and norms out of a decay that is zero for all",
             "--set train.weight_decay=0.01",
         )
-    if train.nonfinite == "stop" and train.max_nonfinite != _default(TrainConfig, "max_nonfinite"):
+    if train.nonfinite == "stop" and _is_set(train, "max_nonfinite"):
         yield _doubt(
             "train.max_nonfinite",
             f"{train.max_nonfinite} has no effect: the first step that is not finite ends the run",
@@ -154,11 +155,11 @@ def _of_streams(run: Run) -> Iterator[Finding]:
     has_data = any(corpus.path for corpus in corpora)
     if has_data and not any(corpus.heldout_path for corpus in corpora):
         for part, name in (("train", "heldout_every"), ("data", "heldout_sequences")):
-            value = getattr(getattr(run, part), name)
-            if value != _default(type(getattr(run, part)), name):
+            config = getattr(run, part)
+            if _is_set(config, name):
                 yield _doubt(
                     f"{part}.{name}",
-                    f"{value} has no effect: no stream has held-out data",
+                    f"{getattr(config, name)} has no effect: no stream has held-out data",
                     f"--set streams.{run.data.streams[0].name}.heldout_path=FOLDER",
                 )
     elif train.heldout_every > train.steps:
@@ -176,7 +177,7 @@ def _of_streams(run: Run) -> Iterator[Finding]:
                 "without its folder the run does not start",
             )
     for name in ("ground", "line_tokens"):
-        if getattr(run.data.layout, name) != _default(Layout, name):
+        if _is_set(run.data.layout, name):
             yield _doubt(
                 f"layout.{name}",
                 f"{getattr(run.data.layout, name)} has no effect: each stream has its own",
@@ -237,5 +238,7 @@ def _doubt(setting: str, what: str, hint: str) -> Finding:
     return Finding(severity="warning", where=setting, what=what, hint=hint)
 
 
-def _default(config: type, name: str) -> object:
-    return next(field.default for field in dataclasses.fields(config) if field.name == name)
+def _is_set(config: "DataclassInstance", name: str) -> bool:
+    """Whether a field of a config is not at its default."""
+    default = next(field.default for field in dataclasses.fields(config) if field.name == name)
+    return bool(getattr(config, name) != default)

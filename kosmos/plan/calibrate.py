@@ -43,6 +43,9 @@ _ENOUGH_S = 2.0
 _MAX_POSITIONS = 4096
 """Of a micro-batch on a processor; larger ones take as much longer as they have more rows."""
 
+_COUNTS = ("real_tokens", "pairs", "loss_tokens", "images")
+"""What of a shape is added up over its rows."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepTime:
@@ -76,8 +79,7 @@ def measure_step(
     """Measure what a step of a run will take.
 
     Args:
-        run: The run.
-        shapes: Its micro-batches, or those of some of its steps.
+        shapes: Micro-batches of the run, or of some of its steps.
         device: Where the run is to be, or one like it.
         num_processes: That share the work, each on a device of its own.
         loader: Of its data; None: what reading takes is not measured.
@@ -110,12 +112,11 @@ def _reading_s(loader: Loader, num_processes: int) -> float:
 
 def _typical(shapes: Sequence[Shape]) -> Shape:
     """A micro-batch like the others on average."""
-    rows = statistics.fmean(shape.rows for shape in shapes)
-    positions = statistics.fmean(shape.positions for shape in shapes)
-    mean = {
-        name: round(statistics.fmean(getattr(shape, name) for shape in shapes))
-        for name in ("real_tokens", "pairs", "loss_tokens", "images")
-    }
+    rows, positions, *counts = (
+        statistics.fmean(getattr(shape, name) for shape in shapes)
+        for name in ("rows", "positions", *_COUNTS)
+    )
+    mean = {name: round(count) for name, count in zip(_COUNTS, counts, strict=True)}
     return Shape(rows=max(1, round(rows)), tokens=max(1, round(positions / rows)), **mean)
 
 
@@ -154,15 +155,11 @@ def _part(shape: Shape, device: torch.device) -> tuple[Shape, float]:
         return shape, 1.0
     rows = max(1, _MAX_POSITIONS // shape.tokens)
     share = rows / shape.rows
-    smaller = {
-        name: round(getattr(shape, name) * share)
-        for name in ("real_tokens", "pairs", "loss_tokens", "images")
-    }
+    smaller = {name: round(getattr(shape, name) * share) for name in _COUNTS}
     return Shape(rows=rows, tokens=shape.tokens, **smaller), 1 / share
 
 
 def _thin(model: ModelConfig) -> ModelConfig:
-    """One layer of each kind."""
     vision = model.vision
     return dataclasses.replace(
         model,
@@ -183,7 +180,8 @@ class _TowerAlone(nn.Module):
         assert tower is not None
         if batch.pixels is None:
             return tower.class_embedding.sum() * 0.0
-        features: torch.Tensor = tower(_like(batch.pixels, self.model))
+        pixels = torch.tensor(batch.pixels).to(self.model.device, self.model.dtype)
+        features: torch.Tensor = tower(pixels)
         return features.sum()
 
 
@@ -238,14 +236,9 @@ def _batch(run: Run, shape: Shape, *, is_isolated: bool) -> Batch:
     )
 
 
-def _like(pixels: np.ndarray, model: Kosmos) -> torch.Tensor:
-    return torch.tensor(pixels).to(model.device, model.dtype)
-
-
 def _inputs_of(
     layers: Sequence[nn.Module], run_all: Callable[[], object]
 ) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """What layers are called with."""
     seen: dict[nn.Module, tuple[tuple[Any, ...], dict[str, Any]]] = {}
 
     def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -265,8 +258,7 @@ def _layer_s(
     *,
     learns: bool,
 ) -> float:
-    """Of one layer, there and back."""
-    (args, kwargs) = given
+    args, kwargs = given
     if not args:  # the tower alone does not run the decoder
         return 0.0
     hidden, *rest = args

@@ -9,7 +9,6 @@ where training is on the processor, the program and what was freed and is kept a
 Nothing here needs torch.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kosmos.model.config import ModelConfig
@@ -71,15 +70,10 @@ class Footprint:
 
 
 def footprint(run: Run, shapes: Steps, *, num_processes: int = 1) -> Footprint:
-    """Work out the memory of each of a run's processes.
-
-    Args:
-        run: The run.
-        shapes: Its micro-batches, or those of some of its steps.
-        num_processes: That the model is split over.
-    """
+    """Memory of each of a run's processes, of its micro-batches, or those of some of its steps."""
+    all_shapes = (shape for steps in shapes.values() for step in steps for shape in step)
     largest = max(
-        (_memory(run, shape) for shape in _all(shapes)),
+        (_memory(run, shape) for shape in all_shapes),
         key=lambda memory: memory.activations + memory.loss,
     )
     # micro-batches are dealt to processes stream by stream
@@ -102,10 +96,6 @@ def footprint(run: Run, shapes: Steps, *, num_processes: int = 1) -> Footprint:
         checkpoint=saved // part if is_copied else 0,
         accumulates=max(rounds) > 1,
     )
-
-
-def _all(shapes: Steps) -> Iterable[Shape]:
-    return (shape for steps in shapes.values() for step in steps for shape in step)
 
 
 def _memory(run: Run, shape: Shape) -> TrainingMemory:

@@ -21,11 +21,7 @@ NUM_STEPS = 16
 
 
 def indices_of(run: Run, cache_folder: Path) -> dict[str, Index]:
-    """The indices that are there, by name of the corpus: ``text/wikipedia``.
-
-    Args:
-        run: Its streams name their data.
-        cache_folder: Where indices are kept; none is made.
+    """The indices that are there, by name of the corpus: ``text/wikipedia``; none is made.
 
     Raises:
         DataError: If there is no index for any stream.
@@ -50,11 +46,7 @@ def indices_of(run: Run, cache_folder: Path) -> dict[str, Index]:
 
 
 def measured_lengths(indices: Mapping[str, Index]) -> dict[str, Lengths]:
-    """Lengths of corpora, by name.
-
-    Args:
-        indices: By name of the corpus.
-    """
+    """Lengths of corpora, by name."""
     return {
         name: Lengths(
             tokens=index.num_positions / index.num_rows,
@@ -66,12 +58,7 @@ def measured_lengths(indices: Mapping[str, Index]) -> dict[str, Lengths]:
 
 
 def measured_shapes(run: Run, indices: Mapping[str, Index]) -> dict[str, list[list[Shape]]] | None:
-    """Micro-batches of some steps, by stream; None unless every corpus has its index.
-
-    Args:
-        run: The run.
-        indices: By name of the corpus.
-    """
+    """Micro-batches of some steps, by stream; None unless every corpus has its index."""
     of_streams: dict[str, list[Index]] = {}
     for stream in run.data.streams:
         names = [stream.source_name(corpus) for corpus in stream.sources]

@@ -7,6 +7,7 @@ measured (calibrate.py), or follow from a rate that somebody names.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from kosmos.data.config import Stream
 from kosmos.findings import raise_first_error
@@ -42,9 +43,7 @@ class StreamPlan:
     """One stream's part of every step."""
 
     name: str
-    """Of the stream."""
     sequences_per_step: int
-    """Rows."""
     tokens_per_sequence: float
     """Mean positions of a row."""
     tokens_per_step: float
@@ -52,7 +51,6 @@ class StreamPlan:
     share: float
     """Of all tokens of the step."""
     images_per_step: float
-    """Pictures."""
     micro_batches_per_step: float
     """Into which a step's part is cut, on average."""
     padding: float | None
@@ -69,11 +67,8 @@ class Plan:
     """What a run will take."""
 
     name: str
-    """Of the run."""
     steps: int
-    """Optimizer steps."""
     streams: tuple[StreamPlan, ...]
-    """Parts of a step."""
     tokens_per_step: float
     """Sum over streams."""
     total_tokens: float
@@ -85,7 +80,6 @@ class Plan:
     parameters: dict[str, int]
     """By part; of a run with an adapter the adapter is one."""
     num_parameters: int
-    """Sum of the parts."""
     num_processes: int
     """That share the work and the model."""
     memory: Footprint
@@ -110,7 +104,6 @@ def plan(
     """Work out what a run will take.
 
     Args:
-        run: The run.
         measured: Lengths of corpora whose data is indexed, by name: ``text/wikipedia``, or that of
             a stream of one folder.
         shapes: Micro-batches of some steps, as the indices have them; None: as the lengths say.
@@ -126,7 +119,12 @@ def plan(
     tokens_per_step = sum(tokens.values())
     is_cut = shapes is not None
     shapes = planned_shapes(run, measured) if shapes is None else shapes
-    flops_per_step = round(sum(_mean_flops(run, steps) for steps in shapes.values()))
+    flops_per_step = round(
+        sum(
+            sum(shape_flops(run, shape) for step in steps for shape in step) / len(steps)
+            for steps in shapes.values()
+        )
+    )
     return Plan(
         name=run.name,
         steps=run.train.steps,
@@ -138,7 +136,7 @@ def plan(
                 tokens_per_step=tokens[stream.name],
                 share=tokens[stream.name] / tokens_per_step,
                 images_per_step=stream.sequences_per_step * lengths[stream.name].images,
-                micro_batches_per_step=_mean_count(shapes[stream.name]),
+                micro_batches_per_step=fmean(map(len, shapes[stream.name])),
                 padding=_padding(shapes[stream.name]) if is_cut else None,
                 is_measured=_is_measured(stream, measured),
                 corpora=_corpora(run, stream, measured),
@@ -161,12 +159,7 @@ def plan(
 def planned_shapes(
     run: Run, measured: Mapping[str, Lengths] | None = None
 ) -> dict[str, list[list[Shape]]]:
-    """Micro-batches of a step whose rows have the mean lengths.
-
-    Args:
-        run: The run.
-        measured: As of :func:`plan`.
-    """
+    """Micro-batches of a step whose rows have the mean lengths; measured as of :func:`plan`."""
     lengths = {stream.name: _mean_lengths(stream, measured or {}) for stream in run.data.streams}
     return stated_shapes(run, lengths)
 
@@ -213,18 +206,8 @@ def _corpora(run: Run, stream: Stream, measured: Mapping[str, Lengths]) -> tuple
     return tuple(plans)
 
 
-def _mean_flops(run: Run, steps: Sequence[Sequence[Shape]]) -> float:
-    """Of a stream's part of a step."""
-    return sum(shape_flops(run, shape) for step in steps for shape in step) / len(steps)
-
-
 def shape_flops(run: Run, shape: Shape) -> int:
-    """Operations of a micro-batch, of what is real in it.
-
-    Args:
-        run: The run.
-        shape: Of the micro-batch.
-    """
+    """Operations of a micro-batch, of what is real in it."""
     if run.train.objective == "regions":
         vision = run.model.vision
         return 0 if vision is None else 3 * shape.images * tower_flops(vision)
@@ -239,20 +222,13 @@ def shape_flops(run: Run, shape: Shape) -> int:
     )
 
 
-def _mean_count(steps: Sequence[Sequence[Shape]]) -> float:
-    return sum(map(len, steps)) / len(steps)
-
-
 def _padding(steps: Sequence[Sequence[Shape]]) -> float:
     shapes = [shape for step in steps for shape in step]
     return 1.0 - sum(s.real_tokens for s in shapes) / sum(s.positions for s in shapes)
 
 
 def _parameters(run: Run) -> dict[str, int]:
-    adapter = run.train.adapter
     table = parameter_table(run.model)
-    return (
-        table
-        if adapter is None
-        else {**table, "adapter": count_adapter_parameters(run.model, adapter)}
-    )
+    if (adapter := run.train.adapter) is None:
+        return table
+    return {**table, "adapter": count_adapter_parameters(run.model, adapter)}

@@ -28,7 +28,6 @@ class Shape:
     """A micro-batch without its content."""
 
     rows: int
-    """Rows."""
     tokens: int
     """Positions of the longest row, to which the others are filled up."""
     real_tokens: int
@@ -39,7 +38,6 @@ class Shape:
     loss_tokens: int
     """Positions whose prediction counts."""
     images: int
-    """Pictures."""
 
     @property
     def positions(self) -> int:
@@ -52,12 +50,7 @@ Steps = Mapping[str, Sequence[Sequence[Shape]]]
 
 
 def stated_shapes(run: Run, lengths: Mapping[str, Lengths]) -> dict[str, list[list[Shape]]]:
-    """Micro-batches of one step whose rows are all of the mean length.
-
-    Args:
-        run: The run.
-        lengths: Of each stream, by name.
-    """
+    """Micro-batches of one step whose rows are all of their stream's mean length."""
     return {
         stream.name: [_stated(run, stream, lengths[stream.name])] for stream in run.data.streams
     }

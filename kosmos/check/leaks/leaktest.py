@@ -10,15 +10,12 @@ changed, ``x`` what moved::
     b         . x .             . x x
     c         . . x             . . x
     padding   . . .             . . .
-
-- :func:`leak_test`: the matrix and the other proofs, for a batch, as a report of report.py
-- :func:`small_model`: a model of random weights that reads what a run's model would read
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import torch
@@ -55,11 +52,9 @@ class _Seen:
 
 
 def small_model(config: ModelConfig, *, seed: int = 0) -> Kosmos:
-    """A model of two thin layers that reads the same rows as a larger one.
+    """A model of two thin layers and random weights that reads the same rows as a larger one.
 
-    Args:
-        config: Vocabulary, kind of positions, pictures and slots are taken from it.
-        seed: Of the weights.
+    Vocabulary, kind of positions, pictures and slots are those of ``config``.
     """
     width, heads = 64, 4
     decoder = replace(
@@ -93,7 +88,6 @@ def leak_test(
         model: Of any weights; it is put in evaluation mode. Weights that are zero hide leaks: a
             document that does not move when it is changed itself fails the test.
         batch: As the loader gives it.
-        seed: What things are changed to.
         advance: Called after each of :func:`num_changes`.
     """
     return _LeakTest(model, batch, seed, advance).report()
@@ -191,16 +185,9 @@ class _LeakTest:
         first = self.model.config.decoder.pad_id + 1
         # any other id that is neither <s> nor padding
         shift = rng.integers(1, size - first, size=batch.documents.shape)
-        inputs, outputs = mine[:, :-1], mine[:, 1:]
-        if number < 0:
-            inputs = ~self.used
-            outputs = ~self.used
-        token_ids[inputs] = first + (token_ids[inputs] - first + shift[:, :-1][inputs]) % (
-            size - first
-        )
-        targets[outputs] = first + (targets[outputs] - first + shift[:, 1:][outputs]) % (
-            size - first
-        )
+        for ids, part in ((token_ids, np.s_[:, :-1]), (targets, np.s_[:, 1:])):
+            places = mine[part] if number >= 0 else ~self.used
+            ids[places] = first + (ids[places] - first + shift[part][places]) % (size - first)
         pixels = batch.pixels
         if pixels is not None:
             pixels = pixels.copy()
@@ -214,11 +201,11 @@ class _LeakTest:
         connector = self.model.config.connector
         if connector is None or self.batch.pixels is None:
             return []
-        places: list[tuple[int, int]] = []
-        for row, slots in enumerate(self.batch.image_slots):
-            starts = np.flatnonzero(slots)[:: connector.num_queries].tolist()
-            places += [(row, start) for start in starts]
-        return places
+        return [
+            (row, start)
+            for row, slots in enumerate(self.batch.image_slots)
+            for start in np.flatnonzero(slots)[:: connector.num_queries].tolist()
+        ]
 
     # --- proofs beside the matrix
 
@@ -230,15 +217,11 @@ class _LeakTest:
             for row, start, stop in self.units()
             if (self.batch.positions[row, start:stop] != np.arange(stop - start)).any()
         ]
-        found = f"{len(self.units())} {what}s, {len(wrong)} of them wrong"
-        found += f": {', '.join(wrong[:3])}" if wrong else ""
-        return Check(f"positions count from 0 in every {what}", found, not wrong)
+        return _wrong(f"positions count from 0 in every {what}", len(self.units()), what, wrong)
 
     def units(self) -> list[tuple[int, int, int]]:
         """Row, first position and past the last one of what attends within itself."""
-        labels = self.batch.segments
-        if labels is None:
-            labels = np.where(self.used, 0, -1)
+        labels = 0 if self.batch.segments is None else self.batch.segments
         units = []
         for row, of_row in enumerate(np.where(self.used, labels, -1)):
             bounds = np.flatnonzero(np.diff(of_row, prepend=-2, append=-2)).tolist()
@@ -322,26 +305,22 @@ class _LeakTest:
         num_slots = int(self.batch.image_slots.sum()) // len(places)
         for image, (row, start) in enumerate(places):
             other = pixels.copy()
-            other[image] = generator(self.seed, "picture", image).standard_normal(
-                other[image].shape
-            )
+            rng = generator(self.seed, "picture", image)
+            other[image] = rng.standard_normal(other[image].shape)
             moved = self.differences(self.see(replace(self.batch, pixels=other))) > 0
             is_right = moved[row, start : start + num_slots].all()
             moved[row, start:] = False
             self.advance()
             if not is_right or moved.any():
                 wrong.append(f"{image + 1} ({self._unit_name(row, start)})")
-        found = f"{len(places)} pictures, {len(wrong)} of them wrong"
-        found += f": {', '.join(wrong[:3])}" if wrong else ""
-        yield Check(names[0], found, not wrong)
+        yield _wrong(names[0], len(places), "picture", wrong)
         yield self._swap(names[1], places, pixels)
 
     def _swap(self, name: str, places: list[tuple[int, int]], pixels: np.ndarray) -> Check:
         of_image = [int(self.batch.documents[place]) for place in places]
         pairs = [
             (a, b)
-            for a in range(len(places))
-            for b in range(a + 1, len(places))
+            for a, b in combinations(range(len(places)), 2)
             if of_image[a] != of_image[b] and (pixels[a] != pixels[b]).any()
         ]
         if not pairs:
@@ -360,6 +339,12 @@ class _LeakTest:
     def _unit_name(self, row: int, start: int) -> str:
         number = int(self.batch.documents[row, start])
         return repr(self.batch.document_ids[number])
+
+
+def _wrong(name: str, count: int, what: str, wrong: list[str]) -> Check:
+    """That none of so many things is wrong, or which are."""
+    found = f"{count} {what}s, {len(wrong)} of them wrong"
+    return Check(name, found + (f": {', '.join(wrong[:3])}" if wrong else ""), not wrong)
 
 
 @contextmanager

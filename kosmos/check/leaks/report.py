@@ -1,12 +1,7 @@
-"""What a leak test found: who moved whom, and what else was tried.
-
-- :class:`LeakReport`, :class:`Check`: the findings
-- :func:`may_move`: what packing allows
-- :func:`matrix_checks`: what the matrix of a report says
-"""
+"""What a leak test found: who moved whom, and what else was tried."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -72,10 +67,7 @@ class LeakReport:
             "documents": list(self.document_ids),
             "rows": list(self.rows),
             "moved": self.moved.tolist(),
-            "checks": [
-                {"name": check.name, "found": check.found, "passed": check.passed}
-                for check in self.checks
-            ],
+            "checks": [asdict(check) for check in self.checks],
         }
 
     def raise_if_leaking(self) -> None:
@@ -101,9 +93,7 @@ class LeakReport:
 def may_move(rows: Sequence[int], *, isolated: bool) -> Bool[np.ndarray, "changed documents"]:
     """Which documents may move with which: itself, and later ones of the row if they see it.
 
-    Args:
-        rows: Row of each document, in order.
-        isolated: Whether documents of a row must not see each other.
+    ``rows`` has the row of each document, in order.
     """
     of_row, count = np.array(rows), len(rows)
     seen = np.eye(count, dtype=np.bool_) if isolated else np.tri(count, dtype=np.bool_).T
@@ -112,21 +102,16 @@ def may_move(rows: Sequence[int], *, isolated: bool) -> Bool[np.ndarray, "change
 
 
 def matrix_checks(report: LeakReport, *, has_padding: bool, is_read: np.ndarray) -> Iterator[Check]:
-    """What the matrix says.
+    """What the matrix of a report says, which has no checks yet.
 
-    Args:
-        report: With the matrix, without checks.
-        has_padding: Whether there was padding to change.
-        is_read: Which documents have a position; a last token alone has none.
+    ``is_read`` is which documents have a position; a last token alone has none.
     """
     count = len(report.document_ids)
     documents = report.moved[:count]
     forbidden = ~report.allowed()[:count]
-    name = (
-        "no document moves another"
-        if report.isolated
-        else ("no document moves an earlier one, or one in another row")
-    )
+    name = "no document moves an earlier one, or one in another row"
+    if report.isolated:
+        name = "no document moves another"
     if forbidden.any():
         largest = documents[forbidden].max()
         found = f"{int(forbidden.sum())} pairs, largest |difference| {largest:.3g}"

@@ -28,9 +28,7 @@ class NamedRow(NamedTuple):
     """A row to draw."""
 
     name: str
-    """What it is called."""
     row: ShownRow
-    """What stands in it."""
     sees: Bool[np.ndarray, "positions length"]
     """Who sees whom in it."""
 

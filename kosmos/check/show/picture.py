@@ -14,6 +14,7 @@ as many tokens as it is high, so that a row of 2,048 is still read from top to b
 import math
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import PIL.Image
@@ -51,7 +52,7 @@ def draw_row(row: ShownRow, sees: Bool[np.ndarray, "positions length"], *, name:
         row: What stands in it.
         sees: Whether the token of each position attends to that of each, padding included, as the
             model will have it.
-        name: What it is called, such as ``"captions, row 7"``.
+        name: Such as ``"captions, row 7"``.
     """
     return _Picture(row, sees, name).canvas()
 
@@ -83,9 +84,8 @@ class _Picture:
 
     def _head(self, room: float) -> Iterator[Shape]:
         title = shortened(self.name, 21, room)
-        yield Words(x=_MARGIN, y=_MARGIN + 20, size=21, runs=(TextRun(title, _INK),))
-        words = " \u00b7 ".join(self.row.facts())
-        yield Words(x=_MARGIN, y=_MARGIN + 42, size=12.5, runs=(TextRun(words, _SOFT),))
+        yield _said(title, _MARGIN, _MARGIN + 20, 21, color=_INK)
+        yield _said(" \u00b7 ".join(self.row.facts()), _MARGIN, _MARGIN + 42, 12.5)
 
     def _key(self) -> Iterator[Shape]:
         """What colors mean, in two lines."""
@@ -100,7 +100,7 @@ class _Picture:
         entries.append((_INK, "loss falls on what follows here"))
         for color, words in entries:
             yield Rectangle(x=x, y=y - 9, width=10, height=10, fill=color, radius=2)
-            yield Words(x=x + 15, y=y, size=11.5, runs=(TextRun(words, _SOFT),))
+            yield _said(words, x + 15, y, 11.5)
             x += 15 + words_width(words, 11.5) + 22
         runs = (
             TextRun("learned words", _INK),
@@ -134,8 +134,7 @@ class _Picture:
         asked = row.learned[1:] > 0
         bounds = np.flatnonzero(np.diff(asked, prepend=False, append=False)).tolist()
         for start, stop in zip(bounds[::2], bounds[1::2], strict=True):
-            y = self.y + start * cell
-            height = (stop - start) * cell
+            y, height = self.y + start * cell, (stop - start) * cell
             yield Rectangle(x=x, y=y, width=_BAND, height=height, fill=_INK)
 
     def _ramps(self, x: float) -> Iterator[Shape]:
@@ -151,15 +150,12 @@ class _Picture:
             yield Polygon(points=points, fill="#b9c0cc")
 
     def _heading(self, x: float, width: float, words: str) -> Words:
-        middle = x + width / 2
-        runs = (TextRun(words, _SOFT),)
-        return Words(x=middle, y=self.y - 8, size=9.5, runs=runs, anchor="middle")
+        return _said(words, x + width / 2, self.y - 8, 9.5, anchor="middle")
 
     def _names(self) -> Iterator[Shape]:
         """Ids of documents beside their bands, those that would touch the one before left out."""
-        runs = (TextRun("document", _SOFT),)
         x = _MARGIN + _NAMES + _GAP + _BAND
-        yield Words(x=x, y=self.y - 8, size=9.5, runs=runs, anchor="end")
+        yield _said("document", x, self.y - 8, 9.5, anchor="end")
         free = -math.inf
         for doc in self.row.documents:
             top = self.y + doc.start * self.cell
@@ -169,9 +165,7 @@ class _Picture:
                 continue
             free = y
             words = shortened(doc.id, 10, _NAMES)
-            yield Words(
-                x=_MARGIN + _NAMES, y=y, size=10, runs=(TextRun(words, _INK),), anchor="end"
-            )
+            yield _said(words, _MARGIN + _NAMES, y, 10, color=_INK, anchor="end")
 
     # --- the middle
 
@@ -188,17 +182,11 @@ class _Picture:
         if self.cell < 9:
             return
         for n in range(1, self.num_cells):  # lines between cells, as far as the diagonal
-            far = (n + 1) * self.cell
-            yield Rectangle(
-                x=self.x, y=self.y + n * self.cell - 0.5, width=far, height=1, fill=_PAPER
-            )
-            yield Rectangle(
-                x=self.x + n * self.cell - 0.5,
-                y=self.y + (n - 1) * self.cell,
-                width=1,
-                height=self.side - (n - 1) * self.cell,
-                fill=_PAPER,
-            )
+            before, here, far = ((n + k) * self.cell for k in (-1, 0, 1))
+            x, y = self.x + here - 0.5, self.y + here - 0.5
+            yield Rectangle(x=self.x, y=y, width=far, height=1, fill=_PAPER)
+            left = self.side - before
+            yield Rectangle(x=x, y=self.y + before, width=1, height=left, fill=_PAPER)
 
     def _colored(self) -> np.ndarray:
         """uint8 [positions length 3], who sees whom in the color of the document that is seen."""
@@ -220,9 +208,9 @@ class _Picture:
         for token in range(0, self.num_cells, step):
             x = self.x + (token + 0.5) * self.cell
             yield Rectangle(x=x - 0.5, y=y - 13, width=1, height=4, fill=_SOFT)
-            yield Words(x=x, y=y, size=9.5, runs=(TextRun(str(token), _SOFT),), anchor="middle")
+            yield _said(str(token), x, y, 9.5, anchor="middle")
         words = "the token of a line sees the tokens of the columns that are colored in it"
-        yield Words(x=self.x, y=y + 20, size=10.5, runs=(TextRun(words, _SOFT),))
+        yield _said(words, self.x, y + 20, 10.5)
 
     # --- on the diagonal
 
@@ -286,6 +274,18 @@ class _Picture:
         return [Words(x=x, y=baseline, size=self.font, runs=joined)], x + width + 2
 
 
+def _said(
+    words: str,
+    x: float,
+    y: float,
+    size: float,
+    *,
+    color: str = _SOFT,
+    anchor: Literal["start", "middle", "end"] = "start",
+) -> Words:
+    return Words(x=x, y=y, size=size, runs=(TextRun(words, color),), anchor=anchor)
+
+
 def _mixed(color: str, share: float) -> str:
     """A color on paper, thinned."""
     pairs = zip(_rgb(color), _rgb(_PAPER), strict=True)
@@ -294,10 +294,8 @@ def _mixed(color: str, share: float) -> str:
 
 def _tick(number: int) -> int:
     """A round step that gives five to twelve ticks."""
-    for step in (1, 2, 5, 10, 20, 50, 100, 200, 500):
-        if number / step <= 12:
-            return step
-    return 1000
+    steps = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+    return next((step for step in steps if number / step <= 12), 1000)
 
 
 def _rgb(color: str) -> tuple[int, ...]:

@@ -1,12 +1,9 @@
-"""Rows to look at: of a run, or of a folder of shards that no run reads yet.
-
-- :func:`folder_data`: a folder of shards as what a run would read
-- :class:`OpenRows`: data that is open, and its rows by number or by step
-"""
+"""Rows to look at: of a run, or of a folder of shards that no run reads yet."""
 
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,8 +55,6 @@ def folder_data(source: str, choice: FolderChoice, assignments: Sequence[str]) -
     layout, which is that of prompts.
 
     Args:
-        source: The folder.
-        choice: How it is read.
         assignments: ``name=value`` for fields of the data, applied in order.
 
     Raises:
@@ -107,15 +102,9 @@ def folder_data(source: str, choice: FolderChoice, assignments: Sequence[str]) -
         told = [name for name in told if name != assignment.partition("=")[0]]
         data = config.override(data, assignment)
     if told:
-        values = {
-            "num_cells": data.num_cells,
-            "layout.num_image_tokens": data.layout.num_image_tokens,
-            "image.size": data.image.size,
-            "image.geometry": data.image.geometry,
-        }
         _log.warning(
             "not said, and taken for the model's: %s; --tokenizer MODELFOLDER or --set says it",
-            ", ".join(f"{name}={values[name]}" for name in told),
+            ", ".join(f"{name}={attrgetter(name)(data)}" for name in told),
         )
     return data
 
@@ -124,7 +113,6 @@ class OpenRows:
     """Data that is open. What a run would refuse to start with is told instead.
 
     Args:
-        data: What is read.
         seed: Of the order of steps.
         model: Shape of the model that reads it, if a run says it.
         indices: Where indices are kept; None: where those of all runs are.

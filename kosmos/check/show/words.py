@@ -1,8 +1,5 @@
 """What stands in a row of a batch, for people: tokens, documents, loss, positions, pictures.
 
-- :func:`show_row`, :class:`ShownRow`: one row, read off the arrays that the model gets
-- :func:`show_batch`: all rows of a batch
-
 A row of n tokens takes n - 1 positions, see batch.py. Here it is told by its tokens: a token is
 *learned* if the position before it is asked for it and the answer counts. Nothing is drawn here,
 see picture.py.
@@ -69,9 +66,7 @@ class ShownRow:
     """A row of a batch and what its tokens mean."""
 
     stream: str
-    """Name of the stream."""
     packing: Packing
-    """How documents fill it."""
     token_ids: Int64[np.ndarray, " tokens"]
     """Ids, the last target included."""
     texts: tuple[str | bytes, ...]
@@ -85,9 +80,7 @@ class ShownRow:
     image_slots: Bool[np.ndarray, " tokens"]
     """True where a soft image token stands."""
     documents: tuple[ShownDocument, ...]
-    """In order."""
     images: tuple[ShownImage, ...]
-    """In order."""
     num_padding: int
     """Positions behind it that fill its micro-batch up."""
     capacity: int
@@ -186,7 +179,6 @@ class ShownRow:
 
     def to_json(self) -> dict[str, Json]:
         """All of it but the pictures; a list of tokens with a value each."""
-        numbers = self.token_documents().tolist()
         return {
             "stream": self.stream,
             "packing": self.packing,
@@ -196,9 +188,7 @@ class ShownRow:
             "num_padding": self.num_padding,
             "num_learned": self.num_learned,
             "learned_share": round(self.learned_share, 4),
-            "documents": [
-                {"id": doc.id, "start": doc.start, "stop": doc.stop} for doc in self.documents
-            ],
+            "documents": [doc._asdict() for doc in self.documents],
             "images": [
                 {"start": image.start, "stop": image.stop, "document": image.document}
                 for image in self.images
@@ -207,14 +197,14 @@ class ShownRow:
             "tokens": list(self.names),
             "learned": self.learned.tolist(),
             "positions": self.positions.tolist(),
-            "token_documents": numbers,
+            "token_documents": self.token_documents().tolist(),
         }
 
 
 def show_batch(
     batch: Batch, stream: Stream, tokenizer: Tokenizer, *, layout: Layout, image: ImageConfig
 ) -> list[ShownRow]:
-    """Every row of a batch; arguments as of :func:`show_row`."""
+    """Every row of a batch, see :func:`show_row`."""
     return [
         show_row(batch, row, stream, tokenizer, layout=layout, image=image)
         for row in range(len(batch.token_ids))
@@ -230,13 +220,9 @@ def show_row(
     layout: Layout,
     image: ImageConfig,
 ) -> ShownRow:
-    """Read a row off a batch.
+    """Read a row off a batch of the stream.
 
     Args:
-        batch: What the model gets.
-        row: Which of its rows.
-        stream: The stream it is of.
-        tokenizer: Ids to words.
         layout: How many slots a picture has.
         image: How pixels were normalized.
     """
@@ -283,7 +269,6 @@ def _images(
 
 
 def _picture(pixels: Float32[np.ndarray, "3 height width"], config: ImageConfig) -> PIL.Image.Image:
-    """The picture that normalized pixels are of."""
     mean, std = (
         np.array(values, np.float32)[:, None, None] for values in (config.mean, config.std)
     )
