@@ -27,7 +27,6 @@ class Panel:
     """One chart."""
 
     title: str
-    """What it shows."""
     points: Points
     """What each step measured."""
     note: str = ""
@@ -108,8 +107,7 @@ def _panel(panel: Panel, last: float) -> Iterator[str]:
         yield _line([(x(s), y(v)) for s, v in panel.points], _PALE, 1.3)
     if panel.baseline is not None:
         level = y(panel.baseline)
-        ends = [(_LEFT, level), (_WIDTH - _RIGHT, level)]
-        yield _line(ends, _SOFT, 1.4, dashes="6 4")
+        yield _line([(_LEFT, level), (_WIDTH - _RIGHT, level)], _SOFT, 1.4, dashes="6 4")
     means = running_mean(panel.points, max(1, len(panel.points) // 40 if panel.is_noisy else 1))
     thinned = means[:: max(1, len(means) // _MAX_POINTS)]
     if means and thinned[-1] != means[-1]:
@@ -144,14 +142,8 @@ def _band(points: Points, last: float) -> list[tuple[float, float, float]]:
     columns: dict[int, list[tuple[float, float]]] = {}
     for step, value in points:
         columns.setdefault(int(step / last * _MAX_POINTS), []).append((step, value))
-    return [
-        (
-            sum(step for step, _ in found) / len(found),
-            min(value for _, value in found),
-            max(value for _, value in found),
-        )
-        for found in columns.values()
-    ]
+    parts = (tuple(zip(*found, strict=True)) for found in columns.values())
+    return [(sum(steps) / len(steps), min(values), max(values)) for steps, values in parts]
 
 
 def _said(panel: Panel) -> str:
@@ -193,8 +185,7 @@ def _text(
 ) -> str:
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" fill="{color}" '
-        f'text-anchor="{anchor}" font-weight="{bold}">'
-        f"{xml_text(words)}</text>"
+        f'text-anchor="{anchor}" font-weight="{bold}">{xml_text(words)}</text>'
     )
 
 

@@ -61,7 +61,6 @@ class Facts:
     """What it came from, if that is known."""
     curves: Curves
     events: Sequence[dict[str, Any]]
-    """What somebody should look at."""
     sessions: Sequence[dict[str, Any]]
     """Its starts."""
     num_damaged: dict[str, int]

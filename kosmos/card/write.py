@@ -35,9 +35,7 @@ def write_card(
         DataError: If there is no run, or the disk refuses.
     """
     facts = read_facts(folder, recipe=recipe, index_folder=index_folder)
-    charts = {}
-    if facts.step:
-        charts = {LOSSES: _losses(facts), MACHINE: _machine(facts)}
+    charts = {LOSSES: _losses(facts), MACHINE: _machine(facts)} if facts.step else {}
     for name, text in charts.items():
         write_text(folder / name, text)
     card = folder / "card.md"

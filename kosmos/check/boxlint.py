@@ -49,6 +49,9 @@ Order: TypeAlias = Literal[
     "y from below",
 ]
 Corners: TypeAlias = Float64[np.ndarray, "boxes 4"]
+Sizes: TypeAlias = Float64[np.ndarray, "boxes 2"]
+"""Width and height of each box's picture."""
+Which: TypeAlias = Bool[np.ndarray, " boxes"]
 
 _CORNERS: Order = "x0 y0 x1 y1"
 _EXPLAINS = 0.97
@@ -165,7 +168,7 @@ class BoxLint:
         name = "the whole picture" if is_whole else _numbers(box)
         return f"expected boxes that differ, found {share:.0%} of them to be {name}"
 
-    def _sample(self) -> tuple[Corners, Float64[np.ndarray, "boxes 2"]]:
+    def _sample(self) -> tuple[Corners, Sizes]:
         kept = min(self.num_boxes, len(self._boxes))
         return self._boxes[:kept], self._sizes[:kept]
 
@@ -177,9 +180,7 @@ class BoxLint:
         return _verdict("warning", "fractions", order, found.evidence)
 
 
-def _name(
-    boxes: Corners, sizes: Float64[np.ndarray, "boxes 2"], wrong: Bool[np.ndarray, " boxes"]
-) -> BoxVerdict:
+def _name(boxes: Corners, sizes: Sizes, wrong: Which) -> BoxVerdict:
     """The convention of boxes of which some are not ours."""
     outside = wrong & ((boxes < -_OVERHANG) | (boxes > 1 + _OVERHANG)).any(axis=1)
     evidence = [
@@ -226,7 +227,7 @@ class _Best(NamedTuple):
     """Orders that explain the boxes as well."""
 
 
-def _best(boxes: Corners, sizes: Float64[np.ndarray, "boxes 2"]) -> _Best | None:
+def _best(boxes: Corners, sizes: Sizes) -> _Best | None:
     """The convention that explains the boxes and reaches least far; never ours."""
     scales: list[tuple[Scale, float, float]] = [
         ("fractions", 1.0, 1.0),
@@ -262,29 +263,23 @@ def _grid(boxes: Corners) -> float:
     return 999.0 if is_whole and boxes.max() == 999.0 else 1000.0
 
 
-def _units(
-    scale: Scale, unit: float, sizes: Float64[np.ndarray, "boxes 2"]
-) -> Float64[np.ndarray, "boxes 2"]:
+def _units(scale: Scale, unit: float, sizes: Sizes) -> Sizes:
     """What the whole width and height of each box's picture are in a scale."""
     return sizes if scale == "pixels" else np.full_like(sizes, unit)
 
 
-def _explained(
-    boxes: Corners, units: Float64[np.ndarray, "boxes 2"] | float, order: Order
-) -> Bool[np.ndarray, " boxes"]:
+def _explained(boxes: Corners, units: Sizes | float, order: Order) -> Which:
     """Whether each box, read in a convention, has an area and lies in its picture."""
     reading = _READINGS[order]
     units = np.broadcast_to(units, (len(boxes), 2))
     columns = np.stack([units[:, "xy".index(side)] for side in reading.sides], axis=1)
     corners = reading.to_corners(boxes / columns)
     is_inside = ((corners >= -_OVERHANG) & (corners <= 1 + _OVERHANG)).all(axis=1)
-    explained: Bool[np.ndarray, " boxes"] = (
-        is_inside & (corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])
-    )
+    explained: Which = is_inside & (corners[:, 0] < corners[:, 2]) & (corners[:, 1] < corners[:, 3])
     return explained
 
 
-def _counts_from_one(pixels: Corners, sizes: Float64[np.ndarray, "boxes 2"]) -> bool:
+def _counts_from_one(pixels: Corners, sizes: Sizes) -> bool:
     """Whether corners are whole pixels, many of the first on 1, none on 0, and the last reach w."""
     whole = np.abs(pixels - pixels.round()) < 0.05
     if len(pixels) < MIN_BOXES or whole.mean() < 0.99:
@@ -296,7 +291,7 @@ def _counts_from_one(pixels: Corners, sizes: Float64[np.ndarray, "boxes 2"]) -> 
     return bool((first < 1).sum() == 0 and num_ones >= 5 and num_ones > 3 * beside and reaches)
 
 
-def _off_by_one(boxes: Corners, sizes: Float64[np.ndarray, "boxes 2"]) -> BoxVerdict | None:
+def _off_by_one(boxes: Corners, sizes: Sizes) -> BoxVerdict | None:
     """Fractions of pixels that were counted from 1."""
     if not _counts_from_one(boxes * sizes[:, [0, 1, 0, 1]], sizes):
         return None
@@ -312,7 +307,7 @@ def _off_by_one(boxes: Corners, sizes: Float64[np.ndarray, "boxes 2"]) -> BoxVer
     )
 
 
-def _swapped_pixels(boxes: Corners, sizes: Float64[np.ndarray, "boxes 2"]) -> BoxVerdict | None:
+def _swapped_pixels(boxes: Corners, sizes: Sizes) -> BoxVerdict | None:
     """Fractions that are whole pixels only if x is divided by the height and y by the width."""
     is_oblong = sizes[:, 0] != sizes[:, 1]
     if is_oblong.sum() < MIN_BOXES:
@@ -364,7 +359,6 @@ def _verdict(
 
 
 def _hint(scale: Scale, order: Order, unit: float = 0.0, *, from_one: bool = False) -> str:
-    """What to do to such boxes, in the order to do it."""
     steps = []
     if from_one:
         steps.append("subtract 1 from x0 and y0 (the last pixel is part of the box)")

@@ -58,11 +58,9 @@ class CorpusFacts:
     """A corpus in numbers, as far as it was read."""
 
     documents: int
-    """Documents read."""
     usable: int
-    """Those that training would take."""
+    """Documents that training would take."""
     pictures: int
-    """In all documents."""
     decoded: int
     """Pictures of which every pixel was read."""
     boxes: int
@@ -188,7 +186,6 @@ class CorpusCheck:
         return facts
 
     def _tell(self, severity: Severity, what: str, *evidence: str, hint: str = "") -> None:
-        """Report a fault of the corpus."""
         self._findings.add(severity, self.where, what, hint=hint, evidence=evidence)
 
     def _note(self, severity: Severity, what: str, example: str, *, hint: str = "") -> None:

@@ -77,17 +77,13 @@ class ShardScan:
         self._findings.count("error", self._where, what, example, hint=hint)
 
     def _check_names(self) -> None:
-        known = {FILE, *self._manifest.checksums}
-        if isinstance(self.folder, Path):
-            for path in sorted(self.folder.iterdir()):
-                if path.name not in known:
-                    self._findings.count(
-                        "warning",
-                        self._where,
-                        "files that the manifest does not know",
-                        path.name,
-                        hint="no reader looks at them; take them out",
-                    )
+        if not isinstance(self.folder, Path):
+            return
+        names = {path.name for path in self.folder.iterdir()}
+        what = "files that the manifest does not know"
+        hint = "no reader looks at them; take them out"
+        for name in sorted(names - {FILE, *self._manifest.checksums}):
+            self._findings.count("warning", self._where, what, name, hint=hint)
 
     def _index(self) -> np.ndarray | None:
         path = self.folder / INDEX
@@ -167,9 +163,10 @@ class ShardScan:
         try:
             return document_from_json(json.loads(members.text), members.images, where=where)
         except DataError as error:
-            self._error("documents that are not as the format says", error.message)
+            told = error.message
         except ValueError as error:  # not JSON, or not UTF-8
-            self._error("documents that are not as the format says", f"{where}: {error}")
+            told = f"{where}: {error}"
+        self._error("documents that are not as the format says", told)
         return None
 
 

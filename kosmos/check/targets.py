@@ -37,7 +37,6 @@ class Checked:
     where: str
     """What it is called in the findings."""
     facts: CorpusFacts
-    """The corpus in numbers."""
     documents: Repeats
     """What its documents were, to compare with another's."""
     is_whole: bool

@@ -27,7 +27,6 @@ class LeakReport:
     """What moved when something was changed."""
 
     stream: str
-    """Name of the stream."""
     isolated: bool
     """Whether documents of a row must not see each other."""
     document_ids: tuple[str, ...]

@@ -30,11 +30,9 @@ class Chosen(NamedTuple):
     """Rows side by side."""
 
     name: str
-    """What they are of."""
+    """Stream, or step and micro-batch."""
     names: tuple[str, ...]
-    """What each is called."""
     batch: Batch
-    """As the model gets them."""
 
 
 class FolderChoice(NamedTuple):

@@ -31,9 +31,7 @@ class Stretch(NamedTuple):
     start: int
     """First token of the row."""
     stop: int
-    """Past the last."""
     learned: bool
-    """Whether they are learned."""
     image: int | None = None
     """Picture of the row whose slots they are; None: they are words."""
 
@@ -45,7 +43,6 @@ class ShownDocument(NamedTuple):
     start: int
     """First token of the row that is of it."""
     stop: int
-    """Past the last."""
 
 
 class ShownImage(NamedTuple):
@@ -54,7 +51,6 @@ class ShownImage(NamedTuple):
     start: int
     """Token that is its first slot."""
     stop: int
-    """Past its last slot."""
     document: int
     """Of the row's documents."""
     picture: PIL.Image.Image
