@@ -3,9 +3,6 @@
 The first model answers some prompts. Both then read prompt and reply, and are compared at every
 token of the reply: what the second would have said there, and how sure either was.
 
-- :func:`read_replies`: the scores a model gives at each token of given replies
-- :func:`compare_logits`: two of those, as :class:`Agreement`
-
 One model need not be in memory while the other reads.
 """
 

@@ -99,11 +99,6 @@ class Chat:
     ) -> Iterator[Piece]:
         """Do as :meth:`say` does and tell the answer while it grows; not with beams.
 
-        Args:
-            text: As for :meth:`say`.
-            images: As for :meth:`say`.
-            options: As for :meth:`say`.
-
         Yields:
             Pieces of the answer, the last with the whole. The turn enters the conversation before
             the last piece comes; one that is not told to the end leaves no trace.

@@ -1,10 +1,4 @@
-"""Decoding: how a reply is chosen among the tokens a model finds likely.
-
-- :class:`Decoding`: every option, with its range
-- :class:`DecodingOptions`: the same names as keyword arguments
-- :data:`GREEDY`, :data:`CAPTION`, :data:`RELEASED`, :data:`RELEASED_BEAMS`: what the papers and the
-  release use; :data:`FIRST_BOX`, for referring expressions
-"""
+"""Decoding: how a reply is chosen among the tokens a model finds likely."""
 
 import difflib
 import math
@@ -198,5 +192,6 @@ RELEASED = Decoding(
     max_new_tokens=500, max_total_tokens=500, no_repeat_ngram_size=3, first_token="release"
 )
 RELEASED_BEAMS = replace(RELEASED, num_beams=5, score_prompt=True, early_stopping=True)
+"""This and those above are what the papers and the release use."""
 FIRST_BOX = Decoding(stop_after=(OBJECT_END,))
 """Where a described thing is: the boxes that follow its phrase, and nothing about other things."""

@@ -1,9 +1,5 @@
 """Which tokens may not be chosen next, whatever the model thinks of them.
 
-- :class:`Constraint`: what a reply may say; choices.py and grammar.py have two
-- :class:`Constraints`: the rules of one call of generate, put together with the constraints
-- :class:`StopStrings`: strings that end a reply
-
 Forbidden tokens get log-probability minus infinity; the others keep theirs, so that what a reply
 adds up to is still the model's own log-probability (Hugging Face and fairseq do the same).
 

@@ -6,9 +6,6 @@ tokens, the length of the cache and every address must stay. So a step of static
 at the whole cache, with a mask for what is not there yet, and writes to slots that a tensor names.
 Rows that are done stay in it as padding. On a CPU nothing is gained by that; there
 :class:`~kosmos.generate.rollout.Rollout` lets the shapes follow the work.
-
-- :class:`GraphedStep`: one shape, its :class:`StaticCache` and, on a GPU, its graph
-- :class:`GraphedSteps`: the shapes used lately, each lent to one reader at a time
 """
 
 from weakref import WeakSet

@@ -175,10 +175,7 @@ class Engine(ABC):
         that :meth:`generate` gives, and the same draw may come twice.
 
         Args:
-            doc: The prompt.
-            num_replies: How many; at most ``num_beams`` with beams.
-            decoding: How tokens are chosen.
-            constraint: What the replies may say.
+            num_replies: At most ``num_beams`` with beams.
             options: As for :meth:`generate`.
 
         Returns:
@@ -242,18 +239,7 @@ class Engine(ABC):
         neutral: PromptLike | None = None,
         batch_tokens: int = 2048,
     ) -> list[list[CandidateScore]]:
-        """:meth:`score` for many prompts, each with its candidates; the same scores, sooner.
-
-        Args:
-            asks: Prompts and their candidates.
-            end: As for :meth:`score`.
-            neutral: As for :meth:`score`.
-            batch_tokens: As for :meth:`score`.
-
-        Raises:
-            ConfigError: As for :meth:`score`.
-            DataError: As for :meth:`score`.
-        """
+        """:meth:`score` for many prompts, each with its candidates; the same scores, sooner."""
         unsaid = None if neutral is None else as_document(neutral)
         return self._answers(
             [

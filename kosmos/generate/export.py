@@ -1,12 +1,5 @@
 """Answers for others: JSON, COCO and SVG.
 
-- :func:`answer_to_json`, :func:`reply_to_json`, :func:`scores_to_json`, :func:`span_to_json`: what
-  the command line prints with ``--json``; :func:`span_from_json` reads a span back
-- :func:`replies_to_coco`, :func:`coco_results`: a data set, and detections to score against one
-- :func:`reply_to_svg`, :func:`reply_marks`: boxes drawn; the marks are for
-  :func:`~kosmos.image.draw.draw_boxes` too
-- :func:`located_span`: boxes that were asked for, as a phrase with boxes, for all of these
-
 Source: the COCO data and results formats as pycocotools 2.0 reads them. Departure: annotations
 also have a ``score``, as results do, since a model said them.
 """

@@ -3,9 +3,6 @@
 Three requests cover captioning, questions, grounding, few-shot prompts, chats and every
 evaluation: generate a reply, score given continuations, locate a phrase. A model can also tell a
 reply while it grows, and give its logits.
-
-- :class:`Generator`
-- :func:`load`, which is ``kosmos.load``
 """
 
 from collections.abc import Iterable, Iterator

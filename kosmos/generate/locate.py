@@ -12,14 +12,12 @@ Log-probabilities are the model's own among all tokens, as those of replies are:
 that would rather say something else from one that is sure, which a distribution among cells alone
 would not. One thing has many boxes, a cell to the left or right; non-maximum suppression leaves out
 those that overlap a likelier one.
-
-- :func:`locate`: requests to boxes, as they finish
-- :func:`best_pairs`: the search, over anything that can look ahead
 """
 
 import heapq
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -100,11 +98,6 @@ def _asking(doc: Document, phrase: str | None) -> Document:
 def _open_object(prompt: Encoded, vocabulary: Vocabulary, *, name: str) -> Encoded:
     """A prompt behind which a box stands next: ``<object>`` is added to one that ends in a phrase.
 
-    Args:
-        prompt: Ends in ``</phrase>``, in ``<object>``, or in the delimiter behind a box.
-        vocabulary: With a grid.
-        name: What to call the prompt in messages.
-
     Raises:
         ConfigError: If the vocabulary has no grid.
         DataError: If the prompt has no image, or ends in anything else.
@@ -120,12 +113,11 @@ def _open_object(prompt: Encoded, vocabulary: Vocabulary, *, name: str) -> Encod
             f"{name}: expected a prompt that ends in </phrase> or <object>, found another end",
             hint="locate(picture, 'the dog on the left')",
         )
-    return Encoded(
+    return replace(
+        prompt,
         token_ids=np.append(prompt.token_ids, object_id),
         image_slots=np.append(prompt.image_slots, False),
         loss_mask=np.append(prompt.loss_mask, False),
-        images=prompt.images,
-        image_sizes=prompt.image_sizes,
     )
 
 

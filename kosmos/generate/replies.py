@@ -1,8 +1,4 @@
-"""Requests to replies: what is read together, searched together, and fails alone.
-
-- :func:`replies`: to any number of requests with the same options, as they finish
-- :func:`pieces`: one reply while it grows
-"""
+"""Requests to replies: what is read together, searched together, and fails alone."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing

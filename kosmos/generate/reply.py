@@ -1,11 +1,4 @@
-"""What an engine answers: replies with spans and boxes, and scores of candidates.
-
-- :class:`Reply`, with a :class:`GroundedSpan` for each phrase that has boxes
-- :class:`Piece`: a part of a reply, told while it grows
-- :class:`Located`: a box that was asked for
-- :class:`Failure`: in the place of a reply that could not be given
-- :class:`CandidateScore`
-"""
+"""What an engine answers: replies with spans and boxes, and scores of candidates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -10,11 +10,6 @@ Requests are taken a window at a time. Within one, those of a kind with the same
 answered together, so that those of like length and those that share a picture meet in a batch,
 whatever their order; the window bounds what is held and how long the first answer takes, however
 many there are.
-
-- :class:`Generate`, :class:`Score`, :class:`Locate`, together :data:`Request`
-- :data:`Answer`
-- :class:`Named`, :func:`windows`: requests as they are answered
-- :data:`PromptLike`, :func:`as_document`, :func:`as_documents`: what callers may call a document
 """
 
 from collections.abc import Iterable, Iterator, Sequence

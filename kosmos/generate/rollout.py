@@ -1,9 +1,5 @@
 """Prompts read once and continued token by token: the only caller of the cached model.
 
-- :class:`Rollout`: prompts read, and what grows behind them
-- :func:`read_trees`: one pass over prompts alone
-- :func:`token_log_probs`: log-probabilities of given tokens, without holding all logits
-
 A branch is one sequence being continued. Prompts that share a beginning are branches of one row of
 the cache from the start, and a branch that is continued twice becomes two branches of its row.
 Nothing is copied for that: a branch only remembers which slots are its own. In two rows, the first

@@ -1,9 +1,4 @@
-"""Which prompts are read together: those that begin alike share a row, like lengths a batch.
-
-- :func:`read_together`: prompts in batches of groups
-- :func:`shared_groups`: prompts that are worth reading as one tree
-- :func:`batches`: groups in batches
-"""
+"""Which prompts are read together: those that begin alike share a row, like lengths a batch."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

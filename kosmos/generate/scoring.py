@@ -4,10 +4,6 @@ Prompt and continuations are read as one tree (:mod:`kosmos.generate.tree`), so 
 share is read once: the prompt, but also the first words of names that begin alike. The last word of
 a continuation is never read, only looked up. The result is that of reading each continuation behind
 its prompt as a row of its own, to rounding.
-
-- :func:`scores`: requests to scores, as they finish
-- :class:`Candidate`: a continuation behind its prompt
-- :func:`score_candidates`: log-probabilities of many, in few passes
 """
 
 from collections.abc import Iterator, Sequence

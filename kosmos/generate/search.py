@@ -1,8 +1,5 @@
 """Choose replies: one token at a time for each row, or the best of several beams.
 
-- :func:`choose_replies`: greedy, or sampled; :func:`grow_replies` tells them token by token
-- :func:`rank_beams`: beam search as Hugging Face's, and with the release's two options
-
 All see a model only as :class:`Rows`, and a row only by itself: what a row answers
 does not depend on its batch, and a row that is done leaves it.
 

@@ -11,10 +11,6 @@ and itself, and its position is its depth, so each sequence means what it means 
 
 Images are part of what is compared: sequences share one where they show the same picture, which
 their soft tokens tell.
-
-- :class:`Prompt`: a sequence, its images encoded
-- :class:`Tree`, :func:`grow`: sequences as a tree
-- :func:`stack_trees`: trees as one pass of the model reads them
 """
 
 from collections.abc import Sequence

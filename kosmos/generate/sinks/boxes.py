@@ -1,8 +1,4 @@
-"""Boxes for others: drawn on their pictures, and all of a list as a COCO data set.
-
-- :class:`Drawings`: PNG or SVG
-- :class:`Coco`
-"""
+"""Boxes for others: drawn on their pictures, and all of a list as a COCO data set."""
 
 from pathlib import Path
 

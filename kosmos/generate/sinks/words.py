@@ -1,9 +1,4 @@
-"""Answers for the one who asked: words, or JSON, as they are told to somebody.
-
-- :class:`Told`
-- :func:`reply_lines`, :func:`grounded_lines`, :func:`box_lines`, :func:`score_lines`: an answer as
-  people read it
-"""
+"""Answers for the one who asked: words, or JSON, as they are told to somebody."""
 
 import json
 from collections.abc import Callable, Mapping
