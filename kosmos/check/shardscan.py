@@ -164,7 +164,7 @@ class ShardScan:
             return document_from_json(json.loads(members.text), members.images, where=where)
         except DataError as error:
             told = error.message
-        except ValueError as error:  # not JSON, or not UTF-8
+        except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or too deep
             told = f"{where}: {error}"
         self._error("documents that are not as the format says", told)
         return None

@@ -286,7 +286,7 @@ class ShardReader:
         data = read_at(path, offset, num_bytes)
         try:
             value: Json = json.loads(data[:json_bytes])
-        except ValueError as error:  # not JSON, or not UTF-8
+        except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or too deep
             raise DataError(f"{where}: expected JSON, found {error}") from error
         images, begin = {}, json_bytes
         for file in image_files(value, where=where):

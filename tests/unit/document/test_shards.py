@@ -23,10 +23,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kosmos.boxes import Box
+from kosmos.check.shardscan import ShardScan
 from kosmos.document.shards import ShardReader, ShardWriter
 from kosmos.document.types import Document, Grounded, Image, Text
 from kosmos.errors import ConfigError, DataError, ImageError
 from kosmos.files import read_json, sha256_file, write_json
+from kosmos.findings import Findings
 from kosmos.image.codec import decode, encode_jpeg, encode_png
 from tests.strategies import documents
 
@@ -542,6 +544,24 @@ def test_a_damaged_document_is_read_or_is_a_data_error(position: int, change: in
 
 
 # --- sharing
+
+
+def test_a_document_that_nests_too_deep_is_a_data_error_and_the_others_are_read(
+    tmp_path: Path,
+) -> None:
+    docs = [Document([Text("a" * 20_000)]), Document([Text("b")])]
+    write(tmp_path / "x", docs)
+    _, offset, num_bytes, _ = np.load(tmp_path / "x" / "index.npy")[0]
+    with open(tmp_path / "x" / "00000.tar", "r+b") as file:
+        file.seek(offset)
+        file.write(b"[" * num_bytes)
+    reader = ShardReader(tmp_path / "x")
+    with pytest.raises(DataError, match=r"expected JSON, found maximum recursion depth exceeded"):
+        reader[0]
+    assert reader[1].text == "b"
+    findings = Findings()
+    list(ShardScan(tmp_path / "x", findings, "x"))
+    assert any("recursion" in example for found in findings for example in found.examples)
 
 
 def test_a_reader_is_shared_by_threads(tmp_path: Path) -> None:
