@@ -9,10 +9,13 @@ Nothing here needs torch, so `kosmos plan` answers at once.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from kosmos.errors import ConfigError
-from kosmos.model.config import ConnectorConfig, DecoderConfig, ModelConfig, VisionConfig
+
+if TYPE_CHECKING:
+    # its presets ask this file what connectors there are, while it is imported
+    from kosmos.model.config import ConnectorConfig, DecoderConfig, ModelConfig, VisionConfig
 
 
 class LinearLayers(NamedTuple):
@@ -89,7 +92,7 @@ class Part:
         return num_layers * self.layer_kept + self.end_kept
 
 
-def parts_of(config: ModelConfig) -> dict[str, Part]:
+def parts_of(config: "ModelConfig") -> dict[str, Part]:
     """The parts of a model; one that it does not have is not there."""
     parts = {"decoder": _decoder(config.decoder)}
     if config.vision is not None and config.connector is not None:
@@ -99,7 +102,7 @@ def parts_of(config: ModelConfig) -> dict[str, Part]:
     return parts
 
 
-def _decoder(config: DecoderConfig) -> Part:
+def _decoder(config: "DecoderConfig") -> Part:
     width, inner, layers = config.width, config.ffn_width, config.num_layers
     linears = _block(width, inner, layers, rows=1)
     norms = layers * (3 * 2 * width + 2 * inner)
@@ -119,7 +122,7 @@ def _decoder(config: DecoderConfig) -> Part:
     )
 
 
-def vision_part(config: VisionConfig) -> Part:
+def vision_part(config: "VisionConfig") -> Part:
     """The vision tower."""
     width, layers, patches = config.width, config.num_layers, config.num_patches
     tokens, pixels = patches + 1, 3 * config.patch_size**2
@@ -153,7 +156,7 @@ class Connector:
     """Whether its own width must be the decoder's."""
 
     @staticmethod
-    def part(config: ConnectorConfig, vision: VisionConfig, decoder_width: int) -> Part:
+    def part(config: "ConnectorConfig", vision: "VisionConfig", decoder_width: int) -> Part:
         """What it holds, and does for one picture."""
         raise NotImplementedError
 
@@ -166,7 +169,7 @@ class CrossAttention(Connector):
     has_decoder_width = True
 
     @staticmethod
-    def part(config: ConnectorConfig, vision: VisionConfig, decoder_width: int) -> Part:
+    def part(config: "ConnectorConfig", vision: "VisionConfig", decoder_width: int) -> Part:
         """As the class says; its attention lies outside of layers."""
         width, queries, features = config.width, config.num_queries, vision.num_patches + 1
         sources = features + queries
@@ -191,7 +194,7 @@ class Perceiver(Connector):
     module = "kosmos.model.connector:PerceiverConnector"
 
     @staticmethod
-    def part(config: ConnectorConfig, vision: VisionConfig, decoder_width: int) -> Part:
+    def part(config: "ConnectorConfig", vision: "VisionConfig", decoder_width: int) -> Part:
         """As the class says."""
         width, inner, layers = config.width, config.width * config.ffn_multiple, config.num_layers
         queries, features = config.num_queries, vision.num_patches + 1
@@ -230,7 +233,7 @@ CONNECTORS: dict[str, type[Connector]] = {
 """Every kind, by the name a config gives it."""
 
 
-def connector_of(config: ConnectorConfig) -> type[Connector]:
+def connector_of(config: "ConnectorConfig") -> type[Connector]:
     """The kind of connector a config asks for.
 
     Raises:

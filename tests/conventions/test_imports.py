@@ -5,6 +5,8 @@ are for types alone or wait in a function.
 """
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -66,3 +68,25 @@ def test_no_chain_of_imports_is_long() -> None:
     chain = max((longest(module) for module in MODULES), key=len)
     assert chain[-1] == "kosmos.errors"
     assert len(chain) <= LONGEST_CHAIN, chain
+
+
+FIRST = """
+import os, sys
+import torch
+
+failed = []
+for module in sys.argv[1:]:
+    if not (child := os.fork()):
+        __import__(module)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        failed.append(module)
+sys.exit(", ".join(failed) or 0)
+"""
+
+
+def test_any_command_and_part_of_a_model_may_be_imported_first() -> None:
+    modules = [name for name in MODULES if name.startswith(("kosmos.cli.", "kosmos.model."))]
+    command = [sys.executable, "-c", FIRST, *modules]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
